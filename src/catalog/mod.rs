@@ -1,0 +1,38 @@
+//! Runs, artifacts and events. Append-only; a cache of what the stores hold and the memory of what was done.
+
+mod sqlite;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::check::Broke;
+use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::run::{ArtifactRecord, Event, Run};
+use crate::domain::transcript::Transcript;
+
+pub use sqlite::SqliteCatalog;
+
+/// The catalog. Every implementation passes one contract suite.
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    /// Appends an event of a run; durable on return.
+    async fn append(&self, at: Timestamp, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke>;
+    /// All runs of a policy (or of all), newest first, as their events add up; at most `limit`.
+    async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke>;
+    /// One run.
+    async fn run(&self, run: RunId) -> Result<Option<Run>, Broke>;
+    /// The transcript of a drill's run.
+    async fn transcript(&self, run: RunId) -> Result<Option<Transcript>, Broke>;
+    /// Transcripts of a policy's drills, newest first; at most `limit`.
+    async fn transcripts(&self, policy: &PolicyName, limit: usize) -> Result<Vec<Transcript>, Broke>;
+    /// The artifacts of a policy, newest recovery point first.
+    async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke>;
+    /// Scratches that were made and not yet destroyed: run and name.
+    async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke>;
+    /// Takes in what a store holds (`catalog rebuild`): artifacts that are not known yet. Gives how many were new.
+    async fn adopt(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke>;
+    /// The sequence number of the policy's next backup.
+    async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
+    /// Finds an artifact by its id, in whichever policy and stores.
+    async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke>;
+}

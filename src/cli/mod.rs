@@ -1,0 +1,145 @@
+//! The command line: one file a verb.
+
+pub mod exit;
+pub mod output;
+
+mod backup;
+mod catalog;
+mod check;
+mod demo;
+mod drill;
+mod init;
+mod report;
+mod restore;
+mod runbook;
+mod status;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::domain::check::Broke;
+use crate::engine::House;
+use crate::load;
+
+pub use exit::Exit;
+
+/// Backup and disaster-recovery verifier for PostgreSQL: a backup is a promise, lifeboat is the proof.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, after_help = exit::EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// The configuration.
+    #[arg(long, short, global = true, value_name = "FILE", env = "LIFEBOAT_CONFIG", default_value = "lifeboat.toml")]
+    pub config: PathBuf,
+    /// How results are written to standard output. (Logs and progress go to standard error.)
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Say more on standard error; twice for still more.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For machines: one JSON document with a `schema`.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write a first configuration, a policy and fresh keys.
+    Init(init::Args),
+    /// Validate the configuration, then try every connection, store, key and program.
+    Check(check::Args),
+    /// Take a sealed backup.
+    Backup(backup::Args),
+    /// Rehearse a recovery in a sandbox, and judge it.
+    Drill(drill::Args),
+    /// Bring a database back, for the real day.
+    Restore(restore::Args),
+    /// Read artifacts back and verify them, without restoring.
+    Verify(verify::Args),
+    /// Where every policy stands.
+    Status(status::Args),
+    /// The report of one drill.
+    Report(report::Args),
+    /// The runbook of a policy: what a human does with public tools.
+    Runbook(runbook::Args),
+    /// Look after the catalog.
+    Catalog(catalog::Args),
+    /// The whole main job on a throw-away server, in under two minutes.
+    Demo(demo::Args),
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which exit code.
+    pub exit: Exit,
+    /// What and what to do; several lines when the configuration is wrong in several places.
+    pub text: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Wrong usage or configuration.
+    pub fn usage(broke: Broke) -> Failure {
+        Failure { exit: Exit::Usage, text: broke.error, hint: broke.hint }
+    }
+}
+
+impl From<Broke> for Failure {
+    fn from(broke: Broke) -> Failure {
+        Failure { exit: Exit::Error, text: broke.error, hint: broke.hint }
+    }
+}
+
+impl Cli {
+    /// Loads the configuration and builds the house; what is wrong with it is exit code 2.
+    pub fn house(&self) -> Result<House, Failure> {
+        if let Some(missing) = crate::engine::house::config_missing(&self.config) {
+            return Err(Failure::usage(missing));
+        }
+        let loaded = load::load(&self.config).map_err(|errors| Failure {
+            exit: Exit::Usage,
+            text: errors.render(output::color_on_stderr()),
+            hint: None,
+        })?;
+        House::build(loaded).map_err(Failure::from)
+    }
+
+    async fn dispatch(&self) -> Result<Exit, Failure> {
+        match &self.verb {
+            Verb::Init(args) => init::run(self, args).await,
+            Verb::Check(args) => check::run(self, args).await,
+            Verb::Backup(args) => backup::run(self, args).await,
+            Verb::Drill(args) => drill::run(self, args).await,
+            Verb::Restore(args) => restore::run(self, args).await,
+            Verb::Verify(args) => verify::run(self, args).await,
+            Verb::Status(args) => status::run(self, args).await,
+            Verb::Report(args) => report::run(self, args).await,
+            Verb::Runbook(args) => runbook::run(self, args).await,
+            Verb::Catalog(args) => catalog::run(self, args).await,
+            Verb::Demo(args) => demo::run(self, args).await,
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+pub async fn main(cli: Cli) -> Exit {
+    output::start_logging(cli.verbose);
+    match cli.dispatch().await {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output::print_failure(&failure, cli.output);
+            failure.exit
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What is common to the output of all verbs.
+
+use std::io::{IsTerminal, Write};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, Output};
+
+/// Logs go to standard error; `RUST_LOG` wins over `-v`.
+pub fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "lifeboat=info",
+        _ => "lifeboat=debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second call (in tests) keeps the first one's settings.
+    let _ = logging.try_init();
+}
+
+/// Whether standard error takes colours: a terminal, and no `NO_COLOR`.
+pub fn color_on_stderr() -> bool {
+    std::io::stderr().is_terminal() && no_color_unset()
+}
+
+/// Whether standard output takes colours.
+pub fn color_on_stdout() -> bool {
+    std::io::stdout().is_terminal() && no_color_unset()
+}
+
+fn no_color_unset() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes a result to standard output; a closed pipe is nobody's error.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    if !text.ends_with('\n') {
+        let _ = out.write_all(b"\n");
+    }
+    let _ = out.flush();
+}
+
+/// Writes a JSON document to standard output.
+pub fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&text),
+        Err(error) => eprintln!("error: the result could not be written as JSON: {error}"),
+    }
+}
+
+/// Writes a failure to standard error; with `--output json` also a document to standard output.
+pub fn print_failure(failure: &Failure, output: Output) {
+    let (red, cyan, plain) = if color_on_stderr() { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+    eprintln!("{red}error:{plain} {}", failure.text.trim_end());
+    if let Some(hint) = &failure.hint {
+        eprintln!("{cyan}hint:{plain} {hint}");
+    }
+    if output == Output::Json {
+        print_json(&serde_json::json!({
+            "schema": "lifeboat.error/1",
+            "error": failure.text,
+            "hint": failure.hint,
+            "exit_code": failure.exit as u8,
+        }));
+    }
+}

@@ -1,0 +1,17 @@
+//! The nouns of lifeboat, and nothing else: no clock, no file, no socket, no process.
+//!
+//! Everything here can be built in a test from literals, compared and serialised. Decisions over these nouns are in
+//! [`crate::judge`], their TOML form is in [`crate::load`], their pictures are in [`crate::render`].
+
+pub mod artifact;
+pub mod check;
+pub mod config;
+pub mod drill;
+pub mod ids;
+pub mod inventory;
+pub mod lsn;
+pub mod observed;
+pub mod policy;
+pub mod run;
+pub mod transcript;
+pub mod units;

@@ -1,0 +1,183 @@
+//! Runs and what happened to them: the events of the catalog.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
+use super::policy::Method;
+use super::transcript::{Transcript, Verdict};
+use super::units::{ByteSize, Span};
+
+/// What a run does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Takes a backup.
+    Backup {
+        /// By which job.
+        job: JobName,
+    },
+    /// Rehearses a recovery.
+    Drill {
+        /// Which.
+        drill: DrillName,
+    },
+    /// Brings a backup back for real.
+    Restore,
+    /// Reads artifacts back.
+    Verify,
+}
+
+impl Work {
+    /// One word, and the name of job or drill.
+    pub fn title(&self) -> String {
+        match self {
+            Work::Backup { job } => format!("backup {job}"),
+            Work::Drill { drill } => format!("drill {drill}"),
+            Work::Restore => "restore".to_owned(),
+            Work::Verify => "verify".to_owned(),
+        }
+    }
+}
+
+/// Something that happened. Events are only ever appended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// It is going to be done. Written before anything is begun: an omission shows.
+    Planned {
+        /// What.
+        work: Work,
+        /// The scheduled instant; none: by hand.
+        scheduled_for: Option<Timestamp>,
+    },
+    /// It was begun, by this process.
+    Started {
+        /// Host and process, to tell a killed run from a running one.
+        host: String,
+        /// The process.
+        pid: u32,
+        /// When that process began, in clock ticks since boot: a recycled pid has another.
+        pid_started: u64,
+    },
+    /// A scratch was made; until `ScratchDestroyed` it is owed a sweep.
+    ScratchMade {
+        /// Its name.
+        name: String,
+    },
+    /// A scratch is gone: the copy of production data that it held no longer exists.
+    ScratchDestroyed {
+        /// Its name.
+        name: String,
+        /// Whether a later start swept what a killed run had left.
+        swept: bool,
+    },
+    /// An artifact exists: its manifest is durable.
+    Committed(ArtifactRecord),
+    /// A drill ended; here is all of it.
+    Drilled(Box<Transcript>),
+    /// It ended.
+    Finished {
+        /// How.
+        outcome: RunOutcome,
+    },
+    /// It never ended: its process is gone. Written by the next start.
+    Abandoned {
+        /// What was seen.
+        why: String,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// What was to be done was done (a backup was taken, a restore made, a verification found nothing).
+    Succeeded,
+    /// A drill's verdict.
+    Judged(Verdict),
+    /// Findings (a verification).
+    Found(u64),
+    /// It could not be done.
+    Broke {
+        /// What went wrong.
+        error: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+/// What the catalog keeps of an artifact; the manifest in the store is the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRecord {
+    /// Which backup.
+    pub backup: BackupId,
+    /// Of which policy.
+    pub policy: PolicyName,
+    /// By which job.
+    pub job: JobName,
+    /// How.
+    pub method: Method,
+    /// Where.
+    pub store: PlaceName,
+    /// Counts up with every backup of the policy.
+    pub sequence: u64,
+    /// When it was begun.
+    pub started_at: Timestamp,
+    /// When it was durable.
+    pub finished_at: Timestamp,
+    /// The moment that it brings back.
+    pub recovery_point: Timestamp,
+    /// Plaintext.
+    pub plain_bytes: ByteSize,
+    /// Stored.
+    pub sealed_bytes: ByteSize,
+    /// SHA-256 of its manifest.
+    pub manifest_sha256: String,
+    /// System identifier of the source.
+    pub system_identifier: String,
+}
+
+/// A run, as its events add up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Which.
+    pub id: RunId,
+    /// Of which policy.
+    pub policy: PolicyName,
+    /// What it does.
+    pub work: Work,
+    /// When it was planned.
+    pub planned_at: Timestamp,
+    /// The scheduled instant; none: by hand.
+    pub scheduled_for: Option<Timestamp>,
+    /// When it was begun.
+    pub started_at: Option<Timestamp>,
+    /// When it ended or was found dead.
+    pub ended_at: Option<Timestamp>,
+    /// Where it stands.
+    pub state: RunState,
+    /// Time from start to end, by the runner's clock.
+    pub took: Option<Span>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Written down, not begun.
+    Planned,
+    /// Begun, not ended.
+    Running {
+        /// On which host.
+        host: String,
+        /// By which process.
+        pid: u32,
+        /// When that process began, in clock ticks since boot.
+        pid_started: u64,
+    },
+    /// Ended.
+    Ended(RunOutcome),
+    /// Its process went away.
+    Abandoned(String),
+}

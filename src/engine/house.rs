@@ -1,0 +1,135 @@
+//! The composition root: builds the adapters that a configuration names.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::catalog::{Catalog, SqliteCatalog};
+use crate::domain::check::Broke;
+use crate::domain::config::Config;
+use crate::domain::drill::Drill;
+use crate::domain::ids::{DrillName, PlaceName, PolicyName, RunId};
+use crate::domain::policy::{Policy, Source};
+use crate::domain::run::Event;
+use crate::load::Loaded;
+use crate::probe::Endpoint;
+use crate::seal::{Opener, Signer, TrustedSigners};
+use crate::store::{self, Store};
+
+/// A configured lifeboat.
+pub struct House {
+    /// Where things are.
+    pub config: Config,
+    /// All policies.
+    pub policies: Vec<Policy>,
+    /// All drills.
+    pub drills: Vec<Drill>,
+    /// What configuration's reader wants to be said.
+    pub warnings: Vec<String>,
+    /// Runs and artifacts.
+    pub catalog: Arc<dyn Catalog>,
+}
+
+impl House {
+    /// Builds it from what was loaded; opens the catalog.
+    pub fn build(loaded: Loaded) -> Result<House, Broke> {
+        let catalog = SqliteCatalog::open(&loaded.config.catalog)?;
+        Ok(House {
+            config: loaded.config,
+            policies: loaded.policies,
+            drills: loaded.drills,
+            warnings: loaded.warnings,
+            catalog: Arc::new(catalog),
+        })
+    }
+
+    /// A policy by name.
+    pub fn policy(&self, name: &str) -> Result<&Policy, Broke> {
+        let names = || self.policies.iter().map(|policy| policy.name.as_str());
+        self.policies.iter().find(|policy| policy.name.as_str() == name).ok_or_else(|| unknown("policy", name, names()))
+    }
+
+    /// A drill by name.
+    pub fn drill(&self, name: &DrillName) -> Result<&Drill, Broke> {
+        let names = || self.drills.iter().map(|drill| drill.name.as_str());
+        self.drills.iter().find(|drill| &drill.name == name).ok_or_else(|| unknown("drill", name.as_str(), names()))
+    }
+
+    /// A store by name.
+    pub fn store(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        let names = || self.config.stores.keys().map(PlaceName::as_str);
+        let config = self.config.stores.get(name).ok_or_else(|| unknown("store", name.as_str(), names()))?;
+        store::open(config).map_err(Broke::from)
+    }
+
+    /// Every store that a policy's backups go to, by name.
+    pub fn stores_of(&self, policy: &Policy) -> Result<BTreeMap<PlaceName, Arc<dyn Store>>, Broke> {
+        policy.backups.iter().map(|job| Ok((job.store.clone(), self.store(&job.store)?))).collect()
+    }
+
+    /// The source of a policy.
+    pub fn source(&self, source: &Source) -> Result<Endpoint, Broke> {
+        let timeout = self.config.limits.connect_timeout.to_std();
+        Endpoint::open(&source.url, &source.password, source.tls, source.tls_ca.as_deref(), timeout)
+            .map_err(Broke::from)
+    }
+
+    /// What signs manifests.
+    pub fn signer(&self) -> Result<Signer, Broke> {
+        let path = self.config.keys.signing.as_deref().ok_or_else(|| {
+            Broke::hinted(
+                "no signing key is configured",
+                "name one in lifeboat.toml: [keys] signing = \"…\"; `lifeboat init` makes one",
+            )
+        })?;
+        Signer::read(path).map_err(Broke::from)
+    }
+
+    /// What opens artifacts.
+    pub fn opener(&self) -> Result<Opener, Broke> {
+        if self.config.keys.identities.is_empty() {
+            let hint = "name it in lifeboat.toml: [keys] identities = [\"…\"]";
+            return Err(Broke::hinted("no age identity is configured, so nothing can be opened", hint));
+        }
+        Opener::read(&self.config.keys.identities).map_err(Broke::from)
+    }
+
+    /// Who is trusted to have signed.
+    pub fn trusted(&self) -> Result<TrustedSigners, Broke> {
+        TrustedSigners::read(&self.config.keys.trusted_signers).map_err(Broke::from)
+    }
+
+    /// Writes an event down.
+    pub async fn record(&self, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
+        self.catalog.append(crate::clock::now(), policy, run, event).await
+    }
+}
+
+/// A fresh run.
+pub fn new_run() -> RunId {
+    RunId(Uuid::now_v7())
+}
+
+/// A name that is not there, with the nearest one that is.
+pub fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Broke {
+    let known: Vec<&str> = known.collect();
+    let nearest = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+    let hint = match nearest {
+        Some(near) if strsim::jaro(near, name) > 0.7 => format!("did you mean `{near}`?"),
+        Some(_) => format!("there are: {}", known.join(", ")),
+        None => format!("no {what} is configured yet"),
+    };
+    Broke::hinted(format!("there is no {what} `{name}`"), hint)
+}
+
+/// Whether `path` can be a configuration file's place.
+pub fn config_missing(path: &Path) -> Option<Broke> {
+    (!path.is_file()).then(|| {
+        Broke::hinted(
+            format!("there is no configuration at {}", path.display()),
+            "`lifeboat init` writes one; or name it with --config FILE or LIFEBOAT_CONFIG",
+        )
+    })
+}

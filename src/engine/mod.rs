@@ -1,0 +1,9 @@
+//! What happens in which order: each main operation reads like a runbook.
+
+pub mod backup;
+pub mod drill;
+pub mod house;
+pub mod restore;
+pub mod verify;
+
+pub use house::House;

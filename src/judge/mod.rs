@@ -1,0 +1,5 @@
+//! The decisions. Pure: everything that counts is an argument, `now` among them, and every decision returns its reasons.
+
+pub mod drill;
+pub mod freshness;
+pub mod integrity;

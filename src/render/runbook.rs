@@ -1,0 +1,1 @@
+//! The runbook of a policy: what a human does with public tools.

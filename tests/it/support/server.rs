@@ -1,0 +1,200 @@
+//! A real PostgreSQL server for one test: own folder, socket only, ended by its own process id.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lifeboat::probe::Endpoint;
+use lifeboat::programs::Programs;
+
+/// How a server is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `initdb --data-checksums`.
+    pub checksums: bool,
+    /// Further lines of `postgresql.conf`.
+    pub conf: String,
+    /// Further arguments of `initdb`.
+    pub initdb: Vec<&'static str>,
+    /// Listen on this loopback port too.
+    pub tcp_port: Option<u16>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { checksums: true, conf: String::new(), initdb: vec!["--locale=C.UTF-8"], tcp_port: None }
+    }
+}
+
+/// A running server; superuser `postgres`, no password over the socket.
+pub struct Server {
+    pub programs: Programs,
+    pub data_dir: PathBuf,
+    pub socket_dir: PathBuf,
+    pub port: u16,
+    postmaster: Option<Child>,
+    _folder: tempfile::TempDir,
+}
+
+/// The user and group that servers run as: ourselves, or `postgres` (else `nobody`) when we are root.
+pub fn unprivileged() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    let find = |name: &str| {
+        passwd.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.first() == Some(&name)).then(|| (fields[2].parse().unwrap(), fields[3].parse().unwrap()))
+        })
+    };
+    Some(find("postgres").or_else(|| find("nobody")).expect("a user to run the server as"))
+}
+
+/// A command that runs as the unprivileged user.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if let Some((uid, gid)) = unprivileged() {
+        command.uid(uid).gid(gid);
+    }
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
+    command
+}
+
+impl Server {
+    /// A server with the defaults.
+    pub fn start() -> Server {
+        Server::start_with(Options::default())
+    }
+
+    /// A server made as said.
+    pub fn start_with(options: Options) -> Server {
+        let programs = Programs::newest(&[], &["initdb", "postgres", "pg_dump", "pg_basebackup"]).unwrap();
+        let folder = tempfile::Builder::new().prefix("lb-test-").tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (data_dir, socket_dir) = (folder.path().join("data"), folder.path().join("socket"));
+        for dir in [&data_dir, &socket_dir] {
+            std::fs::create_dir(dir).unwrap();
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+            if let Some((uid, gid)) = unprivileged() {
+                chown(dir, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let mut initdb = command(&programs.path("initdb"));
+        initdb.args(["--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "-D"]).arg(&data_dir);
+        initdb.args(&options.initdb);
+        if options.checksums {
+            initdb.arg("--data-checksums");
+        }
+        let made = initdb.output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let listen = options.tcp_port.map_or("''".to_owned(), |_| "'127.0.0.1'".to_owned());
+        let port = options.tcp_port.unwrap_or(5432);
+        let conf = format!(
+            "\nlisten_addresses = {listen}\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\nwal_level = replica\nmax_wal_senders = 10\nlog_min_messages = warning\n{}\n",
+            socket_dir.display(),
+            options.conf
+        );
+        let file = data_dir.join("postgresql.conf");
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, before + &conf).unwrap();
+        let mut server = Server { programs, data_dir, socket_dir, port, postmaster: None, _folder: folder };
+        server.launch();
+        server
+    }
+
+    /// Starts the postmaster again after [`Server::kill`].
+    pub fn launch(&mut self) {
+        let log = std::fs::File::create(self.socket_dir.join("../server.log")).unwrap();
+        let child = command(&self.programs.path("postgres"))
+            .arg("-D")
+            .arg(&self.data_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.postmaster = Some(child);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if std::os::unix::net::UnixStream::connect(self.socket_dir.join(format!(".s.PGSQL.{}", self.port))).is_ok()
+                && self.try_sql("postgres", "select 1").is_ok()
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the server did not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// What the server logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.socket_dir.join("../server.log")).unwrap_or_default()
+    }
+
+    /// kill -9 of the postmaster.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.postmaster.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// kill -9, and the data folder is gone.
+    pub fn destroy(&mut self) {
+        self.kill();
+        std::thread::sleep(Duration::from_millis(100));
+        std::fs::remove_dir_all(&self.data_dir).unwrap();
+    }
+
+    /// A connection URL for policies.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgresql://postgres@/{database}?host={}&port={}", self.socket_dir.display(), self.port)
+    }
+
+    /// How to get in, as superuser.
+    pub fn endpoint(&self, database: &str) -> Endpoint {
+        Endpoint::socket(&self.socket_dir, self.port, "postgres", database)
+    }
+
+    /// Runs SQL with psql; gives what it prints (unaligned, tuples only).
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        self.try_sql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The same, and an error is the caller's business.
+    pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
+        let output = command(&self.programs.path("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"])
+            .arg(&self.socket_dir)
+            .args(["-p", &self.port.to_string(), "-d", database, "-c", sql])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.postmaster {
+            // SIGINT first (fast shutdown), so that its children go too; then make sure.
+            if let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+            }
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < deadline {
+                if matches!(child.try_wait(), Ok(Some(_))) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            self.kill();
+        }
+    }
+}
