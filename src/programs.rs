@@ -1,7 +1,10 @@
 //! PostgreSQL's own programs: where they are, which version they are, how they are told who to connect to.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use crate::probe::Endpoint;
 
 /// The programs of one major version, all from one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,29 @@ impl Programs {
     /// The path of one of them.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// A client program on its way to a server: who to connect to is in its environment, never in argv; of the caller's
+    /// environment only what programs need to run goes along; messages come in English. `wrap` goes before the program, so
+    /// that it runs in a sandbox; empty: as it is.
+    pub fn client(&self, name: &str, endpoint: &Endpoint, wrap: &[OsString]) -> std::process::Command {
+        let program = self.path(name);
+        let mut command = match wrap.split_first() {
+            None => std::process::Command::new(&program),
+            Some((first, rest)) => {
+                let mut command = std::process::Command::new(first);
+                command.args(rest).arg(&program);
+                command
+            }
+        };
+        command.env_clear();
+        for name in ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("LC_ALL", "C").envs(endpoint.libpq_env());
+        command
     }
 
     /// For manifests and transcripts: name to version.
