@@ -98,7 +98,9 @@ impl StoreError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            StoreError::NotFound { .. } => "list what is there, and look whether it was moved, deleted, or never written",
+            StoreError::NotFound { .. } => {
+                "list what is there, and look whether it was moved, deleted, or never written"
+            }
             StoreError::AlreadyThere { .. } => {
                 "nothing is ever replaced; run again: every backup writes under a name of its own"
             }
@@ -125,12 +127,18 @@ fn io_hint(error: &std::io::Error, doing: &str) -> Option<String> {
         Errno::ACCESS | Errno::PERM if doing == "read" || doing == "list" => {
             "this user may not read it: look at the owner and mode of the store's folder"
         }
-        Errno::ACCESS | Errno::PERM => "this user may not write there: look at the owner and mode of the store's folder",
+        Errno::ACCESS | Errno::PERM => {
+            "this user may not write there: look at the owner and mode of the store's folder"
+        }
         Errno::IO => "the disk itself failed: look into the kernel's log, and do not trust it until you know why",
         Errno::FBIG => "files of this size are not allowed there: look at `ulimit -f`, or make part_size smaller",
         Errno::MFILE | Errno::NFILE => "too many files are open: raise `ulimit -n`, or lower [limits] parallel",
-        Errno::STALE | Errno::TIMEDOUT | Errno::HOSTDOWN => "the network file system does not answer: look at its mount",
-        Errno::LOOP => "the store holds a symbolic link there; lifeboat follows none: put the folder itself in its place",
+        Errno::STALE | Errno::TIMEDOUT | Errno::HOSTDOWN => {
+            "the network file system does not answer: look at its mount"
+        }
+        Errno::LOOP => {
+            "the store holds a symbolic link there; lifeboat follows none: put the folder itself in its place"
+        }
         _ => return None,
     };
     Some(hint.to_owned())

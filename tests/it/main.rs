@@ -4,4 +4,6 @@
 
 mod support;
 
+mod seal;
 mod smoke;
+mod store_contract;
