@@ -5,4 +5,12 @@
 mod support;
 
 mod architecture;
+mod bad_input;
+mod demo;
+mod kills;
+mod main_job;
+mod real_day;
+mod seal;
 mod smoke;
+mod store_contract;
+mod without_lifeboat;
