@@ -4,4 +4,5 @@
 
 mod support;
 
+mod probe;
 mod smoke;
