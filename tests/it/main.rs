@@ -9,6 +9,7 @@ mod bad_input;
 mod demo;
 mod kills;
 mod main_job;
+mod probe;
 mod real_day;
 mod seal;
 mod smoke;
