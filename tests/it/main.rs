@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail by panicking")]
 
+// The samples are written from inside the library, and know these rooms as `crate::…`.
+use lifeboat::{domain, judge};
+
 mod support;
 
+mod catalog;
 mod smoke;
