@@ -220,6 +220,7 @@ pub fn physical() -> Transcript {
             store: "primary".to_owned(),
             why: "the newest physical backup of the policy".to_owned(),
             started_at: artifact.started_at,
+            finished_at: artifact.finished_at,
             recovery_point: artifact.recovery_point,
             basis: Basis::EndOfBackup,
             manifest_sha256: artifact.manifest_sha256,
@@ -273,6 +274,7 @@ pub fn logical_with_findings() -> Transcript {
         backup.method = Method::Logical;
         backup.basis = Basis::SnapshotStart;
         backup.started_at = artifact.started_at;
+        backup.finished_at = artifact.finished_at;
         backup.recovery_point = artifact.recovery_point;
         backup.why = "the newest logical backup of the policy".to_owned();
     }
