@@ -1,0 +1,1 @@
+//! One step of a drill, as a human does it with public tools.
