@@ -32,6 +32,12 @@ pub enum CatalogError {
         /// What was seen.
         why: String,
     },
+    /// A database, but not ours.
+    #[error("{path} is no catalog, but a SQLite file of another program")]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+    },
     /// A later version of lifeboat wrote it.
     #[error("the catalog {path} was written by a newer lifeboat: {why}")]
     Newer {
@@ -97,6 +103,9 @@ impl CatalogError {
             CatalogError::Open { .. } => "look at the permissions of the file and of its folder",
             CatalogError::Corrupt { .. } => {
                 "`lifeboat catalog rebuild` moves this file aside and makes the catalog again from the stores"
+            }
+            CatalogError::Foreign { .. } => {
+                "name another file for the catalog in lifeboat.toml; this one is left alone"
             }
             CatalogError::Newer { .. } => "use that version, or a later one",
             CatalogError::Locked { .. } => "another lifeboat is writing; try again, or see who holds the file open",

@@ -45,13 +45,13 @@ impl SqliteCatalog {
 
     /// Reads every page of the file and every event in it; the error says what is damaged. Takes as long as reading the
     /// file does, so it is for `catalog rebuild`, not for every start.
-    pub fn examine(path: &Path) -> Result<(), Broke> {
+    pub fn examine(path: &Path) -> Result<(), CatalogError> {
         let connection = open(path)?;
         let sqlite = |error: rusqlite::Error| CatalogError::sqlite("examine the file", path, &error);
         let verdict: String =
             connection.query_row("pragma integrity_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
         if verdict != "ok" {
-            return Err(CatalogError::Corrupt { path: path.to_owned(), why: verdict }.into());
+            return Err(CatalogError::Corrupt { path: path.to_owned(), why: verdict });
         }
         let mut statement = connection.prepare("select seq, at, policy, run, body from event").map_err(sqlite)?;
         let mut rows = statement.query([]).map_err(sqlite)?;
@@ -145,13 +145,12 @@ fn make_file(path: &Path) -> Result<(), CatalogError> {
 
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), CatalogError> {
     let sqlite = |error: rusqlite::Error| CatalogError::sqlite("set up the file", path, &error);
-    let corrupt = |why: String| CatalogError::Corrupt { path: path.to_owned(), why };
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
     let foreign: i64 = connection
         .query_row("select count(*) from sqlite_schema where name <> 'refinery_schema_history'", [], |row| row.get(0))
         .map_err(sqlite)?;
     if application != APPLICATION_ID && foreign > 0 {
-        return Err(corrupt("it is a SQLite file of another program".to_owned()));
+        return Err(CatalogError::Foreign { path: path.to_owned() });
     }
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(sqlite)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sqlite)?;

@@ -8,12 +8,15 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::domain::artifact::Basis;
+use crate::domain::artifact::{Basis, MANIFEST_FORMAT, Manifest, RecoveryPoint, Stream, StreamKind};
 use crate::domain::check::{Assertion, CheckName, CheckResult, Expectation, Finding, Measure, Outcome, Unchecked};
+use crate::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig};
 use crate::domain::drill::{
     AwaitReady, Check, Drill, IsolationDemand, Loss, Pick, Restore, ScratchKind, ScratchPlan, Step, Target,
 };
 use crate::domain::ids::{BackupId, RunId};
+use crate::domain::inventory::{Fingerprint, Server, Tablespace};
+use crate::domain::lsn::Lsn;
 use crate::domain::observed::Observed;
 use crate::domain::policy::{
     BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, PasswordSource, Policy, Source,
@@ -99,6 +102,78 @@ pub fn artifact(method: Method, started: &str, sequence: u64) -> ArtifactRecord 
         sealed_bytes: ByteSize(402_653_184),
         manifest_sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
         system_identifier: "7412345678901234567".to_owned(),
+    }
+}
+
+/// A configuration with one store.
+pub fn config() -> Config {
+    Config {
+        file: PathBuf::from("/etc/lifeboat/lifeboat.toml"),
+        catalog: PathBuf::from("/var/lib/lifeboat/lifeboat.db"),
+        policies: PathBuf::from("/etc/lifeboat/policies"),
+        drills: PathBuf::from("/etc/lifeboat/drills"),
+        reports: PathBuf::from("/var/lib/lifeboat/reports"),
+        stores: BTreeMap::from([(
+            "primary".parse().unwrap(),
+            StoreConfig::File { path: PathBuf::from("/srv/backups") },
+        )]),
+        keys: Keys {
+            identities: vec![PathBuf::from("/etc/lifeboat/keys/working.agekey")],
+            signing: Some(PathBuf::from("/etc/lifeboat/keys/signing.pem")),
+            trusted_signers: vec![PathBuf::from("/etc/lifeboat/keys/signing.pub.pem")],
+        },
+        scratch: ScratchConfig {
+            dir: PathBuf::from("/var/tmp/lifeboat"),
+            user: "postgres".to_owned(),
+            preload: Vec::new(),
+            servers: BTreeMap::new(),
+        },
+        bin_dirs: Vec::new(),
+        limits: Limits { parallel: 2, connect_timeout: Span::from_secs(10) },
+    }
+}
+
+/// The manifest of the physical sample: a server with one tablespace.
+pub fn manifest() -> Manifest {
+    let record = artifact(Method::Physical, "2026-11-20T03:00:00Z", 12);
+    Manifest {
+        format: MANIFEST_FORMAT.to_owned(),
+        backup: record.backup,
+        policy: record.policy,
+        job: record.job,
+        sequence: record.sequence,
+        method: record.method,
+        started_at: record.started_at,
+        finished_at: record.finished_at,
+        recovery_point: RecoveryPoint { at: record.recovery_point, lsn: None, basis: Basis::EndOfBackup },
+        wal: None,
+        streams: vec![Stream {
+            name: "base".to_owned(),
+            kind: StreamKind::Tar,
+            parts: Vec::new(),
+            plain_bytes: record.plain_bytes.0,
+        }],
+        recipients: policy().encryption.recipients,
+        pages: None,
+        fingerprint: Fingerprint {
+            server: Server {
+                system_identifier: record.system_identifier,
+                version_num: 150_014,
+                version: "15.14".to_owned(),
+                data_checksums: true,
+                in_recovery: false,
+                timeline: 1,
+                lsn: Lsn(0x5A00_0028),
+                clock: record.started_at,
+                wal_segment_bytes: 16 << 20,
+                settings: BTreeMap::new(),
+            },
+            roles: Vec::new(),
+            tablespaces: vec![Tablespace { oid: 16_500, name: "fast".to_owned(), location: "/mnt/fast/pg".to_owned() }],
+            databases: Vec::new(),
+        },
+        tools: BTreeMap::new(),
+        clock_skew: Span::from_millis(12),
     }
 }
 

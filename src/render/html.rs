@@ -19,7 +19,9 @@ const SHOWN: usize = 50;
 /// The page.
 pub fn page(transcript: &Transcript) -> String {
     // Rendering writes into memory; the only error is one of formatting, which nothing here returns.
-    Page::of(transcript).render().unwrap_or_else(|error| format!("<!doctype html><p>the report cannot be shown: {error}</p>"))
+    Page::of(transcript)
+        .render()
+        .unwrap_or_else(|error| format!("<!doctype html><p>the report cannot be shown: {error}</p>"))
 }
 
 #[derive(Template)]
@@ -366,7 +368,10 @@ fn scratch(transcript: &Transcript) -> Vec<(&'static str, String)> {
         ("Kind", kind.to_owned()),
         (
             "Server",
-            scratch.server_version.as_ref().map_or("it did not start".to_owned(), |v| format!("PostgreSQL {}", plain(v))),
+            scratch
+                .server_version
+                .as_ref()
+                .map_or("it did not start".to_owned(), |v| format!("PostgreSQL {}", plain(v))),
         ),
         ("Network", had(isolation.network, "cut off: a network namespace with nothing in it", "NOT cut off")),
         ("Processes", had(isolation.processes, "a process namespace of its own", "not separate")),
@@ -429,11 +434,20 @@ mod tests {
     #[test]
     fn verdict_objectives_findings_and_gaps_are_all_there() {
         let html = page(&sample::judged(sample::logical_with_findings()));
-        for text in ["failed", "table public.line_items", "table_missing", "20000 rows, digest 9c02", "not cut off", "RTO", "out of memory"] {
+        for text in [
+            "failed",
+            "table public.line_items",
+            "table_missing",
+            "20000 rows, digest 9c02",
+            "not cut off",
+            "RTO",
+            "out of memory",
+        ] {
             assert!(html.contains(text), "{text}");
         }
         let html = page(&sample::judged(sample::physical()));
-        for text in ["proven", "157,286 pages", "12m 23s", "amcheck cannot read gin indexes", "holds until 2026-11-27"] {
+        for text in ["proven", "157,286 pages", "12m 23s", "amcheck cannot read gin indexes", "holds until 2026-11-27"]
+        {
             assert!(html.contains(text), "{text}");
         }
         let html = page(&sample::judged(sample::broken_start()));

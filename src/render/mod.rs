@@ -8,3 +8,5 @@ pub mod report;
 pub mod runbook;
 pub mod status;
 mod words;
+
+pub use words::plain;

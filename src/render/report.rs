@@ -45,7 +45,12 @@ fn heading(out: &mut String, transcript: &Transcript, width: usize, paint: Paint
     let verdict = transcript.judgement.verdict;
     let word = format!("{} {}", words::sign(verdict), verdict.as_str().to_uppercase());
     out.push_str(&paint.paint(tone(verdict), &word));
-    let head = format!("   {} · drill {} · {}\n", transcript.policy, transcript.drill.name, words::moment(transcript.finished_at));
+    let head = format!(
+        "   {} · drill {} · {}\n",
+        transcript.policy,
+        transcript.drill.name,
+        words::moment(transcript.finished_at)
+    );
     out.push_str(&head);
     hanging(out, "", &words::explained(transcript), width);
     out.push('\n');
@@ -84,7 +89,8 @@ fn objectives(out: &mut String, transcript: &Transcript, width: usize, paint: Pa
 
 fn phases(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) {
     section(out, "Recovery time, phase by phase", paint);
-    let measured = transcript.judgement.phases.iter().map(|(phase, took)| (phase.as_str().to_owned(), *took, "measured"));
+    let measured =
+        transcript.judgement.phases.iter().map(|(phase, took)| (phase.as_str().to_owned(), *took, "measured"));
     let declared =
         transcript.objectives.allowances.iter().map(|(name, span)| (words::allowance(name), *span, "declared"));
     let rows: Vec<_> = measured.chain(declared).collect();
@@ -220,7 +226,10 @@ fn facts(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) 
             for (name, text) in [
                 ("id", format!("{} ({}, server {})", backup.id, backup.method.as_str(), plain(&backup.server_version))),
                 ("chosen", plain(&backup.why)),
-                ("recovery point", format!("{} ({})", words::moment(backup.recovery_point), words::basis(backup.basis))),
+                (
+                    "recovery point",
+                    format!("{} ({})", words::moment(backup.recovery_point), words::basis(backup.basis)),
+                ),
                 ("size", format!("{}, {} stored in {}", backup.plain_bytes, backup.sealed_bytes, plain(&backup.store))),
                 ("signed", signed),
                 ("manifest", format!("sha256 {}", plain(&backup.manifest_sha256))),
@@ -237,7 +246,16 @@ fn facts(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) 
             let yes = |had: bool| if had { "own" } else { "NOT its own" };
             for (name, text) in [
                 ("scratch", plain(&scratch.name)),
-                ("isolation", format!("network: {}, processes: {}, user {}, by {}", yes(isolation.network), yes(isolation.processes), plain(&isolation.user), plain(&isolation.means))),
+                (
+                    "isolation",
+                    format!(
+                        "network: {}, processes: {}, user {}, by {}",
+                        yes(isolation.network),
+                        yes(isolation.processes),
+                        plain(&isolation.user),
+                        plain(&isolation.means)
+                    ),
+                ),
                 ("destroyed", scratch.destroyed_at.map_or("NOT destroyed".to_owned(), words::moment)),
             ] {
                 hanging(out, &format!("  {name:<16}"), &text, width);
@@ -247,7 +265,8 @@ fn facts(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) 
     for finding in &transcript.environment {
         hanging(out, "  ! ", &format!("{}: {}", plain(&finding.object), plain(&finding.message)), width);
     }
-    let tools: Vec<String> = transcript.tools.iter().map(|(name, version)| format!("{} {}", plain(name), plain(version))).collect();
+    let tools: Vec<String> =
+        transcript.tools.iter().map(|(name, version)| format!("{} {}", plain(name), plain(version))).collect();
     hanging(out, "  versions        ", &tools.join(", "), width);
     out.push_str(&format!("  run             {}\n", transcript.run));
 }

@@ -12,7 +12,8 @@ use crate::domain::units::{ByteSize, Span};
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let steering = c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let steering =
+            c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if steering {
             out.extend(c.escape_default());
         } else {
@@ -35,10 +36,12 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
-/// `41 tables`, `1.2 GiB`.
+/// `41 tables`, `1 table`, `1.2 GiB`.
 pub fn measure(measure: &Measure) -> String {
     if measure.what == "bytes" {
         ByteSize(measure.count).to_string()
+    } else if measure.count == 1 && measure.what.ends_with('s') && !measure.what.ends_with("xes") {
+        format!("1 {}", plain(measure.what.trim_end_matches('s')))
     } else {
         format!("{} {}", grouped(measure.count), plain(&measure.what))
     }
@@ -156,14 +159,17 @@ pub struct Measured {
     pub demanded: Span,
     /// What was measured; none: it was not.
     pub actual: Option<Span>,
+    /// Whether the required checks passed: before that, even a recovery point is only what the backup claims.
+    pub shown: bool,
 }
 
 impl Measured {
-    /// `met`, `missed`, `not measured`.
+    /// `met`, `missed`, `not measured`, or `not shown` for a good number about data that were not seen to be right.
     pub fn word(&self) -> &'static str {
         match self.actual {
-            Some(actual) if actual <= self.demanded => "met",
-            Some(_) => "missed",
+            Some(actual) if actual > self.demanded => "missed",
+            Some(_) if self.shown => "met",
+            Some(_) => "not shown",
             None => "not measured",
         }
     }
@@ -177,18 +183,21 @@ impl Measured {
 /// The objectives that a drill measures.
 pub fn measured(transcript: &Transcript) -> [Measured; 2] {
     let Judgement { rpa, rta, .. } = &transcript.judgement;
+    let shown = rta.is_some();
     [
         Measured {
             name: "Data lost (RPO)",
             meaning: "how far back the newest restorable moment lay when the loss happened",
             demanded: transcript.objectives.rpo,
             actual: *rpa,
+            shown,
         },
         Measured {
             name: "Time to recover (RTO)",
             meaning: "from the loss to a checked, answering database",
             demanded: transcript.objectives.rto,
             actual: *rta,
+            shown,
         },
     ]
 }
@@ -212,9 +221,13 @@ mod tests {
         for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (157_286, "157,286"), (1_000_000, "1,000,000")] {
             assert_eq!(grouped(n), text);
         }
-        for (seconds, text) in
-            [(5, "just now"), (60, "1 minute ago"), (7_300, "2 hours ago"), (3 * 86_400 + 5, "3 days ago"), (-90, "1m 30s from now")]
-        {
+        for (seconds, text) in [
+            (5, "just now"),
+            (60, "1 minute ago"),
+            (7_300, "2 hours ago"),
+            (3 * 86_400 + 5, "3 days ago"),
+            (-90, "1m 30s from now"),
+        ] {
             assert_eq!(ago(Span::from_secs(seconds)), text);
         }
     }
