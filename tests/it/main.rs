@@ -4,4 +4,6 @@
 
 mod support;
 
+mod config_cli;
+mod shipped_files;
 mod smoke;
