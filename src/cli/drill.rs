@@ -1,13 +1,109 @@
-//! `lifeboat drill`.
+//! `lifeboat drill`: rehearse a recovery.
 
-use super::{Cli, Exit, Failure};
+use std::path::PathBuf;
+
+use super::{Cli, Exit, Failure, Output, output};
+use crate::domain::check::Broke;
+use crate::domain::drill::{Drill, Pick};
+use crate::domain::ids::BackupId;
+use crate::domain::policy::Policy;
+use crate::domain::transcript::{Transcript, Verdict};
+use crate::engine::{self, House, house, sweep};
+use crate::progress::Silent;
+use crate::render;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The policy whose database is to be brought back.
+    policy: String,
+    /// One of its drills; without it, all of them in their order.
+    #[arg(long, value_name = "NAME")]
+    drill: Option<String>,
+    /// Bring back this backup, whatever the drill would pick.
+    #[arg(long, value_name = "ID")]
+    backup: Option<String>,
+}
 
-/// Runs the verb.
+/// Runs the verb: exit code 0 only if every drill is proven.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let _ = (cli, args);
-    todo!()
+    let house = cli.house()?;
+    let policy = house.policy(&args.policy).map_err(Failure::usage)?;
+    let drills = chosen(&house, policy, args).map_err(Failure::usage)?;
+    let swept = sweep::sweep(&house).await?;
+    output::say_swept(&swept);
+    let progress = Silent;
+    let mut transcripts = Vec::new();
+    for drill in &drills {
+        let transcript = engine::drill::run(&house, policy, drill, &progress).await?;
+        let page = write_page(&house, &transcript);
+        if cli.output == Output::Table {
+            output::print(&render::report::terminal(&transcript, output::width(), output::color_on_stdout()));
+            match page {
+                Ok(path) => output::print(&format!("report: {}", path.display())),
+                Err(broke) => output::warn(&broke),
+            }
+        }
+        transcripts.push(transcript);
+    }
+    if cli.output == Output::Json {
+        match transcripts.as_slice() {
+            [only] => output::print_json(only),
+            several => output::print_json(&several),
+        }
+    }
+    Ok(worst(&transcripts))
+}
+
+fn chosen(house: &House, policy: &Policy, args: &Args) -> Result<Vec<Drill>, Broke> {
+    let names = policy.drills.iter().map(|used| &used.drill);
+    let mut drills: Vec<Drill> = match &args.drill {
+        None => names.map(|name| house.drill(name).cloned()).collect::<Result<_, _>>()?,
+        Some(wanted) => {
+            // A drill that the policy does not use can still be run by hand.
+            let known = house.drills.iter().map(|drill| drill.name.as_str());
+            let drill = house.drills.iter().find(|drill| drill.name.as_str() == wanted);
+            vec![drill.cloned().ok_or_else(|| house::unknown("drill", wanted, known))?]
+        }
+    };
+    if drills.is_empty() {
+        return Err(Broke::hinted(
+            format!("policy {} uses no drill", policy.name),
+            "add one to the policy: [[drill]] use = \"restore-latest\"; or name one with --drill",
+        ));
+    }
+    if let Some(id) = &args.backup {
+        let id: BackupId = id.parse().map_err(|error| Broke::new(format!("--backup: {error}")))?;
+        for drill in &mut drills {
+            drill.pick = Pick::Id(id.clone());
+            drill.method = None;
+        }
+    }
+    Ok(drills)
+}
+
+/// The report as a page, in the folder of reports. That it could not be written does not change a verdict.
+fn write_page(house: &House, transcript: &Transcript) -> Result<PathBuf, Broke> {
+    let folder = &house.config.reports;
+    let path = folder.join(format!("{}-{}.html", transcript.policy, transcript.run));
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&path, render::html::page(transcript)))
+        .map(|()| path.clone())
+        .map_err(|error| {
+            let hint =
+                format!("the drill is in the catalog: lifeboat report {} writes its report again", transcript.run);
+            Broke::hinted(format!("the report {} could not be written: {error}", path.display()), hint)
+        })
+}
+
+/// A finding beats an unproven drill, and both beat a proven one.
+fn worst(transcripts: &[Transcript]) -> Exit {
+    let has = |verdict| transcripts.iter().any(|transcript| transcript.judgement.verdict == verdict);
+    if has(Verdict::Failed) {
+        Exit::Finding
+    } else if has(Verdict::Unproven) || transcripts.is_empty() {
+        Exit::Unproven
+    } else {
+        Exit::Ok
+    }
 }

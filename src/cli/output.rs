@@ -5,6 +5,8 @@ use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Output};
+use crate::domain::check::Broke;
+use crate::engine::sweep::Swept;
 
 /// Logs go to standard error; `RUST_LOG` wins over `-v`.
 pub fn start_logging(verbose: u8) {
@@ -66,4 +68,37 @@ pub fn print_failure(failure: &Failure, output: Output) {
             "exit_code": failure.exit as u8,
         }));
     }
+}
+
+/// Writes a warning to standard error.
+pub fn warn(broke: &Broke) {
+    let (yellow, cyan, plain) = if color_on_stderr() { ("\x1b[1;33m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+    eprintln!("{yellow}warning:{plain} {}", broke.error);
+    if let Some(hint) = &broke.hint {
+        eprintln!("{cyan}hint:{plain} {hint}");
+    }
+}
+
+/// Says what killed runs had left behind.
+pub fn say_swept(swept: &Swept) {
+    for run in &swept.abandoned {
+        eprintln!("swept: {run} had died before it ended; it counts for nothing");
+    }
+    for scratch in &swept.scratches {
+        eprintln!("swept: scratch {scratch} is removed");
+    }
+    for trouble in &swept.troubles {
+        warn(&Broke::new(trouble.clone()));
+    }
+}
+
+/// Columns of the terminal, between 80 and 120.
+pub fn width() -> usize {
+    let (_, columns) = console_size().unwrap_or((0, 100));
+    columns.clamp(80, 120)
+}
+
+fn console_size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some((usize::from(size.ws_row), usize::from(size.ws_col)))
 }

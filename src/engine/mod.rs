@@ -3,7 +3,10 @@
 pub mod backup;
 pub mod drill;
 pub mod house;
+pub mod process;
 pub mod restore;
+
+pub mod sweep;
 pub mod verify;
 
 pub use house::House;

@@ -3,3 +3,4 @@
 pub mod drill;
 pub mod freshness;
 pub mod integrity;
+pub mod tools;

@@ -1,0 +1,348 @@
+//! A drill: lose the database, bring a backup back into a sandbox, check it, judge it, remove the sandbox.
+//!
+//! The order of things is in [`run`]; how each step is performed is in [`perform`]. Whatever happens in between, the
+//! scratch is destroyed, the transcript is written down, and the verdict is derived from the transcript alone.
+
+mod perform;
+mod pick;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::perform::Performance;
+use super::{House, house, process};
+use crate::clock::now;
+use crate::domain::check::{Broke, CheckResult, Finding, Outcome, Stop};
+use crate::domain::drill::{Drill, IsolationDemand, Loss, Step};
+use crate::domain::ids::RunId;
+use crate::domain::observed::Observed;
+use crate::domain::policy::Policy;
+use crate::domain::run::{Event, RunOutcome, Work};
+use crate::domain::transcript::{
+    BackupUsed, Ended, Judgement, Phase, ScratchUsed, StepRecord, TRANSCRIPT_SCHEMA, Transcript, Verdict,
+};
+use crate::domain::units::Span;
+use crate::judge;
+use crate::programs::Programs;
+use crate::progress::Progress;
+use crate::seal::{self, SealedManifest};
+use crate::store::Store;
+
+/// Programs that a drill needs, all of the backup's major version.
+const WANTED: [&str; 4] = ["initdb", "postgres", "pg_restore", "pg_dump"];
+
+/// Runs a drill to its end, and gives the transcript with its judgement.
+pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn Progress) -> Result<Transcript, Broke> {
+    let run = house::new_run();
+    let work = Work::Drill { drill: drill.name.clone() };
+    house.record(&policy.name, run, Event::Planned { work, scheduled_for: None }).await?;
+    house.record(&policy.name, run, process::started()).await?;
+
+    let mut rehearsal = Rehearsal::begin(run, policy, drill);
+    rehearsal.act(house, policy, progress).await;
+    let transcript = rehearsal.end();
+
+    house.record(&policy.name, run, Event::Drilled(Box::new(transcript.clone()))).await?;
+    let outcome = RunOutcome::Judged(transcript.judgement.verdict);
+    house.record(&policy.name, run, Event::Finished { outcome }).await?;
+    Ok(transcript)
+}
+
+/// A drill that is under way: the transcript so far, and the monotonic clock that times it.
+struct Rehearsal {
+    transcript: Transcript,
+    began: Instant,
+}
+
+impl Rehearsal {
+    fn begin(run: RunId, policy: &Policy, drill: &Drill) -> Rehearsal {
+        let started_at = now();
+        let lost_at = match drill.loss {
+            Loss::Now => started_at,
+            Loss::At(moment) => moment,
+        };
+        let unreached = Outcome::Unchecked("the drill ended before it came to this check".to_owned());
+        let checks = drill.steps.iter().filter_map(|step| match step {
+            Step::Check(check) => Some(CheckResult {
+                name: check.name,
+                title: perform::title(check),
+                required: check.required,
+                outcome: unreached.clone(),
+                looked_at: Vec::new(),
+                unchecked: Vec::new(),
+                took: Span::ZERO,
+            }),
+            Step::Provision | Step::Restore(_) | Step::AwaitReady(_) | Step::Sabotage(_) | Step::Destroy => None,
+        });
+        let transcript = Transcript {
+            schema: TRANSCRIPT_SCHEMA.to_owned(),
+            run,
+            policy: policy.name.clone(),
+            owner: policy.owner.clone(),
+            objectives: policy.objectives.clone(),
+            drill: drill.clone(),
+            started_at,
+            finished_at: started_at,
+            lost_at,
+            backup: None,
+            scratch: None,
+            steps: Vec::new(),
+            checks: checks.collect(),
+            clock_skew: Observed::Unknown("no backup was opened".to_owned()),
+            tools: BTreeMap::from([("lifeboat".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+            environment: Vec::new(),
+            judgement: nothing_judged(),
+        };
+        Rehearsal { transcript, began: Instant::now() }
+    }
+
+    /// Everything between the loss and the last step. Never fails: what goes wrong is in the transcript.
+    async fn act(&mut self, house: &House, policy: &Policy, progress: &dyn Progress) {
+        let prepared = self.prepare(house, policy, progress).await;
+        let (sealed, programs, store) = match prepared {
+            Ok(prepared) => prepared,
+            Err(stop) => return self.never_began(stop),
+        };
+        let mut performance = match Performance::new(house, policy, &sealed, &programs, store) {
+            Ok(performance) => performance,
+            Err(broke) => return self.never_began(broke.into()),
+        };
+        let steps = self.transcript.drill.steps.clone();
+        let mut going = true;
+        tokio::select! {
+            () = interrupted() => {
+                self.record(Step::Destroy, None, Instant::now(), Ended::Broke {
+                    error: "the drill was interrupted by a signal".to_owned(),
+                    hint: None,
+                }, Vec::new());
+            }
+            () = async {
+                for step in steps.iter().filter(|step| !matches!(step, Step::Destroy)) {
+                    if going {
+                        going = self.perform(&mut performance, step, progress).await;
+                    } else {
+                        self.record(step.clone(), None, Instant::now(), Ended::Skipped, Vec::new());
+                    }
+                }
+            } => {}
+        }
+        self.clean_up(house, policy, performance, progress).await;
+    }
+
+    /// Chooses a backup, reads its manifest, finds programs of its major version.
+    async fn prepare(
+        &mut self,
+        house: &House,
+        policy: &Policy,
+        progress: &dyn Progress,
+    ) -> Result<(SealedManifest, Programs, Arc<dyn Store>), Stop> {
+        progress.stage("choose a backup");
+        let picked = pick::pick(house, policy, &self.transcript.drill, self.transcript.lost_at).await?;
+        let sealed = seal::load_manifest(&*picked.store, &policy.name, &picked.backup, &house.trusted()?).await?;
+        let manifest = &sealed.manifest;
+        self.transcript.backup = Some(BackupUsed {
+            id: manifest.backup.clone(),
+            method: manifest.method,
+            store: picked.store.url(),
+            why: picked.why.clone(),
+            started_at: manifest.started_at,
+            recovery_point: manifest.recovery_point.at,
+            basis: manifest.recovery_point.basis,
+            manifest_sha256: sealed.sha256.clone(),
+            signed_by: sealed.signed_by.clone(),
+            signer_trusted: sealed.signer_trusted,
+            plain_bytes: manifest.plain_bytes(),
+            sealed_bytes: manifest.sealed_bytes(),
+            server_version: manifest.fingerprint.server.version.clone(),
+        });
+        self.transcript.clock_skew = Observed::Known(manifest.clock_skew);
+        progress.say(&format!("backup {}: {}", manifest.backup, picked.why));
+        if !sealed.findings.is_empty() {
+            return Err(Stop::Found(sealed.findings));
+        }
+        let programs = Programs::find(&house.config.bin_dirs, manifest.fingerprint.server.major(), &WANTED)
+            .map_err(Broke::from)?;
+        self.transcript.tools.extend(programs.record(&["postgres", "pg_restore"]));
+        self.transcript.environment.extend(judge::tools::outdated(&programs.version));
+        Ok((sealed, programs, picked.store))
+    }
+
+    /// The drill ended before its first step. A bad manifest is the manifest check's finding, if the drill has one.
+    fn never_began(&mut self, stop: Stop) {
+        if let Stop::Found(findings) = &stop {
+            self.blame_manifest(findings);
+        }
+        let steps = self.transcript.drill.steps.clone();
+        for (index, step) in steps.into_iter().enumerate() {
+            let ended = if index == 0 { ended(stop.clone()) } else { Ended::Skipped };
+            self.record(step, None, Instant::now(), ended, Vec::new());
+        }
+    }
+
+    /// Performs one step and writes it down; whether the drill can go on.
+    async fn perform(&mut self, performance: &mut Performance<'_>, step: &Step, progress: &dyn Progress) -> bool {
+        let began = Instant::now();
+        match step {
+            Step::Provision => {
+                progress.stage("provision a scratch");
+                let done = performance.provision(&self.transcript).await;
+                if let Some(used) = performance.scratch_used() {
+                    self.note_isolation(&used);
+                    self.transcript.scratch = Some(used);
+                }
+                self.settle(step, Some(Phase::Provision), began, done)
+            }
+            Step::Restore(restore) => {
+                progress.stage("restore");
+                for part in performance.restore(restore, progress).await {
+                    if let Ended::Found(findings) = &part.ended {
+                        self.blame_manifest(findings);
+                    }
+                    let good = part.ended == Ended::Done;
+                    self.record_timed(step.clone(), Some(part.phase), part.began, part.took, part.ended, part.facts);
+                    if !good {
+                        return false;
+                    }
+                }
+                if let (Some(scratch), Some(used)) = (self.transcript.scratch.as_mut(), performance.scratch_used()) {
+                    *scratch = used;
+                }
+                true
+            }
+            Step::AwaitReady(ready) => {
+                progress.stage("await readiness");
+                let done = performance.await_ready(ready).await;
+                self.settle(step, Some(Phase::Ready), began, done)
+            }
+            Step::Check(check) => {
+                progress.stage(&format!("check {}", perform::title(check)));
+                let result = performance.check(check).await;
+                let facts = vec![format!("{}: {}", result.title, result.outcome.word())];
+                let phase = check.required.then_some(Phase::Checks);
+                self.store_check(result);
+                self.record(step.clone(), phase, began, Ended::Done, facts);
+                true
+            }
+            Step::Sabotage(sabotage) => {
+                progress.say("sabotage on purpose: this drill cannot be proven");
+                let done = performance.sabotage(sabotage).await;
+                self.settle(step, None, began, done)
+            }
+            Step::Destroy => true,
+        }
+    }
+
+    /// The scratch goes, whatever happened; that it is gone is evidence.
+    async fn clean_up(
+        &mut self,
+        house: &House,
+        policy: &Policy,
+        performance: Performance<'_>,
+        progress: &dyn Progress,
+    ) {
+        progress.stage("destroy the scratch");
+        let began = Instant::now();
+        let Some(name) = performance.scratch_name() else {
+            return self.record(Step::Destroy, None, began, Ended::Skipped, vec!["there was none".to_owned()]);
+        };
+        let ended = match performance.destroy().await {
+            Ok(()) => {
+                let event = Event::ScratchDestroyed { name, swept: false };
+                let recorded = house.record(&policy.name, self.transcript.run, event).await;
+                if let Some(scratch) = &mut self.transcript.scratch {
+                    scratch.destroyed_at = Some(now());
+                }
+                recorded.map_or_else(|broke| ended(broke.into()), |()| Ended::Done)
+            }
+            Err(broke) => ended(broke.into()),
+        };
+        self.record(Step::Destroy, None, began, ended, Vec::new());
+    }
+
+    fn end(mut self) -> Transcript {
+        self.transcript.finished_at = now();
+        self.transcript.judgement = judge::drill::judge(&self.transcript);
+        self.transcript
+    }
+
+    fn settle(&mut self, step: &Step, phase: Option<Phase>, began: Instant, done: Result<Vec<String>, Stop>) -> bool {
+        let (ended, facts) = match done {
+            Ok(facts) => (Ended::Done, facts),
+            Err(stop) => (ended(stop), Vec::new()),
+        };
+        let good = ended == Ended::Done;
+        self.record(step.clone(), phase, began, ended, facts);
+        good
+    }
+
+    fn record(&mut self, step: Step, phase: Option<Phase>, began: Instant, ended: Ended, facts: Vec<String>) {
+        let took = if ended == Ended::Skipped { Span::ZERO } else { Span::from_std(began.elapsed()) };
+        self.record_timed(step, phase, began, took, ended, facts);
+    }
+
+    fn record_timed(
+        &mut self,
+        step: Step,
+        phase: Option<Phase>,
+        began: Instant,
+        took: Span,
+        ended: Ended,
+        facts: Vec<String>,
+    ) {
+        let began = Span::from_std(began.saturating_duration_since(self.began));
+        self.transcript.steps.push(StepRecord { step, phase, began, took, ended, facts });
+    }
+
+    fn store_check(&mut self, result: CheckResult) {
+        let waiting = |check: &&mut CheckResult| check.title == result.title && check.took == Span::ZERO;
+        if let Some(place) = self.transcript.checks.iter_mut().find(waiting) {
+            *place = result;
+        }
+    }
+
+    /// Bad parts stop a restore before any check is made: they are what the check `manifest` would have found.
+    fn blame_manifest(&mut self, findings: &[Finding]) {
+        let manifest =
+            self.transcript.checks.iter_mut().find(|check| check.name == crate::domain::check::CheckName::Manifest);
+        if let Some(check) = manifest {
+            check.outcome = Outcome::Failed(findings.to_vec());
+        }
+    }
+
+    fn note_isolation(&mut self, used: &ScratchUsed) {
+        if !used.isolation.network && self.transcript.drill.scratch.isolation == IsolationDemand::Preferred {
+            let message = "the scratch was not cut off from the network: what it held could have reached other systems";
+            self.transcript.environment.push(Finding::new("isolation_missing", used.name.clone(), message));
+        }
+    }
+}
+
+fn ended(stop: Stop) -> Ended {
+    match stop {
+        Stop::Found(findings) => Ended::Found(findings),
+        Stop::Broke(broke) => Ended::Broke { error: broke.error, hint: broke.hint },
+    }
+}
+
+fn nothing_judged() -> Judgement {
+    Judgement {
+        verdict: Verdict::Unproven,
+        reasons: vec!["not judged yet".to_owned()],
+        rpa: None,
+        rta: None,
+        phases: Vec::new(),
+        valid_until: None,
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() {
+    let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+    }
+}

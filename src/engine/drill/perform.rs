@@ -1,0 +1,370 @@
+//! How each step of a drill is performed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::House;
+use crate::backup::{logical, physical};
+use crate::checks::{self, Subject};
+use crate::domain::check::{Broke, CheckResult, Finding, Stop};
+use crate::domain::drill::{AwaitReady, Check, Restore, Sabotage, ScratchKind, Target};
+use crate::domain::ids::SCRATCH_PREFIX;
+use crate::domain::policy::{Method, Policy};
+use crate::domain::run::Event;
+use crate::domain::transcript::{Ended, Phase, RestoreFacts, ScratchUsed, Transcript};
+use crate::domain::units::{ByteSize, Span};
+use crate::probe::endpoint::root_cause;
+use crate::probe::{self, Endpoint};
+use crate::programs::Programs;
+use crate::progress::Progress;
+use crate::scratch::{Scratch, Started};
+use crate::seal::{Opener, SealedManifest};
+use crate::store::Store;
+
+/// One half of a restore: the bytes, or the server.
+pub struct RestorePart {
+    pub phase: Phase,
+    pub began: Instant,
+    pub took: Span,
+    pub ended: Ended,
+    pub facts: Vec<String>,
+}
+
+/// What the steps of one drill share.
+pub struct Performance<'a> {
+    house: &'a House,
+    policy: &'a Policy,
+    sealed: &'a SealedManifest,
+    programs: &'a Programs,
+    store: Arc<dyn Store>,
+    opener: Opener,
+    scratch: Option<Scratch>,
+    started: Option<Started>,
+    facts: RestoreFacts,
+}
+
+/// What the transcript calls a check: its name, and for the user's own question the question.
+pub fn title(check: &Check) -> String {
+    match &check.assertion {
+        Some(assertion) => {
+            format!("{}: {}", check.name, assertion.sql.split_whitespace().collect::<Vec<_>>().join(" "))
+        }
+        None => check.name.to_string(),
+    }
+}
+
+impl<'a> Performance<'a> {
+    /// Before the first step. What opens the artifact is asked for here: without it nothing need be begun.
+    pub fn new(
+        house: &'a House,
+        policy: &'a Policy,
+        sealed: &'a SealedManifest,
+        programs: &'a Programs,
+        store: Arc<dyn Store>,
+    ) -> Result<Performance<'a>, Broke> {
+        let opener = house.opener()?;
+        let facts = RestoreFacts::default();
+        Ok(Performance { house, policy, sealed, programs, store, opener, scratch: None, started: None, facts })
+    }
+
+    /// Makes the place, and writes down that it is owed a sweep.
+    pub async fn provision(&mut self, transcript: &Transcript) -> Result<Vec<String>, Stop> {
+        let plan = &transcript.drill.scratch;
+        if plan.kind == ScratchKind::Database && self.sealed.manifest.method != Method::Logical {
+            let error =
+                format!("backup {} is physical: it cannot be restored into a database", self.sealed.manifest.backup);
+            return Err(
+                Broke::hinted(error, "use scratch kind `cluster`, or pick method `logical` in the drill").into()
+            );
+        }
+        let name = transcript.run.scratch_name();
+        // Written down before it is made: a kill between the two leaves an owed sweep, never an unknown scratch.
+        self.house.record(&self.policy.name, transcript.run, Event::ScratchMade { name: name.clone() }).await?;
+        let sources = self.sources().await?;
+        let config = &self.house.config.scratch;
+        let scratch = Scratch::provision(transcript.run, plan, config, self.programs, &sources).await?;
+        let isolation = scratch.isolation();
+        let facts = vec![
+            format!("scratch {name}"),
+            match (plan.kind, isolation.network) {
+                (ScratchKind::Database, _) => "a database on a scratch server".to_owned(),
+                (ScratchKind::Cluster, true) => format!("cut off from the network ({})", isolation.means),
+                (ScratchKind::Cluster, false) => "not cut off from the network".to_owned(),
+            },
+        ];
+        self.scratch = Some(scratch);
+        Ok(facts)
+    }
+
+    /// System identifiers that a scratch server must not have: those of all artifacts, and of all sources that answer.
+    async fn sources(&self) -> Result<Vec<String>, Broke> {
+        let mut identifiers = vec![self.sealed.manifest.fingerprint.server.system_identifier.clone()];
+        for policy in &self.house.policies {
+            let artifacts = self.house.catalog.artifacts(&policy.name).await?;
+            identifiers.extend(artifacts.into_iter().map(|record| record.system_identifier));
+            if let Ok(identifier) = self.identify(policy).await {
+                identifiers.push(identifier);
+            }
+        }
+        identifiers.sort();
+        identifiers.dedup();
+        Ok(identifiers)
+    }
+
+    async fn identify(&self, policy: &Policy) -> Result<String, Broke> {
+        let client = self.house.source(&policy.source)?.connect().await?;
+        Ok(probe::server(&client).await?.system_identifier)
+    }
+
+    /// Brings the backup back: bytes and server, each timed.
+    pub async fn restore(&mut self, restore: &Restore, progress: &dyn Progress) -> Vec<RestorePart> {
+        match restore.until {
+            Target::Latest => {}
+        }
+        let mut parts = Vec::new();
+        let order = match self.sealed.manifest.method {
+            Method::Physical => [Phase::Restore, Phase::Start],
+            Method::Logical | Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
+                [Phase::Start, Phase::Restore]
+            }
+        };
+        for phase in order {
+            let began = Instant::now();
+            let done = match phase {
+                Phase::Restore => self.put_back(progress).await,
+                _ => self.start().await,
+            };
+            let (ended, facts) = match done {
+                Ok(facts) => (Ended::Done, facts),
+                Err(stop) => (super::ended(stop), Vec::new()),
+            };
+            let bad = ended != Ended::Done;
+            parts.push(RestorePart { phase, began, took: Span::from_std(began.elapsed()), ended, facts });
+            if bad {
+                break;
+            }
+        }
+        parts
+    }
+
+    async fn start(&mut self) -> Result<Vec<String>, Stop> {
+        let manifest = &self.sealed.manifest;
+        let scratch = self.scratch.as_mut().ok_or_else(no_scratch)?;
+        if manifest.method == Method::Logical {
+            scratch.prepare_empty(&manifest.fingerprint).await?;
+        }
+        let started = scratch.start(&manifest.fingerprint).await?;
+        let facts = started.facts.clone();
+        self.started = Some(started);
+        Ok(facts)
+    }
+
+    async fn put_back(&mut self, progress: &dyn Progress) -> Result<Vec<String>, Stop> {
+        let manifest = &self.sealed.manifest;
+        let parallel = self.house.config.limits.parallel;
+        let scratch = self.scratch.as_ref().ok_or_else(no_scratch)?;
+        progress.expect(manifest.plain_bytes().0);
+        let began = Instant::now();
+        self.facts = match manifest.method {
+            Method::Physical => {
+                let data_dir = scratch.data_dir().ok_or_else(no_scratch)?.to_owned();
+                let what = physical::PutBack {
+                    store: Arc::clone(&self.store),
+                    manifest,
+                    opener: &self.opener,
+                    data_dir,
+                    tablespaces: Vec::new(),
+                    durable: false,
+                    parallel,
+                    progress,
+                };
+                physical::put_back(&what).await?
+            }
+            Method::Logical => {
+                let names: Vec<String> =
+                    manifest.fingerprint.databases.iter().map(|database| database.name.clone()).collect();
+                let what = logical::PutBack {
+                    store: Arc::clone(&self.store),
+                    manifest,
+                    opener: &self.opener,
+                    server: scratch.server()?,
+                    whole_server: scratch.data_dir().is_some(),
+                    rename: scratch.rename(&names),
+                    work_dir: scratch.work_dir(),
+                    programs: self.programs,
+                    wrap: scratch.wrap(),
+                    parallel,
+                    progress,
+                };
+                logical::put_back(&what).await?
+            }
+            Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
+                let error =
+                    format!("backups of method {} cannot be restored by this version", manifest.method.as_str());
+                return Err(Broke::new(error).into());
+            }
+        };
+        let seconds = began.elapsed().as_secs_f64().max(0.001);
+        let plain = ByteSize(self.facts.plain_bytes);
+        let rate = ByteSize((self.facts.plain_bytes as f64 / seconds) as u64);
+        let mut facts = vec![format!(
+            "{} parts fetched, verified, decrypted: {} stored, {plain} written, {rate}/s",
+            self.facts.parts,
+            ByteSize(self.facts.sealed_bytes)
+        )];
+        if !self.facts.superuser_entries.is_empty() {
+            facts.push(format!("{} entries needed the superuser", self.facts.superuser_entries.len()));
+        }
+        facts.extend(self.facts.warnings.iter().take(20).cloned());
+        Ok(facts)
+    }
+
+    /// Asks until the answer comes within its latency. A server that runs and does not answer is a finding.
+    pub async fn await_ready(&self, ready: &AwaitReady) -> Result<Vec<String>, Stop> {
+        let database = self.database_now(ready.database.as_deref())?;
+        let endpoint = self.server()?.with_database(&database);
+        let began = Instant::now();
+        let mut last = String::from("it was never asked");
+        let mut tries = 0_u32;
+        while began.elapsed() < ready.timeout.to_std() {
+            tries += 1;
+            match ask(&endpoint, &ready.query, ready.timeout).await {
+                Ok(latency) if latency <= ready.within => {
+                    return Ok(vec![format!(
+                        "answered in {latency} (within {}), after {} and {tries} tries",
+                        ready.within,
+                        Span::from_std(began.elapsed())
+                    )]);
+                }
+                Ok(latency) => last = format!("it answered in {latency}"),
+                Err(error) => last = error,
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let message = format!("the readiness query was not answered as demanded within {}", ready.timeout);
+        let finding = Finding::new("not_ready", format!("database {database}"), message);
+        Err(finding.with(format!("an answer within {}", ready.within), last).into())
+    }
+
+    /// Makes one check.
+    pub async fn check(&self, check: &Check) -> CheckResult {
+        let began = Instant::now();
+        let subject = match self.subject() {
+            Ok(subject) => subject,
+            Err(broke) => {
+                return CheckResult {
+                    name: check.name,
+                    title: title(check),
+                    required: check.required,
+                    outcome: crate::domain::check::Outcome::Broke { error: broke.error, hint: broke.hint },
+                    looked_at: Vec::new(),
+                    unchecked: Vec::new(),
+                    took: Span::from_std(began.elapsed()),
+                };
+            }
+        };
+        let mut result = checks::run(check, &subject).await;
+        result.title = title(check);
+        result
+    }
+
+    /// Breaks the scratch, as its superuser.
+    pub async fn sabotage(&self, sabotage: &Sabotage) -> Result<Vec<String>, Stop> {
+        let database = self.database_now(sabotage.database.as_deref())?;
+        let client = self.server()?.with_database(&database).connect().await.map_err(Broke::from)?;
+        client.batch_execute(&sabotage.sql).await.map_err(|error| {
+            Broke::hinted(format!("the sabotage failed: {}", root_cause(&error)), "correct `sabotage.sql` in the drill")
+        })?;
+        Ok(vec![format!("ran in {database}: {}", sabotage.sql)])
+    }
+
+    fn subject(&self) -> Result<Subject<'_>, Broke> {
+        let scratch = self.scratch.as_ref().ok_or_else(no_scratch)?;
+        let names: Vec<String> =
+            self.sealed.manifest.fingerprint.databases.iter().map(|database| database.name.clone()).collect();
+        let renamed = scratch.rename(&names);
+        let databases = if renamed.is_empty() { names.iter().cloned().zip(names.clone()).collect() } else { renamed };
+        Ok(Subject {
+            sealed: self.sealed,
+            restored: &self.facts,
+            server: scratch.server()?,
+            default_database: self.database_now(None)?,
+            databases,
+            whole_server: scratch.data_dir().is_some(),
+            own_from: match self.sealed.manifest.method {
+                Method::Physical => self.started.as_ref().map(|started| started.next_xid),
+                Method::Logical | Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => None,
+            },
+            programs: self.programs,
+            wrap: scratch.wrap(),
+            parallel: self.house.config.limits.parallel,
+            source_findings: Vec::new(),
+        })
+    }
+
+    fn server(&self) -> Result<Endpoint, Broke> {
+        self.scratch.as_ref().ok_or_else(no_scratch)?.server()
+    }
+
+    /// The name that a database has in the scratch; without a name, that of the policy's URL, or the first of the backup.
+    fn database_now(&self, wanted: Option<&str>) -> Result<String, Broke> {
+        let databases = &self.sealed.manifest.fingerprint.databases;
+        let url = Endpoint::parse(&self.policy.source.url)?.database;
+        let held = |name: &str| databases.iter().any(|database| database.name == name);
+        let name = match wanted {
+            Some(name) => name.to_owned(),
+            None if held(&url) => url,
+            None => databases.first().map_or(url, |database| database.name.clone()),
+        };
+        let renamed = match &self.scratch {
+            Some(scratch) => {
+                scratch.rename(&databases.iter().map(|database| database.name.clone()).collect::<Vec<_>>())
+            }
+            None => Vec::new(),
+        };
+        Ok(renamed.into_iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new))
+    }
+
+    /// What the transcript says about the scratch, as it is now.
+    pub fn scratch_used(&self) -> Option<ScratchUsed> {
+        let scratch = self.scratch.as_ref()?;
+        Some(ScratchUsed {
+            kind: if scratch.data_dir().is_some() { ScratchKind::Cluster } else { ScratchKind::Database },
+            name: scratch.name().to_owned(),
+            server_version: self.started.as_ref().map(|started| started.server_version.clone()),
+            isolation: scratch.isolation(),
+            destroyed_at: None,
+        })
+    }
+
+    /// The name of the scratch, if one was made.
+    pub fn scratch_name(&self) -> Option<String> {
+        self.scratch.as_ref().map(|scratch| scratch.name().to_owned())
+    }
+
+    /// Destroys it.
+    pub async fn destroy(self) -> Result<(), Broke> {
+        match self.scratch {
+            Some(scratch) => scratch.destroy().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn no_scratch() -> Broke {
+    Broke::hinted(
+        format!("there is no scratch ({SCRATCH_PREFIX}…) to do this in"),
+        "a drill provisions one before anything else: see its first step",
+    )
+}
+
+/// Asks once, on a connection of its own; gives the time from the question to the answer.
+async fn ask(endpoint: &Endpoint, query: &str, timeout: Span) -> Result<Span, String> {
+    let client = endpoint.connect().await.map_err(|error| error.to_string())?;
+    let asked = Instant::now();
+    match tokio::time::timeout(timeout.to_std(), client.simple_query(query)).await {
+        Ok(Ok(_)) => Ok(Span::from_std(asked.elapsed())),
+        Ok(Err(error)) => Err(root_cause(&error)),
+        Err(_) => Err(format!("no answer within {timeout}")),
+    }
+}

@@ -1,0 +1,126 @@
+//! Which backup a drill brings back: from what the stores hold, not from what the catalog remembers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::super::House;
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::drill::{Drill, Pick};
+use crate::domain::ids::{BackupId, PlaceName};
+use crate::domain::policy::{Method, Policy};
+use crate::seal;
+use crate::store::Store;
+
+/// The backup that was chosen, and why.
+pub struct Picked {
+    /// Which.
+    pub backup: BackupId,
+    /// Where it lies.
+    pub store: Arc<dyn Store>,
+    /// One sentence.
+    pub why: String,
+}
+
+/// What is known of a candidate without opening it.
+struct Candidate {
+    backup: BackupId,
+    store: Arc<dyn Store>,
+    method: Method,
+    recovery_point: Timestamp,
+    durable_at: Timestamp,
+}
+
+/// Picks. A backup that became durable after the loss does not count: it would not have been there.
+pub async fn pick(house: &House, policy: &Policy, drill: &Drill, lost_at: Timestamp) -> Result<Picked, Stop> {
+    let mut candidates = candidates(house, policy, drill).await?;
+    candidates.retain(|candidate| drill.method.is_none_or(|method| method == candidate.method));
+    if let Pick::Id(id) = &drill.pick {
+        let named = candidates.into_iter().find(|candidate| candidate.backup == *id);
+        let candidate = named.ok_or_else(|| {
+            let message = "the drill asks for this backup, and no store of the policy holds it";
+            Stop::from(Finding::new("artifact_missing", format!("backup {id}"), message))
+        })?;
+        return Ok(picked(candidate, "the drill names it".to_owned()));
+    }
+    candidates.retain(|candidate| candidate.durable_at <= lost_at);
+    candidates.sort_by_key(|candidate| candidate.recovery_point);
+    let count = candidates.len();
+    let method = drill.method.map_or(String::new(), |method| format!("{} ", method.as_str()));
+    let (index, why) = match drill.pick {
+        Pick::Latest | Pick::Id(_) => (count.saturating_sub(1), format!("the newest of {count} {method}backups")),
+        Pick::Oldest => (0, format!("the oldest of {count} {method}backups")),
+        Pick::Random => {
+            let index = random_below(count)?;
+            (index, format!("number {} of {count} {method}backups, by chance", index + 1))
+        }
+    };
+    if index >= count {
+        let job = policy.backups.iter().find(|job| drill.method.is_none_or(|method| method == job.method));
+        let hint = match job {
+            Some(job) => format!("take one: lifeboat backup {} --job {}", policy.name, job.name),
+            None => format!("no job of policy {} makes {method}backups", policy.name),
+        };
+        let error =
+            format!("policy {} has no {method}backup that was durable before the loss at {lost_at}", policy.name);
+        return Err(Broke::hinted(error, hint).into());
+    }
+    Ok(picked(candidates.swap_remove(index), why))
+}
+
+fn picked(candidate: Candidate, why: String) -> Picked {
+    Picked { backup: candidate.backup, store: candidate.store, why }
+}
+
+/// The stores say which backups exist; the catalog saves opening manifests that it knows. What the catalog knows and no
+/// store holds is kept as a candidate: a lost artifact must be found, not skipped over.
+async fn candidates(house: &House, policy: &Policy, drill: &Drill) -> Result<Vec<Candidate>, Stop> {
+    let known = house.catalog.artifacts(&policy.name).await?;
+    let stores = house.stores_of(policy)?;
+    let mut found: BTreeMap<(PlaceName, BackupId), Candidate> = BTreeMap::new();
+    for record in known {
+        let Some(store) = stores.get(&record.store) else { continue };
+        let store = Arc::clone(store);
+        found.insert(
+            (record.store, record.backup.clone()),
+            Candidate {
+                backup: record.backup,
+                store,
+                method: record.method,
+                recovery_point: record.recovery_point,
+                durable_at: record.finished_at,
+            },
+        );
+    }
+    let trusted = house.trusted()?;
+    for (name, store) in &stores {
+        for (_, backup) in seal::list_backups(&**store, Some(&policy.name)).await.map_err(Broke::from)? {
+            if found.contains_key(&(name.clone(), backup.clone())) {
+                continue;
+            }
+            // A manifest that cannot be read is passed over only when it is not the one that was asked for: verify
+            // reports it.
+            let sealed = match seal::load_manifest(&**store, &policy.name, &backup, &trusted).await {
+                Ok(sealed) => sealed,
+                Err(Stop::Found(_)) if drill.pick != Pick::Id(backup.clone()) => continue,
+                Err(stop) => return Err(stop),
+            };
+            let candidate = Candidate {
+                backup: backup.clone(),
+                store: Arc::clone(store),
+                method: sealed.manifest.method,
+                recovery_point: sealed.manifest.recovery_point.at,
+                durable_at: sealed.manifest.finished_at,
+            };
+            found.insert((name.clone(), backup), candidate);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+fn random_below(count: usize) -> Result<usize, Broke> {
+    let random = getrandom::u64().map_err(|error| Broke::new(format!("no random number could be had: {error}")))?;
+    // Anything but an empty list: then the caller says that there is none.
+    Ok(usize::try_from(random % count.max(1) as u64).unwrap_or(0))
+}
