@@ -26,6 +26,7 @@ use crate::domain::transcript::Isolation;
 use crate::probe::Endpoint;
 use crate::programs::Programs;
 
+pub use sandbox::unprivileged;
 pub use sweep::sweep;
 
 /// A disposable place. Dropping it without [`Scratch::destroy`] (a panic, a cancelled future) removes it too, as well as it can.
@@ -54,9 +55,8 @@ impl Scratch {
         let kind = match plan.kind {
             ScratchKind::Cluster => {
                 let (config, programs, demand) = (config.clone(), programs.clone(), plan.isolation);
-                let made = tokio::task::spawn_blocking(move || {
-                    cluster::Cluster::provision(run, &config, &programs, demand)
-                });
+                let made =
+                    tokio::task::spawn_blocking(move || cluster::Cluster::provision(run, &config, &programs, demand));
                 let made = made.await.map_err(|error| Broke::new(error.to_string()))?;
                 Kind::Cluster(Box::new(made?))
             }
