@@ -5,5 +5,7 @@
 mod support;
 
 mod seal;
+mod seal_shape;
 mod smoke;
 mod store_contract;
+mod verify_cli;
