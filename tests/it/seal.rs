@@ -658,3 +658,57 @@ async fn a_manifest_is_written_last_once_and_only_when_it_is_right() {
     let empty = FileStore::open(&yard.folder.path().join("empty")).unwrap();
     assert_eq!(seal::list_backups(&empty, None).await.unwrap(), vec![]);
 }
+
+/// Runs in a process of its own, whose memory it measures.
+#[test]
+fn memory_is_bounded_by_the_parts_in_flight() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "seal::inside_a_process_whose_memory_is_measured"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    eprintln!("{text}");
+}
+
+/// The most memory that this process ever had, in MiB (proc_pid_status(5)).
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by memory_is_bounded_by_the_parts_in_flight"]
+async fn inside_a_process_whose_memory_is_measured() {
+    const PART: usize = 4 << 20;
+    let yard = Yard::new();
+    let block = noise(3, 1 << 20);
+    let before = peak_mib();
+    let mut writer = yard.sealer("orders/x", PART).stream("base", StreamKind::Tar);
+    let begun = std::time::Instant::now();
+    let stream = blocking(move || {
+        // Three quarters that compress, one that does not.
+        for number in 0..192 {
+            writer.write(if number % 4 == 0 { &block } else { &[0; 1 << 20] }).unwrap();
+        }
+        writer.finish().unwrap()
+    })
+    .await;
+    let (sealing, sealed) = (peak_mib() - before, begun.elapsed());
+    let (counted, count) = (Arc::new(AtomicUsize::new(0)), stream.parts.len());
+    let counter = counted.clone();
+    let give = move |bytes: Vec<u8>| {
+        counter.fetch_add(bytes.len(), Ordering::SeqCst);
+        Ok(())
+    };
+    let begun = std::time::Instant::now();
+    seal::read_stream(yard.store.clone(), "orders/x", &stream, &yard.opener, 2, give).await.unwrap();
+    let (both, opened) = (peak_mib() - before, begun.elapsed());
+    eprintln!(
+        "192 MiB in {count} parts: sealed in {sealed:?} with {sealing} MiB, opened in {opened:?}, {both} MiB in all"
+    );
+    assert_eq!(counted.load(Ordering::SeqCst), 192 << 20);
+    // (threads + 2) parts, each as plaintext, compressed and sealed.
+    assert!(sealing < 4 * 3 * 4 && both < 4 * 3 * 4 + 32, "{sealing} and {both} MiB");
+}

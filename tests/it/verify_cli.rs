@@ -1,11 +1,23 @@
 //! Verification: what is right is said to be right, what is wrong is found, what was not looked at is never good.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use lifeboat::domain::ids::PlaceName;
-use lifeboat::engine::verify::{Conclusion, Depth, Reading, Report, Target, verify_stores};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use lifeboat::catalog::Catalog;
+use lifeboat::domain::check::Broke;
+use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig};
+use lifeboat::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use lifeboat::domain::policy::{
+    BackupJob, ContentPlan, Databases, Encryption, Method, Objectives, PasswordSource, Policy, Source,
+};
+use lifeboat::domain::run::{ArtifactRecord, Event, Run, RunOutcome, Work};
+use lifeboat::domain::transcript::Transcript;
+use lifeboat::domain::units::{ByteSize, Span};
+use lifeboat::engine::House;
+use lifeboat::engine::verify::{Conclusion, Depth, Reading, Report, Target, verify, verify_stores};
 use lifeboat::progress::{Progress, Silent};
 use lifeboat::seal::{self, TrustedSigners};
 use lifeboat::store::Store;
@@ -165,6 +177,184 @@ async fn a_store_that_cannot_be_read_is_no_finding() {
     assert_eq!(report.troubles[0].place, "primary");
     assert!(report.troubles[0].hint.as_ref().unwrap().contains("mounted"));
     assert!(seal::list_backups(&*yard.store, None).await.is_err());
+}
+
+/// A catalog that knows these artifacts and remembers events.
+#[derive(Default)]
+struct Memory {
+    known: Vec<ArtifactRecord>,
+    events: Mutex<Vec<Event>>,
+    broken_at: Option<usize>,
+}
+
+#[async_trait]
+impl Catalog for Memory {
+    async fn append(&self, _at: Timestamp, name: &PolicyName, _run: RunId, event: Event) -> Result<(), Broke> {
+        assert_eq!(name, &policy());
+        let mut events = self.events.lock().unwrap();
+        if self.broken_at == Some(events.len()) {
+            return Err(Broke::new("the catalog is gone"));
+        }
+        events.push(event);
+        Ok(())
+    }
+    async fn runs(&self, _policy: Option<&PolicyName>, _limit: usize) -> Result<Vec<Run>, Broke> {
+        Ok(vec![])
+    }
+    async fn run(&self, _run: RunId) -> Result<Option<Run>, Broke> {
+        Ok(None)
+    }
+    async fn transcript(&self, _run: RunId) -> Result<Option<Transcript>, Broke> {
+        Ok(None)
+    }
+    async fn transcripts(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<Transcript>, Broke> {
+        Ok(vec![])
+    }
+    async fn artifacts(&self, _policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {
+        Ok(self.known.clone())
+    }
+    async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {
+        Ok(vec![])
+    }
+    async fn adopt(&self, _at: Timestamp, _records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
+        Ok(0)
+    }
+    async fn next_sequence(&self, _policy: &PolicyName) -> Result<u64, Broke> {
+        Ok(1)
+    }
+    async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {
+        let found = self.known.iter().filter(|record| record.backup == *backup);
+        Ok(found.map(|record| (record.policy.clone(), record.store.clone())).collect())
+    }
+}
+
+/// A house around a yard's store, with one policy.
+fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
+    let folder = yard.folder.path().to_owned();
+    let job = BackupJob {
+        name: "nightly".parse().unwrap(),
+        method: Method::Physical,
+        schedule: None,
+        store: place("primary"),
+        copies: vec![],
+        retention: None,
+        part_size: None,
+        level: 3,
+    };
+    let policy = Policy {
+        name: policy(),
+        owner: "dba".to_owned(),
+        tier: None,
+        source: Source {
+            url: "postgresql:///orders".to_owned(),
+            password: PasswordSource::Default,
+            tls: None,
+            tls_ca: None,
+            databases: Databases::Url,
+        },
+        objectives: Objectives { rpo: Span::ZERO, rto: Span::ZERO, proof_max_age: Span::ZERO, allowances: vec![] },
+        backups: vec![job],
+        wal: None,
+        encryption: Encryption { recipients: vec![yard.recipient.clone()] },
+        content: ContentPlan::default(),
+        drills: vec![],
+        file: folder.clone(),
+    };
+    let config = Config {
+        file: folder.clone(),
+        catalog: folder.clone(),
+        policies: folder.clone(),
+        drills: folder.clone(),
+        reports: folder.clone(),
+        stores: BTreeMap::from([(place("primary"), StoreConfig::File { path: folder.join("store") })]),
+        keys: Keys::default(),
+        scratch: ScratchConfig { dir: folder, user: "postgres".to_owned(), preload: vec![], servers: BTreeMap::new() },
+        bin_dirs: vec![],
+        limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+    };
+    House { config, policies: vec![policy], drills: vec![], warnings: vec![], catalog: catalog.clone() }
+}
+
+fn record(number: u32) -> ArtifactRecord {
+    let at = "2026-01-31T03:00:00Z".parse().unwrap();
+    ArtifactRecord {
+        backup: backup(number),
+        policy: policy(),
+        job: "nightly".parse().unwrap(),
+        method: Method::Physical,
+        store: place("primary"),
+        sequence: 1,
+        started_at: at,
+        finished_at: at,
+        recovery_point: at,
+        plain_bytes: ByteSize(0),
+        sealed_bytes: ByteSize(0),
+        manifest_sha256: String::new(),
+        system_identifier: String::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_planned_before_it_begins_and_its_end_is_written_down() {
+    let yard = Yard::new();
+    yard.whole_backup(1).await;
+    let all = Target::Policy(policy());
+    let catalog = Arc::new(Memory { known: vec![record(1)], ..Memory::default() });
+    let (run, report) = verify(&house(&yard, &catalog), &all, None, &reading(&yard)).await.unwrap();
+    assert!(run.is_some());
+    assert_eq!(report.conclusion(), Conclusion::NothingFound);
+    let events = catalog.events.lock().unwrap().clone();
+    assert_eq!(events[0], Event::Planned { work: Work::Verify, scheduled_for: None });
+    assert!(matches!(&events[1], Event::Started { pid, pid_started, host }
+        if *pid == std::process::id() && *pid_started > 0 && !host.is_empty()));
+    assert_eq!(events[2..], [Event::Finished { outcome: RunOutcome::Succeeded }]);
+
+    // What the catalog knows and the store lacks is found, by policy and by id.
+    let catalog = Arc::new(Memory { known: vec![record(1), record(2)], ..Memory::default() });
+    for target in [all.clone(), Target::Backup(backup(2))] {
+        let (_, report) = verify(&house(&yard, &catalog), &target, None, &reading(&yard)).await.unwrap();
+        assert_eq!(codes(&report), ["artifact_missing"]);
+        let last = catalog.events.lock().unwrap().last().cloned().unwrap();
+        assert_eq!(last, Event::Finished { outcome: RunOutcome::Found(1) });
+    }
+    // Nobody knows it: nothing was run.
+    let (run, report) =
+        verify(&house(&yard, &catalog), &Target::Backup(backup(9)), None, &reading(&yard)).await.unwrap();
+    assert_eq!((run, report.conclusion()), (None, Conclusion::Unproven));
+    let unknown = verify(&house(&yard, &catalog), &all, Some(&place("primery")), &reading(&yard)).await.unwrap_err();
+    assert!(unknown.hint.unwrap().contains("primary"));
+
+    // A catalog that fails closes before anything is read; one that fails at the end does not take the result away.
+    for (broken_at, begun) in [(0, false), (1, false), (2, true)] {
+        let catalog = Arc::new(Memory { broken_at: Some(broken_at), ..Memory::default() });
+        match verify(&house(&yard, &catalog), &all, None, &reading(&yard)).await {
+            Err(broke) => assert!(!begun && broke.error.contains("catalog is gone")),
+            Ok((_, report)) => {
+                assert!(begun && report.backups.len() == 1);
+                assert_eq!((report.conclusion(), report.troubles[0].place.as_str()), (Conclusion::Broke, "catalog"));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_never_made_is_not_made_by_looking() {
+    let yard = Yard::new();
+    let store = yard.path("");
+    std::fs::remove_dir(&store).unwrap();
+    let all = Target::Policy(policy());
+    let catalog = Arc::new(Memory::default());
+    let (_, report) = verify(&house(&yard, &catalog), &all, None, &reading(&yard)).await.unwrap();
+    assert_eq!(report.conclusion(), Conclusion::Unproven);
+    // Once a backup is known to be there, it is trouble: perhaps a disk that is not mounted.
+    let catalog = Arc::new(Memory { known: vec![record(1)], ..Memory::default() });
+    let (_, report) = verify(&house(&yard, &catalog), &all, None, &reading(&yard)).await.unwrap();
+    assert_eq!((report.conclusion(), codes(&report)), (Conclusion::Broke, vec![]));
+    assert!(matches!(
+        catalog.events.lock().unwrap().last(),
+        Some(Event::Finished { outcome: RunOutcome::Broke { .. } })
+    ));
+    assert!(!store.exists());
 }
 
 #[test]
