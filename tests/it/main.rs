@@ -5,4 +5,7 @@
 mod support;
 
 mod architecture;
+mod backup_dump;
+mod backup_physical;
+mod backup_pump;
 mod smoke;

@@ -1,3 +1,4 @@
 //! What the tests stand on: a real PostgreSQL server each, and a working folder with a configuration.
 
 pub mod server;
+pub mod sink;
