@@ -92,7 +92,7 @@ fn row_security_and_missing_rights_are_errors_and_not_fewer_rows() {
     let server = Server::start();
     server.sql("postgres", "create table t as select n from generate_series(1, 10) n");
     server.sql("postgres", "create role reader login; grant pg_read_all_data to reader");
-    server.sql("postgres", "alter table t enable row level security; create policy some on t using (n < 3)");
+    server.sql("postgres", "alter table t enable row level security; create policy few on t using (n < 3)");
     let broke = dump(&server, "postgres", "reader").unwrap_err();
     assert!(broke.error.contains("pg_dump failed") && broke.error.contains("row-level security"), "{broke}");
     assert!(broke.hint.unwrap().contains("BYPASSRLS"));

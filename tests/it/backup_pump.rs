@@ -57,7 +57,7 @@ fn manifest() -> Entry {
 fn pump(archives: &[(Option<u32>, Vec<u8>)], pieces: &[usize]) -> Result<Pumped<VecSink>, String> {
     let mut pump = Pump::new(VecSink::default(), true);
     let mut lengths = pieces.iter().cycle();
-    let run = |pump: &mut Pump<VecSink>| {
+    let mut run = |pump: &mut Pump<VecSink>| {
         for (tablespace, bytes) in archives {
             pump.archive(*tablespace)?;
             let mut rest = bytes.as_slice();
