@@ -4,20 +4,41 @@
 //! name and folder; the next start sweeps what a killed run left. An own scratch server never opens a TCP port, has no
 //! network where the machine can give it none, trusts nothing of the source's configuration, and runs as an unprivileged user.
 
+mod cluster;
+mod conf;
+mod connect;
+mod database;
+mod process;
+mod sandbox;
+mod startup;
+mod sweep;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::domain::check::{Broke, Stop};
 use crate::domain::config::ScratchConfig;
-use crate::domain::drill::ScratchPlan;
-use crate::domain::ids::{RunId, SCRATCH_PREFIX};
+use crate::domain::drill::{ScratchKind, ScratchPlan};
+use crate::domain::ids::RunId;
 use crate::domain::inventory::Fingerprint;
+use crate::domain::lsn::Lsn;
 use crate::domain::transcript::Isolation;
 use crate::probe::Endpoint;
 use crate::programs::Programs;
 
-/// A disposable place.
-pub struct Scratch {}
+pub use sweep::sweep;
+
+/// A disposable place. Dropping it without [`Scratch::destroy`] (a panic, a cancelled future) removes it too, as well as it can.
+#[derive(Debug)]
+pub struct Scratch {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Cluster(Box<cluster::Cluster>),
+    Database(Box<database::OnServer>),
+}
 
 impl Scratch {
     /// Makes the place: a 0700 folder (`cluster`), or the permission to make one database (`database`). Starts nothing.
@@ -30,63 +51,105 @@ impl Scratch {
         programs: &Programs,
         sources: &[String],
     ) -> Result<Scratch, Broke> {
-        let _ = (run, plan, config, programs, sources, SCRATCH_PREFIX);
-        todo!()
+        let kind = match plan.kind {
+            ScratchKind::Cluster => {
+                let (config, programs, demand) = (config.clone(), programs.clone(), plan.isolation);
+                let made =
+                    tokio::task::spawn_blocking(move || cluster::Cluster::provision(run, &config, &programs, demand));
+                let made = made.await.map_err(|error| Broke::new(error.to_string()))?;
+                Kind::Cluster(Box::new(made?))
+            }
+            ScratchKind::Database => {
+                Kind::Database(Box::new(database::OnServer::provision(run, plan, config, sources).await?))
+            }
+        };
+        Ok(Scratch { kind })
     }
 
     /// Its name: `lifeboat-<run id>`.
     pub fn name(&self) -> &str {
-        todo!()
+        match &self.kind {
+            Kind::Cluster(cluster) => &cluster.name,
+            Kind::Database(database) => &database.name,
+        }
     }
 
-    /// The data folder that a physical restore makes (kind `cluster`).
+    /// The data folder that a physical restore fills (kind `cluster`): there, empty, and owned by whom the server runs as.
     pub fn data_dir(&self) -> Option<&Path> {
-        todo!()
+        match &self.kind {
+            Kind::Cluster(cluster) => Some(&cluster.data_dir),
+            Kind::Database(_) => None,
+        }
     }
 
-    /// A private folder for work in progress.
+    /// A private folder for work in progress; what is in it must belong to the folder's owner, who runs the programs.
     pub fn work_dir(&self) -> PathBuf {
-        todo!()
+        match &self.kind {
+            Kind::Cluster(cluster) => cluster.work_dir(),
+            Kind::Database(database) => database.work_dir.clone(),
+        }
     }
 
-    /// For a logical backup: makes an empty cluster (initdb) with the encoding and locale of the fingerprint. For the kind `database`: nothing.
+    /// For a logical backup: makes an empty cluster (initdb) with the checksums, the segment size and a superuser of the
+    /// source. Databases bring their own encoding and locale when they are made. For the kind `database`: nothing.
     pub async fn prepare_empty(&mut self, fingerprint: &Fingerprint) -> Result<(), Broke> {
-        let _ = fingerprint;
-        todo!()
+        match &mut self.kind {
+            Kind::Cluster(cluster) => cluster.prepare_empty(fingerprint).await,
+            Kind::Database(_) => Ok(()),
+        }
     }
 
     /// Writes lifeboat's own configuration over what was restored, starts the server and waits until recovery has ended and it takes connections.
     /// It believes the server's state and log, not pg_ctl. A server that says that its data are bad (an invalid checkpoint record, a missing WAL
     /// file) is a finding; one that cannot run here is broke.
     pub async fn start(&mut self, fingerprint: &Fingerprint) -> Result<Started, Stop> {
-        let _ = fingerprint;
-        todo!()
+        match &mut self.kind {
+            Kind::Cluster(cluster) => cluster.start(fingerprint).await,
+            Kind::Database(database) => database.start().await,
+        }
     }
 
     /// The restored server, as its superuser.
     pub fn server(&self) -> Result<Endpoint, Broke> {
-        todo!()
+        match &self.kind {
+            Kind::Cluster(cluster) => cluster.server(),
+            Kind::Database(database) => Ok(database.server()),
+        }
     }
 
     /// What isolation was really had.
     pub fn isolation(&self) -> Isolation {
-        todo!()
+        match &self.kind {
+            Kind::Cluster(cluster) => cluster.sandbox.isolation.clone(),
+            Kind::Database(database) => database.isolation.clone(),
+        }
     }
 
     /// Arguments put before a client program so that it runs unprivileged and without network too.
     pub fn wrap(&self) -> Vec<OsString> {
-        todo!()
+        match &self.kind {
+            Kind::Cluster(cluster) => cluster.sandbox.wrap.clone(),
+            Kind::Database(_) => Vec::new(),
+        }
     }
 
     /// Names that databases get here, by the name they had (kind `database`: `lifeboat-<run id>-<n>`); empty: the same.
     pub fn rename(&self, databases: &[String]) -> Vec<(String, String)> {
-        let _ = databases;
-        todo!()
+        match &self.kind {
+            Kind::Cluster(_) => Vec::new(),
+            Kind::Database(database) => database.rename(databases),
+        }
     }
 
     /// Stops the server by its own process, and removes everything. Says so only when it has looked.
     pub async fn destroy(self) -> Result<(), Broke> {
-        todo!()
+        match self.kind {
+            Kind::Cluster(mut cluster) => {
+                let removed = tokio::task::spawn_blocking(move || cluster.remove()).await;
+                removed.map_err(|error| Broke::new(error.to_string()))?
+            }
+            Kind::Database(mut database) => database.remove().await,
+        }
     }
 }
 
@@ -99,11 +162,31 @@ pub struct Started {
     pub facts: Vec<String>,
     /// The next transaction identifier when the server took its first connection.
     pub next_xid: u64,
+    /// Where the log ended that was replayed: the place of the checkpoint that ends recovery. A physical backup is whole
+    /// only if this is at or after the end of its WAL.
+    pub replayed_to: Lsn,
+    /// The timeline that the server is on.
+    pub timeline: u32,
 }
 
-/// Finds and removes what killed runs left: folders and their servers in the scratch folder, databases on scratch servers. `alive` says whether a run still has its
-/// process. Gives the names that were swept, and what could not be.
-pub async fn sweep(config: &ScratchConfig, alive: &(dyn Fn(RunId) -> bool + Send + Sync)) -> (Vec<String>, Vec<Broke>) {
-    let _ = (config, alive);
-    todo!()
+#[cfg(test)]
+mod tests {
+    use crate::domain::inventory::Server;
+    use crate::domain::lsn::Lsn;
+
+    /// A source for tests.
+    pub(super) fn server() -> Server {
+        Server {
+            system_identifier: "1".to_owned(),
+            version_num: 150_000,
+            version: "15.0".to_owned(),
+            data_checksums: true,
+            in_recovery: false,
+            timeline: 1,
+            lsn: Lsn(0),
+            clock: jiff::Timestamp::UNIX_EPOCH,
+            wal_segment_bytes: 16 << 20,
+            settings: Default::default(),
+        }
+    }
 }
