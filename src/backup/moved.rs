@@ -16,13 +16,18 @@ impl Moved {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// How many so far.
+    pub fn so_far(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Waits for `work`, and tells `progress` every tenth of a second what moved meanwhile.
     pub async fn watch<T>(&self, progress: &dyn Progress, work: impl Future<Output = T>) -> T {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut told = 0;
         let mut tell = || {
-            let now = self.0.load(Ordering::Relaxed);
+            let now = self.so_far();
             if now > told {
                 progress.moved(now - told);
                 told = now;

@@ -8,6 +8,7 @@ use crate::domain::check::Broke;
 use crate::domain::policy::{BackupJob, Policy};
 use crate::engine::backup::{self, BackupReport, INTERRUPTED};
 use crate::engine::house::unknown;
+use crate::engine::sweep::{self, Leftover};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let house = cli.house()?;
     let policy = house.policy(&args.policy).map_err(Failure::usage)?;
     let jobs = jobs_of(policy, args.job.as_deref()).map_err(Failure::usage)?;
+    output::say_swept(&sweep::sweep(&house).await?);
+    // A store that cannot be listed cannot be written either: the backup itself will say so, and be on record.
+    say_leftovers(&sweep::leftovers(&house, policy).await.unwrap_or_default());
     let mut results = Vec::new();
     for job in jobs {
         let bar = Bar::new(&format!("{}/{}", policy.name, job.name));
@@ -41,13 +45,10 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         }
     }
     if cli.output == Output::Json {
-        let mut documents: Vec<Value> = results.iter().map(|(job, result)| document(job, result)).collect();
-        match (args.job.is_some(), documents.pop()) {
-            (true, Some(only)) => output::print_json(&only),
-            (_, last) => {
-                documents.extend(last);
-                output::print_json(&documents);
-            }
+        let documents: Vec<Value> = results.iter().map(|(job, result)| document(job, result)).collect();
+        match documents.as_slice() {
+            [only] => output::print_json(only),
+            several => output::print_json(&several),
         }
     }
     Ok(exit_of(results.iter().map(|(_, result)| result)))
@@ -74,9 +75,19 @@ fn exit_of<'a>(results: impl Iterator<Item = &'a Result<BackupReport, Broke>>) -
     exit
 }
 
+/// What broken or killed backups left in the stores: harmless, and not counted; a person may want the room.
+fn say_leftovers(leftovers: &[Leftover]) {
+    for left in leftovers {
+        eprintln!(
+            "leftover: backup {} in store {} has {} objects ({}) and no manifest: it counts for nothing",
+            left.backup, left.store, left.objects, left.bytes
+        );
+    }
+}
+
 fn show(job: &BackupJob, result: &Result<BackupReport, Broke>) {
     match result {
-        Ok(report) => output::print(&line(report)),
+        Ok(report) => output::print(&report.one_line()),
         Err(broke) => output::print_failure(
             &Failure {
                 exit: Exit::Error,
@@ -86,27 +97,6 @@ fn show(job: &BackupJob, result: &Result<BackupReport, Broke>) {
             Output::Table,
         ),
     }
-}
-
-/// A backup in one line.
-pub fn line(report: &BackupReport) -> String {
-    let mut line = format!(
-        "{}/{}  {}  {}  recovery point {:.3}  {} in {} parts, {} stored  {} ({}/s)",
-        report.policy,
-        report.job,
-        report.backup,
-        report.method.as_str(),
-        report.recovery_point.at,
-        report.plain_bytes,
-        report.parts,
-        report.sealed_bytes,
-        report.took,
-        report.rate,
-    );
-    if report.bad_pages > 0 {
-        line.push_str(&format!("  {} BAD PAGES IN THE SOURCE", report.bad_pages));
-    }
-    line
 }
 
 fn document(job: &BackupJob, result: &Result<BackupReport, Broke>) -> Value {

@@ -8,6 +8,10 @@ mod support;
 use lifeboat::{domain, judge};
 
 mod architecture;
+mod backup_dump;
+mod backup_physical;
+mod backup_pump;
+mod backup_whole;
 mod bad_input;
 mod catalog;
 mod config_cli;

@@ -7,7 +7,7 @@ use crate::backup::session;
 use crate::backup::{Taken, Taking, producer};
 use crate::domain::artifact::{PageTally, Stream, StreamKind, WalRange};
 use crate::domain::check::Broke;
-use crate::domain::inventory::{Fingerprint, Server};
+use crate::domain::inventory::Fingerprint;
 use crate::probe::{self, Endpoint};
 use crate::programs::Programs;
 use crate::seal::StreamWriter;
@@ -61,7 +61,8 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     let pump = Pump::new(writer, server.data_checksums);
     let label = format!("lifeboat {tag}");
     let moved = Moved::default();
-    let streaming = moved.watch(progress, stream_base(endpoint, &server, programs.as_ref(), &label, pump, &moved));
+    let streaming =
+        moved.watch(progress, stream_base(endpoint, server.major(), programs.as_ref(), &label, pump, &moved));
     let (pumped, ()) = tokio::try_join!(streaming, async {
         prints.look_at_all(taking).await;
         Ok(())
@@ -104,7 +105,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
 /// replication protocol.
 pub async fn stream_base<S: TarSink + 'static>(
     endpoint: &Endpoint,
-    server: &Server,
+    major: u32,
     programs: Option<&Programs>,
     label: &str,
     pump: Pump<S>,
@@ -112,7 +113,7 @@ pub async fn stream_base<S: TarSink + 'static>(
 ) -> Result<Pumped<S>, Broke> {
     match programs {
         Some(programs) => by_program(pg_basebackup(programs, endpoint, label), pump, moved).await,
-        None => by_wire(endpoint, server.major(), label, pump, moved).await,
+        None => by_wire(endpoint, major, label, pump, moved).await,
     }
 }
 

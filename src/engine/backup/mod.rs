@@ -1,28 +1,29 @@
 //! The backup: what happens in which order.
 
+mod report;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::backup::{Taken, Taking, logical, physical, session};
-use crate::domain::artifact::{MANIFEST_FORMAT, MANIFEST_NAME, Manifest, RecoveryPoint, SIGNATURE_NAME};
-use crate::domain::check::{Broke, Finding};
-use crate::domain::ids::{BackupId, JobName, PolicyName, RunId};
+use crate::domain::artifact::{MANIFEST_FORMAT, MANIFEST_NAME, Manifest, SIGNATURE_NAME};
+use crate::domain::check::Broke;
+use crate::domain::ids::{BackupId, RunId};
 use crate::domain::policy::{BackupJob, Method, Policy};
 use crate::domain::run::{ArtifactRecord, Event, RunOutcome, Work};
-use crate::domain::units::{ByteSize, Span};
+use crate::domain::units::Span;
 use crate::probe::Endpoint;
 use crate::progress::Progress;
 use crate::seal::{SealOptions, Sealer, Signer, store_manifest};
 use crate::store::Store;
 
 use super::house::{House, new_run};
-use super::process;
+use super::{interrupt, process};
 
-/// The `schema` of reports.
-pub const REPORT_SCHEMA: &str = "lifeboat.backup/1";
+pub use report::{BackupReport, DigestCost, REPORT_SCHEMA};
+
 /// What a backup that was stopped by a signal says.
 pub const INTERRUPTED: &str = "interrupted";
 
@@ -30,64 +31,6 @@ pub const INTERRUPTED: &str = "interrupted";
 const PART_BYTES: u64 = 16 << 20;
 /// Parts of one stream, at most: a store's list and a manifest stay handy.
 const PARTS_AT_MOST: u64 = 50_000;
-
-/// What a backup came to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct BackupReport {
-    /// [`REPORT_SCHEMA`].
-    pub schema: &'static str,
-    /// Which backup.
-    pub backup: BackupId,
-    /// By which run.
-    pub run: RunId,
-    /// Of which policy.
-    pub policy: PolicyName,
-    /// By which job.
-    pub job: JobName,
-    /// How.
-    pub method: Method,
-    /// Counts up with every backup of the policy.
-    pub sequence: u64,
-    /// The moment that it brings back, by the source's clock.
-    pub recovery_point: RecoveryPoint,
-    /// Plaintext, in bytes.
-    pub plain_bytes: ByteSize,
-    /// Stored, in bytes.
-    pub sealed_bytes: ByteSize,
-    /// Sealed parts.
-    pub parts: u64,
-    /// From the plan to the durable manifest, in seconds.
-    pub took: Span,
-    /// Plaintext a second, in bytes.
-    pub rate: ByteSize,
-    /// Runner's clock less source's clock, in seconds.
-    pub clock_skew: Span,
-    /// What the content digests cost.
-    pub digest: DigestCost,
-    /// Pages with wrong checksums in the source (physical).
-    pub bad_pages: u64,
-    /// What is wrong with the backup although it was taken: it holds damaged pages. None is a success.
-    pub findings: Vec<Finding>,
-    /// Where it is.
-    pub store: String,
-    /// SHA-256 of its manifest, hexadecimal.
-    pub manifest_sha256: String,
-    /// What a person should know.
-    pub warnings: Vec<String>,
-}
-
-/// What the content digests cost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct DigestCost {
-    /// Tables.
-    pub tables: u64,
-    /// Rows that were digested.
-    pub rows: u64,
-    /// Bytes on disk of their tables.
-    pub bytes: ByteSize,
-    /// How long it took, in seconds; a logical backup dumps at the same time.
-    pub took: Span,
-}
 
 /// What one backup is taken for, with and into.
 struct Order<'a> {
@@ -112,8 +55,7 @@ pub async fn run(
         Order { house, policy, job, run: new_run(), started_at: crate::clock::now(), began: Instant::now(), progress };
     let work = Work::Backup { job: job.name.clone() };
     house.record(&policy.name, order.run, Event::Planned { work, scheduled_for: None }).await?;
-    let (host, pid, pid_started) = process::ourselves();
-    house.record(&policy.name, order.run, Event::Started { host, pid, pid_started }).await?;
+    house.record(&policy.name, order.run, process::started()).await?;
     let result = order.take_and_commit().await;
     let outcome = match &result {
         Ok(_) => RunOutcome::Succeeded,
@@ -137,7 +79,7 @@ impl Order<'_> {
         let prefix = format!("{}/{backup}", self.policy.name);
         let taken = tokio::select! {
             taken = self.take(endpoint, Arc::clone(&store), &prefix, part_bytes) => taken,
-            signal = process::asked_to_stop() => Err(Broke::hinted(
+            signal = interrupt::asked_to_stop() => Err(Broke::hinted(
                 format!("{INTERRUPTED}: the backup was stopped by {signal}"),
                 "nothing was kept; take it again",
             )),
@@ -149,7 +91,16 @@ impl Order<'_> {
         match committed {
             Ok((manifest, sha256, warnings, digest_took)) => {
                 self.write_down(&manifest, &sha256).await?;
-                Ok(self.report(&manifest, sha256, store.url(), warnings, digest_took))
+                let took = Span::from_std(self.began.elapsed());
+                let made = report::Made {
+                    run: self.run,
+                    store: store.url(),
+                    manifest_sha256: sha256,
+                    warnings,
+                    took,
+                    digest_took,
+                };
+                Ok(BackupReport::of(&manifest, made))
             }
             Err(broke) => {
                 remove_parts(&*store, &prefix).await;
@@ -262,41 +213,6 @@ impl Order<'_> {
         })
     }
 
-    fn report(
-        &self,
-        manifest: &Manifest,
-        manifest_sha256: String,
-        store: String,
-        warnings: Vec<String>,
-        digest_took: Span,
-    ) -> BackupReport {
-        let took = Span::from_std(self.began.elapsed());
-        let plain_bytes = manifest.plain_bytes();
-        let rate = plain_bytes.0 as f64 / took.as_secs_f64().max(0.001);
-        BackupReport {
-            schema: REPORT_SCHEMA,
-            backup: manifest.backup.clone(),
-            run: self.run,
-            policy: manifest.policy.clone(),
-            job: manifest.job.clone(),
-            method: manifest.method,
-            sequence: manifest.sequence,
-            recovery_point: manifest.recovery_point.clone(),
-            plain_bytes,
-            sealed_bytes: manifest.sealed_bytes(),
-            parts: manifest.streams.iter().map(|stream| stream.parts.len() as u64).sum(),
-            took,
-            rate: ByteSize(rate as u64),
-            clock_skew: manifest.clock_skew,
-            digest: digest_cost(manifest, digest_took),
-            bad_pages: manifest.pages.as_ref().map_or(0, |pages| pages.bad_count),
-            findings: findings(manifest),
-            store,
-            manifest_sha256,
-            warnings,
-        }
-    }
-
     /// As the job says; else 16 MiB, and more for a source that would make too many parts of that.
     async fn part_bytes(&self, endpoint: &Endpoint) -> Result<usize, Broke> {
         let bytes = match self.job.part_size {
@@ -326,36 +242,6 @@ fn refuse_unknown_method(method: Method) -> Result<(), Broke> {
             "use method = \"logical\" or \"physical\"",
         )),
     }
-}
-
-fn digest_cost(manifest: &Manifest, took: Span) -> DigestCost {
-    let tables = || manifest.fingerprint.databases.iter().flat_map(|database| &database.tables);
-    let known = || tables().filter_map(|table| table.content.known().map(|content| (table, content)));
-    DigestCost {
-        tables: known().count() as u64,
-        rows: known().map(|(_, content)| content.digested).sum(),
-        bytes: ByteSize(known().map(|(table, _)| table.bytes).sum()),
-        took,
-    }
-}
-
-/// A backup of a damaged source is kept, for it may be the only one; it is not a success.
-fn findings(manifest: &Manifest) -> Vec<Finding> {
-    let Some(pages) = &manifest.pages else { return Vec::new() };
-    let mut findings: Vec<Finding> = pages
-        .bad
-        .iter()
-        .map(|page| Finding::new("page_checksum", page, "the page's checksum is wrong in the source itself"))
-        .collect();
-    let unnamed = pages.bad_count - pages.bad.len() as u64;
-    if unnamed > 0 {
-        findings.push(Finding::new(
-            "page_checksum",
-            "further pages",
-            format!("{unnamed} more pages have wrong checksums"),
-        ));
-    }
-    findings
 }
 
 /// Removes what a broken backup left: the manifest first, so that nothing ever looks whole that is not. Parts that were in
