@@ -74,7 +74,9 @@ impl Walker<'_> {
         }
         let hint = match nearest(text, words.iter().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("possible: {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")),
+            None => {
+                format!("possible: {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "))
+            }
         };
         self.wrong(node, format!("`{text}` is no value of `{}`", last(path)), hint);
     }
@@ -182,7 +184,7 @@ impl Walker<'_> {
         let (least, most) = (limit("minItems").unwrap_or(0), limit("maxItems").unwrap_or(usize::MAX));
         if !(least..=most).contains(&items.len()) {
             let wanted = if least == most { least.to_string() } else { format!("at least {least}") };
-            let message = format!("`{}` holds {}; wanted: {wanted}", last(path), items.len());
+            let message = format!("`{}` holds {}, not {wanted}", last(path), items.len());
             self.wrong(node, message, format!("write {wanted}{}", purpose(schema)));
         }
         if let Some(schema) = schema.get("items") {
