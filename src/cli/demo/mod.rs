@@ -77,7 +77,7 @@ async fn perform(args: &Args, folder: &Path) -> Result<Exit, Failure> {
     let customers = Customers::arrive(&source.endpoint("postgres")).await?;
     for job in &policy.backups {
         let report = engine::backup::run(&house, policy, job, &Silent).await?;
-        story.say(&report.line());
+        story.say(&report.one_line());
     }
 
     story.chapter("The disaster: kill -9, and the data folder is deleted");
