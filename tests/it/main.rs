@@ -8,4 +8,5 @@ use lifeboat::{domain, judge};
 mod support;
 
 mod catalog;
+mod render_cli;
 mod smoke;
