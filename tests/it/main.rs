@@ -20,6 +20,7 @@ mod kills;
 mod main_job;
 mod probe;
 mod real_day;
+mod render_cli;
 mod seal;
 mod seal_shape;
 mod shipped_files;
