@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::probe::Endpoint;
 
+/// The newest major version that is looked for.
+const NEWEST_MAJOR: u32 = 25;
+
 /// The programs of one major version, all from one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
@@ -73,6 +76,15 @@ impl Programs {
         Err(ProgramsError::Missing { major, wanted: wanted.join(", "), looked: looked.join(", ") })
     }
 
+    /// Programs for a server of `major`: of that version, or else the oldest newer ones (PostgreSQL's clients speak to older
+    /// servers, never to newer ones).
+    pub fn for_server(bin_dirs: &[PathBuf], major: u32, wanted: &[&str]) -> Result<Programs, ProgramsError> {
+        Programs::find(bin_dirs, major, wanted).or_else(|missing| {
+            let newer = (major + 1..=NEWEST_MAJOR).find_map(|newer| Programs::find(bin_dirs, newer, wanted).ok());
+            newer.ok_or(missing)
+        })
+    }
+
     /// The path of one of them.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -108,7 +120,7 @@ impl Programs {
 
     /// The newest major version that has an `initdb`, for servers that nobody asked a version of (the demo's own source).
     pub fn newest(bin_dirs: &[PathBuf], wanted: &[&str]) -> Result<Programs, ProgramsError> {
-        let found = (13..=25).rev().find_map(|major| Programs::find(bin_dirs, major, wanted).ok());
+        let found = (13..=NEWEST_MAJOR).rev().find_map(|major| Programs::find(bin_dirs, major, wanted).ok());
         found.ok_or_else(|| ProgramsError::Missing {
             major: 15,
             wanted: wanted.join(", "),

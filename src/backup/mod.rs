@@ -5,7 +5,10 @@
 //! restored databases (logical).
 
 pub mod logical;
+pub mod moved;
 pub mod physical;
+pub mod producer;
+pub mod session;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,4 +56,8 @@ pub struct Taken {
     pub tools: BTreeMap<String, String>,
     /// Runner's clock less source's clock.
     pub clock_skew: Span,
+    /// What a person should know although the backup was taken: sentences, also said on the way.
+    pub warnings: Vec<String>,
+    /// How long the content digests took.
+    pub digest_took: Span,
 }

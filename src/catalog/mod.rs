@@ -1,5 +1,7 @@
 //! Runs, artifacts and events. Append-only; a cache of what the stores hold and the memory of what was done.
 
+mod error;
+mod fold;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -10,6 +12,7 @@ use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::transcript::Transcript;
 
+pub use error::CatalogError;
 pub use sqlite::SqliteCatalog;
 
 /// The catalog. Every implementation passes one contract suite.

@@ -1,7 +1,16 @@
-//! The catalog in a SQLite file.
+//! The catalog in a SQLite file: write-ahead log, every commit synced, so several processes may use it at once and a
+//! kill loses nothing that was committed.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use uuid::Uuid;
 
 use crate::domain::check::Broke;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
@@ -9,48 +18,379 @@ use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::transcript::Transcript;
 
 use super::Catalog;
+use super::error::{BUSY_SECONDS, CatalogError};
+use super::fold::{fold, kind};
+
+mod migrations {
+    refinery::embed_migrations!("src/catalog/migrations");
+}
+
+/// `PRAGMA application_id` of a catalog ("LBOA"): tells it from any other program's SQLite file.
+const APPLICATION_ID: i64 = 0x4C42_4F41;
 
 /// SQLite: nothing to set up.
-pub struct SqliteCatalog {}
+pub struct SqliteCatalog {
+    path: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+}
 
 impl SqliteCatalog {
-    /// Opens the file, which is made with its folder if need be, and brings its schema up to date.
-    pub fn open(path: &std::path::Path) -> Result<SqliteCatalog, Broke> {
-        let _ = path;
-        todo!()
+    /// Opens the file, which is made (mode 0600) with its folder if need be, and brings its schema up to date.
+    ///
+    /// A file that is damaged or is no catalog is an error with the hint to rebuild it.
+    pub fn open(path: &Path) -> Result<SqliteCatalog, Broke> {
+        let connection = open(path)?;
+        Ok(SqliteCatalog { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
+
+    /// Reads every page of the file and every event in it; the error says what is damaged. Takes as long as reading the
+    /// file does, so it is for `catalog rebuild`, not for every start.
+    pub fn examine(path: &Path) -> Result<(), CatalogError> {
+        let connection = open(path)?;
+        let sqlite = |error: rusqlite::Error| CatalogError::sqlite("examine the file", path, &error);
+        let verdict: String =
+            connection.query_row("pragma integrity_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
+        if verdict != "ok" {
+            return Err(CatalogError::Corrupt { path: path.to_owned(), why: verdict });
+        }
+        let mut statement = connection.prepare("select seq, at, policy, run, body from event").map_err(sqlite)?;
+        let mut rows = statement.query([]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            read_event(row).map_err(|error| error.at(path))?;
+        }
+        Ok(())
+    }
+
+    /// Runs `work` with the connection on a blocking thread; one at a time in this process, others wait their turn.
+    async fn with<T, F>(&self, doing: &'static str, work: F) -> Result<T, Broke>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, QueryError> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        let done = tokio::task::spawn_blocking(move || {
+            // A panic elsewhere cannot leave the connection half way: SQLite rolls back what was not committed.
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut connection)
+        });
+        match done.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(QueryError::Sqlite(error))) => Err(CatalogError::sqlite(doing, &self.path, &error).into()),
+            Ok(Err(other)) => Err(other.at(&self.path).into()),
+            Err(_) => Err(CatalogError::Stopped.into()),
+        }
+    }
+}
+
+/// What a query can end with, before it is known of which file.
+enum QueryError {
+    Sqlite(rusqlite::Error),
+    /// A row that lifeboat did not write so.
+    Row(String),
+    Event(serde_json::Error),
+}
+
+impl QueryError {
+    fn at(self, path: &Path) -> CatalogError {
+        match self {
+            QueryError::Sqlite(error) => CatalogError::sqlite("read", path, &error),
+            QueryError::Row(why) => CatalogError::Corrupt { path: path.to_owned(), why },
+            QueryError::Event(error) => CatalogError::Event(error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for QueryError {
+    fn from(error: rusqlite::Error) -> QueryError {
+        QueryError::Sqlite(error)
+    }
+}
+
+fn open(path: &Path) -> Result<Connection, CatalogError> {
+    make_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let sqlite = |error: rusqlite::Error| CatalogError::sqlite("open the file", path, &error);
+    let mut connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    connection.busy_timeout(Duration::from_secs(BUSY_SECONDS)).map_err(sqlite)?;
+    // Two processes that make the same new file are in each other's way for a moment (the switch to the write-ahead log
+    // and the first migration do not wait for locks in every case): each step can be repeated without harm.
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match prepare(&mut connection, path) {
+            Ok(()) => return Ok(connection),
+            Err(CatalogError::Sqlite { .. } | CatalogError::Locked { .. }) if attempt < 10 => {
+                std::thread::sleep(Duration::from_millis(20 * attempt));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes the folder (0700) and an empty file (0600) if they are not there: SQLite itself would make it readable for all.
+fn make_file(path: &Path) -> Result<(), CatalogError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| CatalogError::Folder { folder: folder.to_owned(), source })?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(CatalogError::Open { path: path.to_owned(), why: error.to_string() }),
+    }
+}
+
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), CatalogError> {
+    let sqlite = |error: rusqlite::Error| CatalogError::sqlite("set up the file", path, &error);
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
+    let foreign: i64 = connection
+        .query_row("select count(*) from sqlite_schema where name <> 'refinery_schema_history'", [], |row| row.get(0))
+        .map_err(sqlite)?;
+    if application != APPLICATION_ID && foreign > 0 {
+        return Err(CatalogError::Foreign { path: path.to_owned() });
+    }
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(sqlite)?;
+    connection.pragma_update(None, "synchronous", "full").map_err(sqlite)?;
+    if application != APPLICATION_ID {
+        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
+    }
+    history_is_sound(connection).map_err(|error| error.at(path))?;
+    migrations::migrations::runner().run(connection).map(|_| ()).map_err(|error| migration_error(path, &error))
+}
+
+/// The migration library panics on a history that it cannot parse: look first.
+fn history_is_sound(connection: &Connection) -> Result<(), QueryError> {
+    let exists: Option<i64> = connection
+        .query_row("select 1 from sqlite_schema where name = 'refinery_schema_history'", [], |row| row.get(0))
+        .optional()?;
+    if exists.is_none() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare("select applied_on, checksum from refinery_schema_history")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    for row in rows {
+        let (applied_on, checksum) = row?;
+        if applied_on.parse::<Timestamp>().is_err() || checksum.parse::<u64>().is_err() {
+            return Err(QueryError::Row("the history of its schema cannot be read".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn migration_error(path: &Path, error: &refinery::Error) -> CatalogError {
+    use refinery::error::Kind;
+    let (path, why) = (path.to_owned(), error.to_string());
+    match error.kind() {
+        Kind::MissingVersion(_) => CatalogError::Newer { path, why },
+        Kind::DivergentVersion(..) => CatalogError::Corrupt { path, why },
+        Kind::Connection(_, source) => match source.downcast_ref::<rusqlite::Error>() {
+            Some(error) => CatalogError::sqlite("bring the schema up to date", &path, error),
+            None => CatalogError::Sqlite { doing: "bring the schema up to date", path, why },
+        },
+        _ => CatalogError::Sqlite { doing: "bring the schema up to date", path, why },
+    }
+}
+
+/// One row of `seq, at, policy, run, body`.
+fn read_event(row: &rusqlite::Row<'_>) -> Result<(PolicyName, RunId, Timestamp, Event), QueryError> {
+    let seq: i64 = row.get(0)?;
+    let bad = |what: &str, why: String| QueryError::Row(format!("event {seq} has no good {what}: {why}"));
+    let at = row.get::<_, String>(1)?.parse().map_err(|error: jiff::Error| bad("time", error.to_string()))?;
+    let policy = policy_name(&row.get::<_, String>(2)?)?;
+    let run = run_id(&row.get::<_, String>(3)?)?;
+    let event = serde_json::from_str(&row.get::<_, String>(4)?).map_err(|error| bad("body", error.to_string()))?;
+    Ok((policy, run, at, event))
+}
+
+fn policy_name(text: &str) -> Result<PolicyName, QueryError> {
+    text.parse().map_err(|error: crate::domain::ids::BadId| QueryError::Row(error.to_string()))
+}
+
+fn run_id(text: &str) -> Result<RunId, QueryError> {
+    text.parse().map_err(|error: crate::domain::ids::BadId| QueryError::Row(error.to_string()))
+}
+
+fn insert(
+    connection: &Connection,
+    at: Timestamp,
+    policy: &PolicyName,
+    run: RunId,
+    event: &Event,
+) -> Result<(), QueryError> {
+    let body = serde_json::to_string(event).map_err(QueryError::Event)?;
+    connection
+        .prepare_cached("insert into event (at, policy, run, kind, body) values (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![at.to_string(), policy.as_str(), run.to_string(), kind(event), body])?;
+    Ok(())
+}
+
+fn run_of(connection: &Connection, id: RunId) -> Result<Option<Run>, QueryError> {
+    // Transcripts are large and say nothing about where a run stands.
+    let mut statement = connection.prepare_cached(
+        "select seq, at, policy, run, body from event
+         where run = ?1 and kind in ('planned', 'started', 'finished', 'abandoned') order by seq",
+    )?;
+    let mut rows = statement.query([id.to_string()])?;
+    let mut events = Vec::new();
+    let mut of = None;
+    while let Some(row) = rows.next()? {
+        let (policy, _, at, event) = read_event(row)?;
+        of.get_or_insert(policy);
+        events.push((at, event));
+    }
+    Ok(of.and_then(|policy| fold(id, &policy, &events)))
+}
+
+fn transcripts_where(
+    connection: &Connection,
+    condition: &str,
+    value: &str,
+    limit: usize,
+) -> Result<Vec<Transcript>, QueryError> {
+    let sql = format!(
+        "select seq, at, policy, run, body from event where kind = 'drilled' and {condition} order by seq desc limit ?2"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![value, sql_limit(limit)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if let (_, _, _, Event::Drilled(transcript)) = read_event(row)? {
+            found.push(*transcript);
+        }
+    }
+    Ok(found)
+}
+
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 #[async_trait]
 impl Catalog for SqliteCatalog {
-    async fn append(&self, _at: Timestamp, _policy: &PolicyName, _run: RunId, _event: Event) -> Result<(), Broke> {
-        todo!()
+    async fn append(&self, at: Timestamp, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
+        let policy = policy.clone();
+        self.with("write an event", move |connection| insert(connection, at, &policy, run, &event)).await
     }
-    async fn runs(&self, _policy: Option<&PolicyName>, _limit: usize) -> Result<Vec<Run>, Broke> {
-        todo!()
+
+    async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
+        let policy = policy.map(|policy| policy.as_str().to_owned());
+        self.with("read runs", move |connection| {
+            let ids: Vec<String> = connection
+                .prepare_cached("select run from run where ?1 is null or policy = ?1 order by seq desc limit ?2")?
+                .query_map(params![policy, sql_limit(limit)], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut runs = Vec::with_capacity(ids.len());
+            for id in ids {
+                runs.extend(run_of(connection, run_id(&id)?)?);
+            }
+            Ok(runs)
+        })
+        .await
     }
-    async fn run(&self, _run: RunId) -> Result<Option<Run>, Broke> {
-        todo!()
+
+    async fn run(&self, run: RunId) -> Result<Option<Run>, Broke> {
+        self.with("read a run", move |connection| run_of(connection, run)).await
     }
-    async fn transcript(&self, _run: RunId) -> Result<Option<Transcript>, Broke> {
-        todo!()
+
+    async fn transcript(&self, run: RunId) -> Result<Option<Transcript>, Broke> {
+        let found = self
+            .with("read a transcript", move |connection| transcripts_where(connection, "run = ?1", &run.to_string(), 1))
+            .await?;
+        Ok(found.into_iter().next())
     }
-    async fn transcripts(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<Transcript>, Broke> {
-        todo!()
+
+    async fn transcripts(&self, policy: &PolicyName, limit: usize) -> Result<Vec<Transcript>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read transcripts", move |connection| transcripts_where(connection, "policy = ?1", &policy, limit))
+            .await
     }
-    async fn artifacts(&self, _policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {
-        todo!()
+
+    async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read artifacts", move |connection| {
+            let rows: Vec<String> = connection
+                .prepare_cached("select record from artifact where policy = ?1")?
+                .query_map([policy], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut records: Vec<ArtifactRecord> = rows
+                .iter()
+                .map(|row| serde_json::from_str(row).map_err(|error| QueryError::Row(error.to_string())))
+                .collect::<Result<_, _>>()?;
+            // As times, not as text: fractions of a second have no fixed width.
+            records.sort_by_key(|record| std::cmp::Reverse((record.recovery_point, record.sequence)));
+            Ok(records)
+        })
+        .await
     }
+
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {
-        todo!()
+        self.with("read scratches", |connection| {
+            let rows: Vec<(String, String, String)> = connection
+                .prepare_cached("select policy, run, name from scratch_owed order by seq")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<_, _>>()?;
+            rows.into_iter().map(|(policy, run, name)| Ok((policy_name(&policy)?, run_id(&run)?, name))).collect()
+        })
+        .await
     }
-    async fn adopt(&self, _at: Timestamp, _records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
-        todo!()
+
+    async fn adopt(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
+        self.with("take in artifacts", move |connection| {
+            // Immediate: between the question and the insert nobody else may answer it.
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let run = RunId(Uuid::now_v7());
+            let mut taken = 0;
+            for record in records {
+                let known: bool = transaction.query_row(
+                    "select exists (select 1 from artifact where policy = ?1 and backup = ?2 and store = ?3)",
+                    params![record.policy.as_str(), record.backup.as_str(), record.store.as_str()],
+                    |row| row.get(0),
+                )?;
+                if !known {
+                    let policy = record.policy.clone();
+                    insert(&transaction, at, &policy, run, &Event::Committed(record))?;
+                    taken += 1;
+                }
+            }
+            transaction.commit()?;
+            Ok(taken)
+        })
+        .await
     }
-    async fn next_sequence(&self, _policy: &PolicyName) -> Result<u64, Broke> {
-        todo!()
+
+    async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read artifacts", move |connection| {
+            let newest: Option<i64> = connection
+                .prepare_cached("select max(sequence) from artifact where policy = ?1")?
+                .query_row([policy], |row| row.get(0))?;
+            let newest = newest.map_or(Ok(0), u64::try_from);
+            newest
+                .ok()
+                .and_then(|newest| newest.checked_add(1))
+                .ok_or_else(|| QueryError::Row("a sequence number is out of range".to_owned()))
+        })
+        .await
     }
-    async fn find(&self, _backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {
-        todo!()
+
+    async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {
+        let backup = backup.as_str().to_owned();
+        self.with("find a backup", move |connection| {
+            let rows: Vec<(String, String)> = connection
+                .prepare_cached("select policy, store from artifact where backup = ?1 order by policy, store")?
+                .query_map([backup], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            rows.into_iter()
+                .map(|(policy, store)| {
+                    let store =
+                        store.parse().map_err(|error: crate::domain::ids::BadId| QueryError::Row(error.to_string()))?;
+                    Ok((policy_name(&policy)?, store))
+                })
+                .collect()
+        })
+        .await
     }
 }

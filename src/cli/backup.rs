@@ -1,13 +1,123 @@
 //! `lifeboat backup`.
 
-use super::{Cli, Exit, Failure};
+use serde_json::Value;
+
+use super::progress::Bar;
+use super::{Cli, Exit, Failure, Output, output};
+use crate::domain::check::Broke;
+use crate::domain::policy::{BackupJob, Policy};
+use crate::engine::backup::{self, BackupReport, INTERRUPTED};
+use crate::engine::house::unknown;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Which policy.
+    #[arg(value_name = "POLICY")]
+    policy: String,
+    /// Only this backup job of the policy; without it, all of them in order.
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+}
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let _ = (cli, args);
-    todo!()
+    let house = cli.house()?;
+    let policy = house.policy(&args.policy).map_err(Failure::usage)?;
+    let jobs = jobs_of(policy, args.job.as_deref()).map_err(Failure::usage)?;
+    let mut results = Vec::new();
+    for job in jobs {
+        let bar = Bar::new(&format!("{}/{}", policy.name, job.name));
+        let result = backup::run(&house, policy, job, &bar).await;
+        bar.finish();
+        let interrupted = result.as_ref().is_err_and(|broke| broke.error.starts_with(INTERRUPTED));
+        if cli.output == Output::Table {
+            show(job, &result);
+        }
+        results.push((job, result));
+        // One job that breaks does not cost the others their backup; a person who says stop means all of it.
+        if interrupted {
+            break;
+        }
+    }
+    if cli.output == Output::Json {
+        let mut documents: Vec<Value> = results.iter().map(|(job, result)| document(job, result)).collect();
+        match (args.job.is_some(), documents.pop()) {
+            (true, Some(only)) => output::print_json(&only),
+            (_, last) => {
+                documents.extend(last);
+                output::print_json(&documents);
+            }
+        }
+    }
+    Ok(exit_of(results.iter().map(|(_, result)| result)))
+}
+
+/// The jobs that are meant: one by name, or all.
+fn jobs_of<'a>(policy: &'a Policy, name: Option<&str>) -> Result<Vec<&'a BackupJob>, Broke> {
+    let Some(name) = name else { return Ok(policy.backups.iter().collect()) };
+    let names = policy.backups.iter().map(|job| job.name.as_str());
+    let found = policy.backups.iter().find(|job| job.name.as_str() == name);
+    found.map(|job| vec![job]).ok_or_else(|| unknown("backup job", name, names))
+}
+
+/// The gravest: what broke, then what was found.
+fn exit_of<'a>(results: impl Iterator<Item = &'a Result<BackupReport, Broke>>) -> Exit {
+    let mut exit = Exit::Ok;
+    for result in results {
+        match result {
+            Err(_) => return Exit::Error,
+            Ok(report) if !report.findings.is_empty() => exit = Exit::Finding,
+            Ok(_) => {}
+        }
+    }
+    exit
+}
+
+fn show(job: &BackupJob, result: &Result<BackupReport, Broke>) {
+    match result {
+        Ok(report) => output::print(&line(report)),
+        Err(broke) => output::print_failure(
+            &Failure {
+                exit: Exit::Error,
+                text: format!("backup job `{}`: {}", job.name, broke.error),
+                hint: broke.hint.clone(),
+            },
+            Output::Table,
+        ),
+    }
+}
+
+fn line(report: &BackupReport) -> String {
+    let mut line = format!(
+        "{}/{}  {}  {}  recovery point {:.3}  {} in {} parts, {} stored  {} ({}/s)",
+        report.policy,
+        report.job,
+        report.backup,
+        report.method.as_str(),
+        report.recovery_point.at,
+        report.plain_bytes,
+        report.parts,
+        report.sealed_bytes,
+        report.took,
+        report.rate,
+    );
+    if report.bad_pages > 0 {
+        line.push_str(&format!("  {} BAD PAGES IN THE SOURCE", report.bad_pages));
+    }
+    line
+}
+
+fn document(job: &BackupJob, result: &Result<BackupReport, Broke>) -> Value {
+    match result {
+        Ok(report) => serde_json::to_value(report)
+            .unwrap_or_else(|error| serde_json::json!({ "schema": "lifeboat.error/1", "error": error.to_string() })),
+        Err(broke) => serde_json::json!({
+            "schema": "lifeboat.error/1",
+            "job": job.name,
+            "error": broke.error,
+            "hint": broke.hint,
+            "exit_code": Exit::Error as u8,
+        }),
+    }
 }

@@ -1,13 +1,322 @@
 //! `lifeboat catalog`.
 
-use super::{Cli, Exit, Failure};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::catalog::{CatalogError, SqliteCatalog};
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ids::{BackupId, PlaceName, PolicyName};
+use crate::domain::run::ArtifactRecord;
+use crate::engine::House;
+use crate::load;
+use crate::seal::{self, SealedManifest};
+
+use super::{Cli, Exit, Failure, Output, output};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Take in from the stores what the catalog does not know; a damaged catalog is moved aside and made anew.
+    Rebuild,
+    /// What was run, newest first.
+    Runs {
+        /// Only of this policy.
+        #[arg(value_name = "POLICY")]
+        policy: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+    },
+}
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let _ = (cli, args);
-    todo!()
+    match &args.verb {
+        Verb::Rebuild => {
+            let (house, aside) = house_with_a_sound_catalog(cli)?;
+            let mut rebuilt = rebuild(&house, crate::clock::now()).await?;
+            rebuilt.moved_aside = aside;
+            match cli.output {
+                Output::Json => output::print_json(&rebuilt),
+                Output::Table => output::print(&rebuilt.table()),
+            }
+            Ok(rebuilt.exit())
+        }
+        Verb::Runs { policy, limit } => runs(cli, policy.as_deref(), *limit).await,
+    }
+}
+
+/// As [`Cli::house`], but a catalog that cannot be read is moved aside first.
+fn house_with_a_sound_catalog(cli: &Cli) -> Result<(House, Option<PathBuf>), Failure> {
+    if let Some(missing) = crate::engine::house::config_missing(&cli.config) {
+        return Err(Failure::usage(missing));
+    }
+    let loaded = load::load(&cli.config).map_err(|errors| Failure {
+        exit: Exit::Usage,
+        text: errors.render(output::color_on_stderr()),
+        hint: None,
+    })?;
+    let aside = set_aside_if_damaged(&loaded.config.catalog, crate::clock::now())?;
+    Ok((House::build(loaded)?, aside))
+}
+
+/// Moves a damaged catalog, with its log, to a name of its own. What it holds may yet be of use, so nothing is deleted.
+fn set_aside_if_damaged(catalog: &Path, now: Timestamp) -> Result<Option<PathBuf>, Broke> {
+    if !catalog.exists() {
+        return Ok(None);
+    }
+    match SqliteCatalog::examine(catalog) {
+        Ok(()) => return Ok(None),
+        Err(CatalogError::Corrupt { .. }) => {}
+        Err(other) => return Err(other.into()),
+    }
+    let beside = |side: &str| {
+        let mut name = catalog.as_os_str().to_owned();
+        name.push(side);
+        PathBuf::from(name)
+    };
+    let mark = format!(".corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    let aside = beside(&mark);
+    for side in ["", "-wal", "-shm"] {
+        let (from, to) = (beside(side), beside(&format!("{mark}{side}")));
+        if side.is_empty() || from.exists() {
+            if to.exists() {
+                return Err(Broke::hinted(format!("{} is already there", to.display()), "try again in a second"));
+            }
+            std::fs::rename(&from, &to).map_err(|error| {
+                Broke::hinted(
+                    format!("the damaged catalog {} cannot be moved aside: {error}", from.display()),
+                    "look at the permissions of its folder",
+                )
+            })?;
+        }
+    }
+    Ok(Some(aside))
+}
+
+/// What a rebuild did.
+#[derive(Debug, Serialize)]
+struct Rebuilt {
+    schema: &'static str,
+    /// Where the damaged catalog lies now.
+    moved_aside: Option<PathBuf>,
+    stores: Vec<StoreSeen>,
+    /// Artifacts that were not known before.
+    adopted: u64,
+    /// What is wrong with artifacts; those were not taken in.
+    findings: Vec<Found>,
+    /// What could not be looked at.
+    errors: Vec<Broke>,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreSeen {
+    store: PlaceName,
+    url: String,
+    backups: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Found {
+    store: PlaceName,
+    policy: PolicyName,
+    backup: BackupId,
+    finding: Finding,
+}
+
+/// Reads every manifest of every configured store, and takes in those that are good.
+async fn rebuild(house: &House, now: Timestamp) -> Result<Rebuilt, Failure> {
+    let mut rebuilt = Rebuilt {
+        schema: "lifeboat.catalog-rebuild/1",
+        moved_aside: None,
+        stores: Vec::new(),
+        adopted: 0,
+        findings: Vec::new(),
+        errors: Vec::new(),
+    };
+    let trusted = house.trusted()?;
+    let mut records = Vec::new();
+    for name in house.config.stores.keys() {
+        let listed = match house.store(name) {
+            Ok(store) => seal::list_backups(&*store, None).await.map(|list| (store, list)).map_err(Broke::from),
+            Err(broke) => Err(broke),
+        };
+        let (store, backups) = match listed {
+            Ok(listed) => listed,
+            Err(broke) => {
+                rebuilt.errors.push(broke);
+                continue;
+            }
+        };
+        rebuilt.stores.push(StoreSeen { store: name.clone(), url: store.url(), backups: backups.len() });
+        for (policy, backup) in backups {
+            let findings = match seal::load_manifest(&*store, &policy, &backup, &trusted).await {
+                Ok(sealed) => match against(&sealed) {
+                    findings if findings.is_empty() => {
+                        records.push(record(&sealed, name));
+                        continue;
+                    }
+                    findings => findings,
+                },
+                Err(Stop::Found(findings)) => findings,
+                Err(Stop::Broke(broke)) => {
+                    rebuilt.errors.push(broke);
+                    continue;
+                }
+            };
+            let found =
+                |finding| Found { store: name.clone(), policy: policy.clone(), backup: backup.clone(), finding };
+            rebuilt.findings.extend(findings.into_iter().map(found));
+        }
+    }
+    rebuilt.adopted = house.catalog.adopt(now, records).await?;
+    Ok(rebuilt)
+}
+
+/// What speaks against a manifest. One that nobody trusted has signed is not taken in, or a forger could fill the catalog.
+fn against(sealed: &SealedManifest) -> Vec<Finding> {
+    let mut findings = sealed.findings.clone();
+    if findings.is_empty() && (sealed.signed_by.known().is_none() || !sealed.signer_trusted) {
+        let message = "no key that is trusted has signed it";
+        findings.push(Finding::new("signer_untrusted", "manifest.json", message));
+    }
+    findings
+}
+
+fn record(sealed: &SealedManifest, store: &PlaceName) -> ArtifactRecord {
+    let manifest = &sealed.manifest;
+    ArtifactRecord {
+        backup: manifest.backup.clone(),
+        policy: manifest.policy.clone(),
+        job: manifest.job.clone(),
+        method: manifest.method,
+        store: store.clone(),
+        sequence: manifest.sequence,
+        started_at: manifest.started_at,
+        finished_at: manifest.finished_at,
+        recovery_point: manifest.recovery_point.at,
+        plain_bytes: manifest.plain_bytes(),
+        sealed_bytes: manifest.sealed_bytes(),
+        manifest_sha256: sealed.sha256.clone(),
+        system_identifier: manifest.fingerprint.server.system_identifier.clone(),
+    }
+}
+
+impl Rebuilt {
+    fn exit(&self) -> Exit {
+        if !self.findings.is_empty() {
+            Exit::Finding
+        } else if !self.errors.is_empty() {
+            Exit::Error
+        } else {
+            Exit::Ok
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut text = String::new();
+        if let Some(aside) = &self.moved_aside {
+            text.push_str(&format!(
+                "the catalog was damaged; it lies at {} now\nits runs and drills cannot be made again from the stores: drill anew\n",
+                aside.display()
+            ));
+        }
+        for seen in &self.stores {
+            text.push_str(&format!("{}: {} in {}\n", seen.store, count(seen.backups as u64, "backup"), seen.url));
+        }
+        text.push_str(&format!("taken in: {}\n", count(self.adopted, "artifact")));
+        for found in &self.findings {
+            let Found { store, policy, backup, finding } = found;
+            let line = format!("{store} {policy}/{backup}: {}: {} [{}]", finding.object, finding.message, finding.code);
+            text.push_str(&format!("✗ {}\n", crate::render::plain(&line)));
+        }
+        for broke in &self.errors {
+            text.push_str(&format!("! {}\n", crate::render::plain(&broke.error)));
+            if let Some(hint) = &broke.hint {
+                text.push_str(&format!("  hint: {}\n", crate::render::plain(hint)));
+            }
+        }
+        text
+    }
+}
+
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+async fn runs(cli: &Cli, policy: Option<&str>, limit: usize) -> Result<Exit, Failure> {
+    let house = cli.house()?;
+    // A policy that is configured no more still has its runs; one that never was is a slip of the pen.
+    let name: Option<PolicyName> = match policy {
+        None => None,
+        Some(name) => Some(
+            name.parse().map_err(|error: crate::domain::ids::BadId| Failure::usage(Broke::new(error.to_string())))?,
+        ),
+    };
+    let runs = house.catalog.runs(name.as_ref(), limit).await?;
+    if let (Some(name), true) = (policy, runs.is_empty()) {
+        house.policy(name).map_err(Failure::usage)?;
+    }
+    match cli.output {
+        Output::Json => output::print_json(&serde_json::json!({ "schema": "lifeboat.runs/1", "runs": runs })),
+        Output::Table => {
+            output::print(&crate::render::status::runs(&runs, super::report::width(), output::color_on_stdout()));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::observed::Observed;
+    use crate::domain::sample::{self, at};
+
+    #[test]
+    fn a_damaged_catalog_is_moved_aside_and_a_sound_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lifeboat.db");
+        let now = at("2026-11-20T00:00:00Z");
+        assert_eq!(set_aside_if_damaged(&path, now).unwrap(), None, "there is none yet");
+        drop(SqliteCatalog::open(&path).unwrap());
+        assert_eq!(set_aside_if_damaged(&path, now).unwrap(), None);
+        std::fs::write(&path, "rubbish ".repeat(1_000)).unwrap();
+        let aside = set_aside_if_damaged(&path, now).unwrap().unwrap();
+        assert_eq!(aside, folder.path().join("lifeboat.db.corrupt-20261120T000000Z"));
+        assert!(std::fs::read_to_string(&aside).unwrap().starts_with("rubbish"));
+        drop(SqliteCatalog::open(&path).unwrap());
+        // Twice in the same second: nothing is overwritten.
+        std::fs::write(&path, "rubbish ".repeat(1_000)).unwrap();
+        assert!(set_aside_if_damaged(&path, now).is_err());
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_nobody_trusted_has_signed_is_not_taken_in() {
+        let sealed = |signed_by, signer_trusted| SealedManifest {
+            manifest: sample::manifest(),
+            sha256: "00".to_owned(),
+            signed_by,
+            signer_trusted,
+            findings: Vec::new(),
+        };
+        let key = || Observed::Known("key".to_owned());
+        assert!(against(&sealed(key(), true)).is_empty());
+        for bad in
+            [sealed(key(), false), sealed(Observed::Absent, true), sealed(Observed::Unknown("?".to_owned()), true)]
+        {
+            assert_eq!(against(&bad).len(), 1);
+        }
+        let record = record(&sealed(key(), true), &"primary".parse().unwrap());
+        assert_eq!(record.recovery_point, sample::manifest().recovery_point.at);
+        assert_eq!(record.plain_bytes, sample::manifest().plain_bytes());
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod exit;
 pub mod output;
+pub mod progress;
 
 mod backup;
 mod catalog;

@@ -173,6 +173,10 @@ pub struct Table {
     pub bytes: u64,
 }
 
+/// Stands in front of the reason of an [`Observed::Unknown`] content when the server itself says that the data are damaged: in a
+/// restored copy that is a finding, while any other reason says nothing about the copy.
+pub const UNREADABLE: &str = "unreadable: ";
+
 /// The content of a table under one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {

@@ -15,3 +15,7 @@ pub mod policy;
 pub mod run;
 pub mod transcript;
 pub mod units;
+
+#[cfg(test)]
+#[allow(missing_docs, clippy::unwrap_used, reason = "fixed content for tests")]
+pub mod sample;

@@ -68,6 +68,8 @@ pub struct BackupUsed {
     pub why: String,
     /// When it was begun.
     pub started_at: Timestamp,
+    /// When it was durable: what reaches the store after the loss does not count.
+    pub finished_at: Timestamp,
     /// The moment that it brings back, by the source's clock.
     pub recovery_point: Timestamp,
     /// How that is known.

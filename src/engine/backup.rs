@@ -1,1 +1,410 @@
-//! The backup.
+//! The backup: what happens in which order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::backup::{Taken, Taking, logical, physical, session};
+use crate::domain::artifact::{MANIFEST_FORMAT, MANIFEST_NAME, Manifest, RecoveryPoint, SIGNATURE_NAME};
+use crate::domain::check::{Broke, Finding};
+use crate::domain::ids::{BackupId, JobName, PolicyName, RunId};
+use crate::domain::policy::{BackupJob, Method, Policy};
+use crate::domain::run::{ArtifactRecord, Event, RunOutcome, Work};
+use crate::domain::units::{ByteSize, Span};
+use crate::probe::Endpoint;
+use crate::progress::Progress;
+use crate::seal::{SealOptions, Sealer, Signer, store_manifest};
+use crate::store::Store;
+
+use super::house::{House, new_run};
+use super::process;
+
+/// The `schema` of reports.
+pub const REPORT_SCHEMA: &str = "lifeboat.backup/1";
+/// What a backup that was stopped by a signal says.
+pub const INTERRUPTED: &str = "interrupted";
+
+/// Parts when nobody said how long they are to be.
+const PART_BYTES: u64 = 16 << 20;
+/// Parts of one stream, at most: a store's list and a manifest stay handy.
+const PARTS_AT_MOST: u64 = 50_000;
+
+/// What a backup came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BackupReport {
+    /// [`REPORT_SCHEMA`].
+    pub schema: &'static str,
+    /// Which backup.
+    pub backup: BackupId,
+    /// By which run.
+    pub run: RunId,
+    /// Of which policy.
+    pub policy: PolicyName,
+    /// By which job.
+    pub job: JobName,
+    /// How.
+    pub method: Method,
+    /// Counts up with every backup of the policy.
+    pub sequence: u64,
+    /// The moment that it brings back, by the source's clock.
+    pub recovery_point: RecoveryPoint,
+    /// Plaintext, in bytes.
+    pub plain_bytes: ByteSize,
+    /// Stored, in bytes.
+    pub sealed_bytes: ByteSize,
+    /// Sealed parts.
+    pub parts: u64,
+    /// From the plan to the durable manifest, in seconds.
+    pub took: Span,
+    /// Plaintext a second, in bytes.
+    pub rate: ByteSize,
+    /// Runner's clock less source's clock, in seconds.
+    pub clock_skew: Span,
+    /// What the content digests cost.
+    pub digest: DigestCost,
+    /// Pages with wrong checksums in the source (physical).
+    pub bad_pages: u64,
+    /// What is wrong with the backup although it was taken: it holds damaged pages. None is a success.
+    pub findings: Vec<Finding>,
+    /// Where it is.
+    pub store: String,
+    /// SHA-256 of its manifest, hexadecimal.
+    pub manifest_sha256: String,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// What the content digests cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DigestCost {
+    /// Tables.
+    pub tables: u64,
+    /// Rows that were digested.
+    pub rows: u64,
+    /// Bytes on disk of their tables.
+    pub bytes: ByteSize,
+    /// How long it took, in seconds; a logical backup dumps at the same time.
+    pub took: Span,
+}
+
+/// What one backup is taken for, with and into.
+struct Order<'a> {
+    house: &'a House,
+    policy: &'a Policy,
+    job: &'a BackupJob,
+    run: RunId,
+    started_at: Timestamp,
+    began: Instant,
+    progress: &'a dyn Progress,
+}
+
+/// Takes a backup by a job. What happened is in the catalog, whatever happened; a backup that could not be finished leaves
+/// nothing in the store.
+pub async fn run(
+    house: &House,
+    policy: &Policy,
+    job: &BackupJob,
+    progress: &dyn Progress,
+) -> Result<BackupReport, Broke> {
+    let order =
+        Order { house, policy, job, run: new_run(), started_at: crate::clock::now(), began: Instant::now(), progress };
+    let work = Work::Backup { job: job.name.clone() };
+    house.record(&policy.name, order.run, Event::Planned { work, scheduled_for: None }).await?;
+    let (host, pid, pid_started) = process::ourselves();
+    house.record(&policy.name, order.run, Event::Started { host, pid, pid_started }).await?;
+    let result = order.take_and_commit().await;
+    let outcome = match &result {
+        Ok(_) => RunOutcome::Succeeded,
+        Err(broke) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
+    };
+    let finished = house.record(&policy.name, order.run, Event::Finished { outcome }).await;
+    // Why the backup broke matters more than that the catalog broke too.
+    let report = result?;
+    finished?;
+    Ok(report)
+}
+
+impl Order<'_> {
+    async fn take_and_commit(&self) -> Result<BackupReport, Broke> {
+        refuse_unknown_method(self.job.method)?;
+        let signer = self.house.signer()?;
+        let store = self.house.store(&self.job.store)?;
+        let endpoint = self.house.source(&self.policy.source)?;
+        let part_bytes = self.part_bytes(&endpoint).await?;
+        let backup = BackupId::new(self.started_at, fresh_number()?);
+        let prefix = format!("{}/{backup}", self.policy.name);
+        let taken = tokio::select! {
+            taken = self.take(endpoint, Arc::clone(&store), &prefix, part_bytes) => taken,
+            signal = process::asked_to_stop() => Err(Broke::hinted(
+                format!("{INTERRUPTED}: the backup was stopped by {signal}"),
+                "nothing was kept; take it again",
+            )),
+        };
+        let committed = match taken {
+            Ok(taken) => self.commit(&*store, backup, taken, &signer).await,
+            Err(broke) => Err(broke),
+        };
+        match committed {
+            Ok((manifest, sha256, warnings, digest_took)) => {
+                self.write_down(&manifest, &sha256).await?;
+                Ok(self.report(&manifest, sha256, store.url(), warnings, digest_took))
+            }
+            Err(broke) => {
+                remove_parts(&*store, &prefix).await;
+                Err(broke)
+            }
+        }
+    }
+
+    /// The bytes, all durable.
+    async fn take(
+        &self,
+        endpoint: Endpoint,
+        store: Arc<dyn Store>,
+        prefix: &str,
+        part_bytes: usize,
+    ) -> Result<Taken, Broke> {
+        let limits = &self.house.config.limits;
+        let options = SealOptions {
+            recipients: self.policy.encryption.recipients.clone(),
+            level: self.job.level,
+            part_bytes,
+            threads: limits.parallel,
+        };
+        let sealer = Sealer::new(store, prefix.to_owned(), options)?;
+        let taking = Taking {
+            endpoint,
+            databases: self.policy.source.databases.clone(),
+            content: self.policy.content.clone(),
+            bin_dirs: &self.house.config.bin_dirs,
+            parallel: limits.parallel,
+            sealer: &sealer,
+            progress: self.progress,
+        };
+        match self.job.method {
+            Method::Physical => physical::take(&taking).await,
+            _ => logical::take(&taking).await,
+        }
+    }
+
+    /// The manifest, written last: from here on the backup exists.
+    async fn commit(
+        &self,
+        store: &dyn Store,
+        backup: BackupId,
+        taken: Taken,
+        signer: &Signer,
+    ) -> Result<(Manifest, String, Vec<String>, Span), Broke> {
+        self.progress.stage("commit");
+        let mut warnings = taken.warnings;
+        warnings.extend(self.strange_source(&taken.fingerprint.server.system_identifier).await?);
+        let mut tools = taken.tools;
+        tools.insert("lifeboat".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT.to_owned(),
+            backup,
+            policy: self.policy.name.clone(),
+            job: self.job.name.clone(),
+            sequence: self.house.catalog.next_sequence(&self.policy.name).await?,
+            method: self.job.method,
+            started_at: self.started_at,
+            finished_at: crate::clock::now(),
+            recovery_point: taken.recovery_point,
+            wal: taken.wal,
+            streams: taken.streams,
+            recipients: self.policy.encryption.recipients.clone(),
+            pages: taken.pages,
+            fingerprint: taken.fingerprint,
+            tools,
+            clock_skew: taken.clock_skew,
+        };
+        let sha256 = store_manifest(store, &manifest, signer).await?;
+        Ok((manifest, sha256, warnings, taken.digest_took))
+    }
+
+    /// A policy whose earlier backups are of another server: somebody changed the URL, or what is behind it.
+    async fn strange_source(&self, identifier: &str) -> Result<Option<String>, Broke> {
+        let artifacts = self.house.catalog.artifacts(&self.policy.name).await?;
+        let other = artifacts.iter().find(|artifact| artifact.system_identifier != identifier);
+        Ok(other.map(|artifact| {
+            let sentence = format!(
+                "THE SOURCE IS ANOTHER SERVER: backup {} was of system {}, this one is of {identifier}. If that is right, give it a policy of its own",
+                artifact.backup, artifact.system_identifier
+            );
+            self.progress.say(&sentence);
+            sentence
+        }))
+    }
+
+    async fn write_down(&self, manifest: &Manifest, sha256: &str) -> Result<(), Broke> {
+        let record = ArtifactRecord {
+            backup: manifest.backup.clone(),
+            policy: manifest.policy.clone(),
+            job: manifest.job.clone(),
+            method: manifest.method,
+            store: self.job.store.clone(),
+            sequence: manifest.sequence,
+            started_at: manifest.started_at,
+            finished_at: manifest.finished_at,
+            recovery_point: manifest.recovery_point.at,
+            plain_bytes: manifest.plain_bytes(),
+            sealed_bytes: manifest.sealed_bytes(),
+            manifest_sha256: sha256.to_owned(),
+            system_identifier: manifest.fingerprint.server.system_identifier.clone(),
+        };
+        self.house.record(&self.policy.name, self.run, Event::Committed(record)).await.map_err(|broke| {
+            Broke::hinted(
+                format!("backup {} is in the store, but the catalog does not know it: {broke}", manifest.backup),
+                "mend the catalog, then `lifeboat catalog rebuild`",
+            )
+        })
+    }
+
+    fn report(
+        &self,
+        manifest: &Manifest,
+        manifest_sha256: String,
+        store: String,
+        warnings: Vec<String>,
+        digest_took: Span,
+    ) -> BackupReport {
+        let took = Span::from_std(self.began.elapsed());
+        let plain_bytes = manifest.plain_bytes();
+        let rate = plain_bytes.0 as f64 / took.as_secs_f64().max(0.001);
+        BackupReport {
+            schema: REPORT_SCHEMA,
+            backup: manifest.backup.clone(),
+            run: self.run,
+            policy: manifest.policy.clone(),
+            job: manifest.job.clone(),
+            method: manifest.method,
+            sequence: manifest.sequence,
+            recovery_point: manifest.recovery_point.clone(),
+            plain_bytes,
+            sealed_bytes: manifest.sealed_bytes(),
+            parts: manifest.streams.iter().map(|stream| stream.parts.len() as u64).sum(),
+            took,
+            rate: ByteSize(rate as u64),
+            clock_skew: manifest.clock_skew,
+            digest: digest_cost(manifest, digest_took),
+            bad_pages: manifest.pages.as_ref().map_or(0, |pages| pages.bad_count),
+            findings: findings(manifest),
+            store,
+            manifest_sha256,
+            warnings,
+        }
+    }
+
+    /// As the job says; else 16 MiB, and more for a source that would make too many parts of that.
+    async fn part_bytes(&self, endpoint: &Endpoint) -> Result<usize, Broke> {
+        let bytes = match self.job.part_size {
+            Some(size) => size.0,
+            None => {
+                let client = session::plain(endpoint).await?;
+                let listed = session::databases(&client, endpoint).await?;
+                part_bytes_for(listed.iter().filter_map(|one| one.bytes).sum())
+            }
+        };
+        usize::try_from(bytes)
+            .map_err(|_| Broke::hinted(format!("parts of {bytes} bytes do not fit into memory"), "lower part_size"))
+    }
+}
+
+/// A dump can be longer than the tables that it is of; twice is more than was ever seen.
+fn part_bytes_for(source_bytes: u64) -> u64 {
+    let needed = source_bytes.saturating_mul(2).div_ceil(PARTS_AT_MOST);
+    needed.next_multiple_of(1 << 20).max(PART_BYTES)
+}
+
+fn refuse_unknown_method(method: Method) -> Result<(), Broke> {
+    match method {
+        Method::Logical | Method::Physical => Ok(()),
+        Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => Err(Broke::hinted(
+            format!("this version of lifeboat does not take backups by the method `{}` yet", method.as_str()),
+            "use method = \"logical\" or \"physical\"",
+        )),
+    }
+}
+
+fn digest_cost(manifest: &Manifest, took: Span) -> DigestCost {
+    let tables = || manifest.fingerprint.databases.iter().flat_map(|database| &database.tables);
+    let known = || tables().filter_map(|table| table.content.known().map(|content| (table, content)));
+    DigestCost {
+        tables: known().count() as u64,
+        rows: known().map(|(_, content)| content.digested).sum(),
+        bytes: ByteSize(known().map(|(table, _)| table.bytes).sum()),
+        took,
+    }
+}
+
+/// A backup of a damaged source is kept, for it may be the only one; it is not a success.
+fn findings(manifest: &Manifest) -> Vec<Finding> {
+    let Some(pages) = &manifest.pages else { return Vec::new() };
+    let mut findings: Vec<Finding> = pages
+        .bad
+        .iter()
+        .map(|page| Finding::new("page_checksum", page, "the page's checksum is wrong in the source itself"))
+        .collect();
+    let unnamed = pages.bad_count - pages.bad.len() as u64;
+    if unnamed > 0 {
+        findings.push(Finding::new(
+            "page_checksum",
+            "further pages",
+            format!("{unnamed} more pages have wrong checksums"),
+        ));
+    }
+    findings
+}
+
+/// Removes what a broken backup left: the manifest first, so that nothing ever looks whole that is not. Parts that were in
+/// flight can still land after a list was made, so it is made until it stays empty. What cannot be removed is an orphan: harmless.
+async fn remove_parts(store: &dyn Store, prefix: &str) {
+    for name in [MANIFEST_NAME, SIGNATURE_NAME] {
+        let _ = store.delete(&format!("{prefix}/{name}")).await;
+    }
+    let mut empty = 0;
+    for _ in 0..50 {
+        let Ok(left) = store.list(&format!("{prefix}/")).await else { return };
+        empty = if left.is_empty() { empty + 1 } else { 0 };
+        if empty == 3 {
+            return;
+        }
+        for object in left {
+            let _ = store.delete(&object.key).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    tracing::warn!(prefix, "parts of a broken backup could not be removed; without a manifest they are harmless");
+}
+
+fn fresh_number() -> Result<u32, Broke> {
+    getrandom::u32().map_err(|error| Broke::new(format!("the system gives no random numbers: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_with_the_source_so_that_their_number_does_not() {
+        assert_eq!(part_bytes_for(0), 16 << 20);
+        assert_eq!(part_bytes_for(100 << 30), 16 << 20);
+        for terabytes in [1u64, 10, 50] {
+            let source = terabytes << 40;
+            let part = part_bytes_for(source);
+            assert!(source / part < PARTS_AT_MOST, "{terabytes} TiB in parts of {part}");
+            assert_eq!(part % (1 << 20), 0);
+        }
+    }
+
+    #[test]
+    fn methods_that_are_not_there_yet_are_refused_in_words() {
+        for method in [Method::RdsSnapshot, Method::Pgbackrest, Method::Barman, Method::Dump] {
+            let broke = refuse_unknown_method(method).unwrap_err();
+            assert!(broke.error.contains(method.as_str()) && broke.hint.is_some(), "{broke}");
+        }
+        assert!(refuse_unknown_method(Method::Physical).is_ok() && refuse_unknown_method(Method::Logical).is_ok());
+    }
+}

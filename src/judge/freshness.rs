@@ -1,29 +1,41 @@
 //! How old backups and proofs are, against what was promised.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
+use crate::domain::drill::Step;
+use crate::domain::ids::{DrillName, RunId};
 use crate::domain::policy::Policy;
-use crate::domain::run::{ArtifactRecord, Run};
+use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 
 /// Where a policy stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
-    /// In one word: `proven` only if the newest judged drill proved it and that proof is young enough, and the newest backup is within the objective.
+    /// In one word: `proven` only if the newest run of every drill of the policy proved it and those proofs are young
+    /// enough, the newest backup is within the objective, and no job's newest run broke.
     pub verdict: Verdict,
     /// The newest backup.
     pub last_backup: Option<ArtifactRecord>,
     /// Now less the newest recovery point: what would be lost now.
     pub exposure: Option<Span>,
     /// Run, end and age of the newest drill that was `proven`.
-    pub last_proven: Option<(crate::domain::ids::RunId, Timestamp, Span)>,
+    pub last_proven: Option<(RunId, Timestamp, Span)>,
     /// RPA and RTA of the newest drill that measured them.
     pub rpa: Option<Span>,
     /// As above.
     pub rta: Option<Span>,
     /// What is wrong, gravest first; empty: nothing.
     pub wrong: Vec<String>,
+}
+
+/// What speaks against a policy, by gravity.
+#[derive(Default)]
+struct Wrong {
+    failed: Vec<String>,
+    unproven: Vec<String>,
 }
 
 /// Judges where a policy stands. `transcripts`, `artifacts` and `runs` are newest first.
@@ -34,6 +46,155 @@ pub fn standing(
     runs: &[Run],
     now: Timestamp,
 ) -> Standing {
-    let _ = (policy, artifacts, transcripts, runs, now);
-    todo!()
+    let mut wrong = Wrong::default();
+    // A drill that breaks its scratch on purpose says nothing about the backups, neither good nor bad.
+    let honest: Vec<&Transcript> = transcripts.iter().filter(|transcript| !sabotages(transcript)).collect();
+    let last_backup = artifacts.iter().max_by_key(|artifact| artifact.recovery_point).cloned();
+    let exposure = exposure(policy, last_backup.as_ref(), now, &mut wrong);
+    drills(policy, &honest, now, &mut wrong);
+    last_runs(policy, runs, &honest, now, &mut wrong);
+
+    let last_proven = honest
+        .iter()
+        .find(|transcript| transcript.judgement.verdict == Verdict::Proven)
+        .map(|t| (t.run, t.finished_at, Span::between(t.finished_at, now)));
+    let verdict = match (wrong.failed.is_empty(), wrong.unproven.is_empty()) {
+        (false, _) => Verdict::Failed,
+        (true, false) => Verdict::Unproven,
+        (true, true) => Verdict::Proven,
+    };
+    wrong.failed.append(&mut wrong.unproven);
+    Standing {
+        verdict,
+        last_backup,
+        exposure,
+        last_proven,
+        rpa: honest.iter().find_map(|transcript| transcript.judgement.rpa),
+        rta: honest.iter().find_map(|transcript| transcript.judgement.rta),
+        wrong: wrong.failed,
+    }
 }
+
+fn sabotages(transcript: &Transcript) -> bool {
+    transcript.drill.steps.iter().any(|step| matches!(step, Step::Sabotage(_)))
+}
+
+fn exposure(policy: &Policy, newest: Option<&ArtifactRecord>, now: Timestamp, wrong: &mut Wrong) -> Option<Span> {
+    let Some(newest) = newest else {
+        wrong.unproven.push("there is no backup".to_owned());
+        return None;
+    };
+    let rpo = policy.objectives.rpo;
+    let exposure = Span::between(newest.recovery_point, now);
+    // The recovery point is by the source's clock: a little ahead of ours is no miracle, more is not to be believed.
+    if exposure < Span(-(rpo.0 / 10)) {
+        wrong.unproven.push(format!(
+            "the newest backup says that it brings back a moment {} from now: a clock is wrong",
+            Span(exposure.0.abs())
+        ));
+        return None;
+    }
+    let exposure = exposure.max(Span::ZERO);
+    if exposure > rpo {
+        wrong.failed.push(format!("RPO missed: {exposure} of data would be lost now, and {rpo} is allowed"));
+    }
+    Some(exposure)
+}
+
+fn drills(policy: &Policy, transcripts: &[&Transcript], now: Timestamp, wrong: &mut Wrong) {
+    if policy.drills.is_empty() && transcripts.is_empty() {
+        wrong.unproven.push("no drill is declared, so nothing can be proved".to_owned());
+        return;
+    }
+    // The drills that are declared, and the newest of all, which may be one that was run by hand.
+    let mut names: BTreeSet<&DrillName> = policy.drills.iter().map(|used| &used.drill).collect();
+    names.extend(transcripts.first().map(|transcript| &transcript.drill.name));
+    for name in names {
+        match transcripts.iter().find(|transcript| &transcript.drill.name == name) {
+            None => wrong.unproven.push(format!("the drill {name} has never run")),
+            Some(transcript) => drill(policy, transcript, now, wrong),
+        }
+    }
+}
+
+fn drill(policy: &Policy, transcript: &Transcript, now: Timestamp, wrong: &mut Wrong) {
+    let name = &transcript.drill.name;
+    let judgement = &transcript.judgement;
+    let age = Span::between(transcript.finished_at, now);
+    let why = judgement.reasons.first().map_or("it does not say why", String::as_str);
+    match judgement.verdict {
+        Verdict::Failed => {
+            wrong.failed.push(format!("the last drill {name} failed {age} ago: {why}"));
+            return;
+        }
+        Verdict::Unproven => {
+            wrong.unproven.push(format!("the last drill {name} proved nothing {age} ago: {why}"));
+            return;
+        }
+        Verdict::Proven => {}
+    }
+    let oldest = policy.objectives.proof_max_age;
+    if age < Span::ZERO {
+        wrong.unproven.push(format!("the proof of {name} is dated {} from now: a clock is wrong", Span(age.0.abs())));
+    } else if age > oldest {
+        wrong.unproven.push(format!("the proof of {name} has expired: it is {age} old, and {oldest} is allowed"));
+    } else if judgement.valid_until.is_none_or(|until| until < now) {
+        wrong.unproven.push(format!("the proof of {name} has expired: it is {age} old, and was given for less"));
+    }
+    // The objectives may have been tightened since it ran.
+    let demanded = &policy.objectives;
+    if let Some(rpa) = judgement.rpa.filter(|rpa| *rpa > demanded.rpo) {
+        wrong.failed.push(format!("RPO missed: the drill {name} measured {rpa}, and {} is allowed now", demanded.rpo));
+    }
+    if let Some(rta) = judgement.rta.filter(|rta| *rta > demanded.rto) {
+        wrong.failed.push(format!("RTO missed: the drill {name} measured {rta}, and {} is allowed now", demanded.rto));
+    }
+}
+
+/// The newest run of each backup job, of each drill, and of verification, where it left nothing else behind.
+fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Timestamp, wrong: &mut Wrong) {
+    let ended = |run: &&Run| matches!(run.state, RunState::Ended(_) | RunState::Abandoned(_));
+    let mut seen: Vec<&Work> = Vec::new();
+    for run in runs.iter().filter(ended) {
+        if seen.contains(&&run.work) {
+            continue;
+        }
+        seen.push(&run.work);
+        let declared = match &run.work {
+            Work::Backup { job } => policy.backups.iter().any(|declared| &declared.name == job),
+            Work::Drill { drill } => policy.drills.iter().any(|declared| &declared.drill == drill),
+            Work::Verify => true,
+            // A restore that did not work is the business of who made it; the drills say whether the backup is good.
+            Work::Restore => false,
+        };
+        // A drill that left a transcript is judged by that.
+        if !declared || transcripts.iter().any(|transcript| transcript.run == run.id) {
+            continue;
+        }
+        let title = run.work.title();
+        let age = Span::between(run.ended_at.unwrap_or(run.planned_at), now);
+        match &run.state {
+            RunState::Ended(RunOutcome::Broke { error, .. }) => {
+                wrong.unproven.push(format!("the last {title} broke {age} ago: {error}"));
+            }
+            RunState::Abandoned(why) => wrong.unproven.push(format!("the last {title} never ended: {why}")),
+            RunState::Ended(RunOutcome::Found(findings)) if *findings > 0 => {
+                let noun = if *findings == 1 { "finding" } else { "findings" };
+                wrong.failed.push(format!("the last {title} had {findings} {noun} {age} ago"));
+            }
+            RunState::Ended(RunOutcome::Judged(Verdict::Failed)) => {
+                wrong.failed.push(format!("the last {title} failed {age} ago"));
+            }
+            RunState::Ended(RunOutcome::Judged(Verdict::Unproven)) => {
+                wrong.unproven.push(format!("the last {title} proved nothing {age} ago"));
+            }
+            RunState::Ended(RunOutcome::Succeeded | RunOutcome::Found(_) | RunOutcome::Judged(Verdict::Proven))
+            | RunState::Planned
+            | RunState::Running { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "freshness_tests.rs"]
+mod tests;

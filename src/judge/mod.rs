@@ -3,4 +3,5 @@
 pub mod drill;
 pub mod freshness;
 pub mod integrity;
+pub mod schedule;
 pub mod tools;

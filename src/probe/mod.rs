@@ -10,13 +10,24 @@ pub use endpoint::{Endpoint, EndpointError};
 
 mod content;
 mod database;
+mod error;
+mod large_objects;
+mod objects;
+mod pages;
+mod sequences;
 mod server;
+pub mod session;
 mod snapshot;
 
-pub use content::{RowFilter, digest_tables};
-pub use database::database;
+pub use content::{Digested, RowFilter, Sample, Writes, digest, digest_tables};
+pub use database::{OWN_SCHEMA, collations, database, describe, extensions};
+pub use error::{Fault, ProbeError};
+pub use large_objects::large_objects;
+pub use objects::objects;
+pub use pages::pages_written;
+pub use sequences::{Pace, paces, sequences};
 pub use server::{roles, server, tablespaces};
-pub use snapshot::{OpenSnapshot, clock_skew};
+pub use snapshot::{OpenSnapshot, Skew, clock_skew, measure_skew};
 
 impl From<EndpointError> for crate::domain::check::Broke {
     fn from(error: EndpointError) -> crate::domain::check::Broke {

@@ -1,6 +1,12 @@
 //! Transcripts and facts to pictures. Pure: text in, text out.
 
 pub mod html;
+mod instruct;
+mod layout;
+pub mod narrate;
 pub mod report;
 pub mod runbook;
 pub mod status;
+mod words;
+
+pub use words::plain;

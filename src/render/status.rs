@@ -1,1 +1,443 @@
-//! Where policies stand, for terminals.
+//! Where policies stand, for terminals and machines.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::domain::policy::Policy;
+use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
+use crate::domain::transcript::{Transcript, Verdict};
+use crate::domain::units::Span;
+use crate::judge::freshness::Standing;
+
+use super::layout::{Cell, Paint, Tone, hanging, table};
+use super::report::tone;
+use super::words::{self, ago, plain};
+
+/// The `schema` of the JSON.
+pub const STATUS_SCHEMA: &str = "lifeboat.status/1";
+
+/// A policy, where it stands, and what that was judged from (newest first).
+pub struct Stand<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Its artifacts.
+    pub artifacts: Vec<ArtifactRecord>,
+    /// Its drills.
+    pub transcripts: Vec<Transcript>,
+    /// Its runs.
+    pub runs: Vec<Run>,
+}
+
+/// Recovery times of the drills that measured one: never the best alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryTimes {
+    /// How many.
+    pub drills: usize,
+    /// Half of them were at most this.
+    pub p50: Span,
+    /// Nineteen of twenty were at most this.
+    pub p95: Span,
+    /// The worst.
+    pub worst: Span,
+}
+
+/// Percentiles by nearest rank; none without a measurement.
+pub fn recovery_times(transcripts: &[Transcript]) -> Option<RecoveryTimes> {
+    let mut times: Vec<Span> = transcripts.iter().filter_map(|transcript| transcript.judgement.rta).collect();
+    times.sort();
+    let rank = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+    Some(RecoveryTimes { drills: times.len(), p50: rank(50)?, p95: rank(95)?, worst: *times.last()? })
+}
+
+/// The worst of all: failed, then unproven; no policy at all proves nothing.
+pub fn overall(stands: &[Stand<'_>]) -> Verdict {
+    let is = |verdict| stands.iter().any(|stand| stand.standing.verdict == verdict);
+    if is(Verdict::Failed) {
+        Verdict::Failed
+    } else if is(Verdict::Unproven) || stands.is_empty() {
+        Verdict::Unproven
+    } else {
+        Verdict::Proven
+    }
+}
+
+/// One line a policy, and under it what is wrong.
+pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) -> String {
+    let (width, paint) = (width.clamp(60, 160), Paint(color));
+    if stands.is_empty() {
+        return "no policy is configured: `lifeboat init URL` writes a first one\n".to_owned();
+    }
+    let mut out = String::new();
+    let rows: Vec<Vec<Cell>> = stands.iter().map(|stand| line(stand, now)).collect();
+    let heads = ["", "policy", "last backup", "last proven restore", "RPO allowed / would lose", "RTO allowed / took"];
+    table(&mut out, &heads, &rows, width, paint);
+    for stand in stands.iter().filter(|stand| !stand.standing.wrong.is_empty()) {
+        out.push('\n');
+        out.push_str(&paint.paint(Tone::Strong, stand.policy.name.as_str()));
+        out.push('\n');
+        for wrong in &stand.standing.wrong {
+            hanging(&mut out, "  - ", &plain(wrong), width);
+        }
+        for step in next_steps(stand) {
+            hanging(&mut out, "  → ", &step, width);
+        }
+    }
+    out
+}
+
+fn word(verdict: Verdict) -> Cell {
+    (format!("{} {}", words::sign(verdict), verdict.as_str()), Some(tone(verdict)))
+}
+
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "–".to_owned())
+}
+
+fn line(stand: &Stand<'_>, now: Timestamp) -> Vec<Cell> {
+    let Standing { verdict, last_backup, exposure, last_proven, rta, .. } = &stand.standing;
+    let objectives = &stand.policy.objectives;
+    let backup = last_backup.as_ref().map(|backup| ago(Span::between(backup.finished_at, now)));
+    let late = |actual: Option<Span>, demanded| actual.filter(|actual| *actual > demanded).map(|_| Tone::Bad);
+    vec![
+        word(*verdict),
+        (stand.policy.name.to_string(), None),
+        (backup.unwrap_or_else(|| "never".to_owned()), None),
+        (last_proven.map_or_else(|| "never".to_owned(), |(_, _, age)| ago(age)), None),
+        (
+            format!("{} / {}", objectives.rpo, or_none(exposure.map(|span| span.to_string()))),
+            late(*exposure, objectives.rpo),
+        ),
+        (format!("{} / {}", objectives.rto, or_none(rta.map(|span| span.to_string()))), late(*rta, objectives.rto)),
+    ]
+}
+
+/// What to do about it: commands that can be copied.
+pub fn next_steps(stand: &Stand<'_>) -> Vec<String> {
+    let name = &stand.policy.name;
+    let mut steps = Vec::new();
+    if stand.standing.last_backup.is_none() {
+        steps.push(format!("take a first backup: lifeboat backup {name}"));
+        steps.push(format!(
+            "or, if its store holds backups already: lifeboat catalog rebuild, then lifeboat status {name}"
+        ));
+        return steps;
+    }
+    if stand.standing.exposure.is_some_and(|exposure| exposure > stand.policy.objectives.rpo) {
+        steps.push(format!("take a new backup: lifeboat backup {name}"));
+    }
+    match stand.transcripts.first().map(|transcript| (transcript.judgement.verdict, transcript.run)) {
+        Some((Verdict::Failed | Verdict::Unproven, run)) => steps.push(format!("see why: lifeboat report {run}")),
+        _ if stand.standing.verdict == Verdict::Proven || !steps.is_empty() => {}
+        _ => steps.push(format!("prove it: lifeboat drill {name}")),
+    }
+    steps
+}
+
+/// One policy in full.
+pub fn full(stand: &Stand<'_>, now: Timestamp, width: usize, color: bool) -> String {
+    let (width, paint) = (width.clamp(60, 160), Paint(color));
+    let mut out = String::new();
+    let (policy, standing) = (stand.policy, &stand.standing);
+    let (text, _) = word(standing.verdict);
+    out.push_str(&paint.paint(tone(standing.verdict), &text.to_uppercase()));
+    out.push_str(&format!("   {} · {}", policy.name, plain(&policy.owner)));
+    out.push_str(&policy.tier.as_ref().map(|tier| format!(" · {}", plain(tier))).unwrap_or_default());
+    out.push('\n');
+    section(&mut out, "What is wrong", paint);
+    if standing.wrong.is_empty() {
+        out.push_str("  nothing that is looked at\n");
+    }
+    for wrong in &standing.wrong {
+        hanging(&mut out, "  - ", &plain(wrong), width);
+    }
+    for step in next_steps(stand) {
+        hanging(&mut out, "  → ", &step, width);
+    }
+    section(&mut out, "Promised and achieved", paint);
+    promises(&mut out, stand, width, paint);
+    section(&mut out, "Backup jobs", paint);
+    jobs(&mut out, stand, now, width, paint);
+    section(&mut out, "Backups", paint);
+    backups(&mut out, stand, now, width, paint);
+    section(&mut out, "Drills", paint);
+    drills(&mut out, stand, now, width, paint);
+    out
+}
+
+fn section(out: &mut String, name: &str, paint: Paint) {
+    out.push('\n');
+    out.push_str(&paint.paint(Tone::Strong, name));
+    out.push('\n');
+}
+
+fn promises(out: &mut String, stand: &Stand<'_>, width: usize, paint: Paint) {
+    let (objectives, standing) = (&stand.policy.objectives, &stand.standing);
+    let row = |name: &str, demanded: Span, actual: Option<Span>, how: &str| -> Vec<Cell> {
+        let tone = match actual {
+            Some(actual) if actual > demanded => Tone::Bad,
+            Some(_) => Tone::Good,
+            None => Tone::Doubt,
+        };
+        vec![
+            (name.to_owned(), None),
+            (format!("at most {demanded}"), None),
+            (or_none(actual.map(|span| span.to_string())), Some(tone)),
+            (how.to_owned(), Some(Tone::Faint)),
+        ]
+    };
+    let age = standing.last_proven.map(|(_, _, age)| age);
+    let rows = [
+        row("data that would be lost now", objectives.rpo, standing.exposure, "since the newest recovery point"),
+        row("data lost (RPA)", objectives.rpo, standing.rpa, "newest drill that measured it"),
+        row("time to recover (RTA)", objectives.rto, standing.rta, "newest drill that measured it"),
+        row("age of the proof", objectives.proof_max_age, age, "newest drill that was proven"),
+    ];
+    table(out, &["", "promised", "achieved", ""], &rows, width, paint);
+    if let Some(times) = recovery_times(&stand.transcripts) {
+        out.push_str(&format!(
+            "  time to recover over {} drill{}: p50 {}, p95 {}, worst {}\n",
+            times.drills,
+            if times.drills == 1 { "" } else { "s" },
+            times.p50,
+            times.p95,
+            times.worst
+        ));
+    }
+}
+
+fn jobs(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
+    let rows: Vec<Vec<Cell>> = stand
+        .policy
+        .backups
+        .iter()
+        .map(|job| {
+            let work = crate::domain::run::Work::Backup { job: job.name.clone() };
+            let last = stand.runs.iter().find(|run| run.work == work);
+            let (state, tone) = last.map_or(("never ran".to_owned(), Some(Tone::Doubt)), |run| state(&run.state));
+            let when = last.map_or(String::new(), |run| ago(Span::between(run.planned_at, now)));
+            let schedule = job.schedule.as_ref().map_or("by hand".to_owned(), |s| format!("{} {}", s.text, s.timezone));
+            vec![
+                (job.name.to_string(), None),
+                (job.method.as_str().to_owned(), None),
+                (schedule, None),
+                (job.store.to_string(), None),
+                (when, Some(Tone::Faint)),
+                (state, tone),
+            ]
+        })
+        .collect();
+    table(out, &["job", "method", "schedule", "store", "last run", ""], &rows, width, paint);
+}
+
+/// Where a run stands, in a few words.
+pub(crate) fn state(state: &RunState) -> (String, Option<Tone>) {
+    match state {
+        RunState::Planned => ("planned".to_owned(), None),
+        RunState::Running { host, pid, .. } => (format!("running ({}, process {pid})", plain(host)), None),
+        RunState::Ended(RunOutcome::Succeeded) => ("succeeded".to_owned(), Some(Tone::Good)),
+        RunState::Ended(RunOutcome::Judged(verdict)) => (verdict.as_str().to_owned(), Some(tone(*verdict))),
+        RunState::Ended(RunOutcome::Found(n)) => (
+            format!("{n} finding{}", if *n == 1 { "" } else { "s" }),
+            Some(if *n == 0 { Tone::Good } else { Tone::Bad }),
+        ),
+        RunState::Ended(RunOutcome::Broke { error, .. }) => (format!("broke: {}", plain(error)), Some(Tone::Doubt)),
+        RunState::Abandoned(why) => (format!("never ended: {}", plain(why)), Some(Tone::Doubt)),
+    }
+}
+
+/// Runs, one line each.
+pub fn runs(runs: &[Run], width: usize, color: bool) -> String {
+    if runs.is_empty() {
+        return "no run is known\n".to_owned();
+    }
+    let mut out = String::new();
+    let rows: Vec<Vec<Cell>> = runs
+        .iter()
+        .map(|run| {
+            let (text, tone) = state(&run.state);
+            vec![
+                (run.id.to_string(), None),
+                (words::moment(run.planned_at), Some(Tone::Faint)),
+                (run.policy.to_string(), None),
+                (run.work.title(), None),
+                (or_none(run.took.map(|span| span.to_string())), None),
+                (text, tone),
+            ]
+        })
+        .collect();
+    table(&mut out, &["run", "planned", "policy", "work", "took", ""], &rows, width.clamp(60, 160), Paint(color));
+    out
+}
+
+fn backups(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
+    const SHOWN: usize = 10;
+    if stand.artifacts.is_empty() {
+        out.push_str("  none\n");
+        return;
+    }
+    let rows: Vec<Vec<Cell>> = stand
+        .artifacts
+        .iter()
+        .take(SHOWN)
+        .map(|artifact| {
+            vec![
+                (artifact.backup.to_string(), None),
+                (artifact.method.as_str().to_owned(), None),
+                (words::moment(artifact.recovery_point), None),
+                (ago(Span::between(artifact.recovery_point, now)), Some(Tone::Faint)),
+                (format!("{} ({} stored)", artifact.plain_bytes, artifact.sealed_bytes), None),
+                (artifact.store.to_string(), None),
+            ]
+        })
+        .collect();
+    table(out, &["backup", "method", "brings back", "", "size", "store"], &rows, width, paint);
+    if stand.artifacts.len() > SHOWN {
+        out.push_str(&format!("  and {} older ones\n", stand.artifacts.len() - SHOWN));
+    }
+}
+
+fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
+    const SHOWN: usize = 10;
+    let ran: Vec<&str> = stand.transcripts.iter().map(|transcript| transcript.drill.name.as_str()).collect();
+    for used in stand.policy.drills.iter().filter(|used| !ran.contains(&used.drill.as_str())) {
+        out.push_str(&format!("  {} has never run\n", used.drill));
+    }
+    if stand.transcripts.is_empty() {
+        return;
+    }
+    let rows: Vec<Vec<Cell>> = stand
+        .transcripts
+        .iter()
+        .take(SHOWN)
+        .map(|transcript| {
+            let judgement = &transcript.judgement;
+            vec![
+                word(judgement.verdict),
+                (transcript.drill.name.to_string(), None),
+                (ago(Span::between(transcript.finished_at, now)), Some(Tone::Faint)),
+                (or_none(judgement.rpa.map(|span| span.to_string())), None),
+                (or_none(judgement.rta.map(|span| span.to_string())), None),
+                (transcript.run.to_string(), Some(Tone::Faint)),
+            ]
+        })
+        .collect();
+    table(out, &["", "drill", "when", "RPA", "RTA", "run"], &rows, width, paint);
+    if stand.transcripts.len() > SHOWN {
+        out.push_str(&format!("  and {} older ones\n", stand.transcripts.len() - SHOWN));
+    }
+}
+
+/// The same for machines; spans are seconds.
+pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
+    let policies: Vec<Value> = stands
+        .iter()
+        .map(|stand| {
+            let (policy, standing) = (stand.policy, &stand.standing);
+            let times = recovery_times(&stand.transcripts);
+            json!({
+                "policy": policy.name,
+                "owner": policy.owner,
+                "verdict": standing.verdict,
+                "wrong": standing.wrong,
+                "next_steps": next_steps(stand),
+                "objectives": policy.objectives,
+                "exposure": standing.exposure,
+                "rpa": standing.rpa,
+                "rta": standing.rta,
+                "rta_history": times.map(|t| json!({ "drills": t.drills, "p50": t.p50, "p95": t.p95, "worst": t.worst })),
+                "last_backup": standing.last_backup,
+                "last_proven": standing.last_proven.map(|(run, at, age)| json!({ "run": run, "at": at, "age": age })),
+                "backups": stand.artifacts.len(),
+                "drills": stand.transcripts.iter().map(|transcript| json!({
+                    "run": transcript.run,
+                    "drill": transcript.drill.name,
+                    "finished_at": transcript.finished_at,
+                    "verdict": transcript.judgement.verdict,
+                    "rpa": transcript.judgement.rpa,
+                    "rta": transcript.judgement.rta,
+                })).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({ "schema": STATUS_SCHEMA, "at": now, "verdict": overall(stands), "policies": policies })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::policy::Method;
+    use crate::domain::sample::{self, at};
+    use crate::judge::freshness::standing;
+
+    const NOW: &str = "2026-11-23T06:00:00Z";
+
+    fn stand<'a>(policy: &'a Policy, artifacts: Vec<ArtifactRecord>, transcripts: Vec<Transcript>) -> Stand<'a> {
+        let standing = standing(policy, &artifacts, &transcripts, &[], at(NOW));
+        Stand { policy, standing, artifacts, transcripts, runs: Vec::new() }
+    }
+
+    fn logical_proof() -> Transcript {
+        let mut transcript = sample::judged(sample::physical());
+        transcript.drill.name = "restore-logical".parse().unwrap();
+        transcript
+    }
+
+    #[test]
+    fn one_line_a_policy() {
+        let (mut good, mut bad, mut new) = (sample::policy(), sample::policy(), sample::policy());
+        good.objectives.rpo = Span::from_secs(7 * 86_400);
+        bad.name = "billing".parse().unwrap();
+        new.name = "archive".parse().unwrap();
+        let artifacts = vec![sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 12)];
+        let stands = [
+            stand(&good, artifacts.clone(), vec![sample::judged(sample::physical()), logical_proof()]),
+            stand(&bad, artifacts, vec![sample::judged(sample::logical_with_findings())]),
+            stand(&new, Vec::new(), Vec::new()),
+        ];
+        assert_eq!(overall(&stands), Verdict::Failed);
+        assert_eq!(overall(&stands[..1]), Verdict::Proven);
+        insta::assert_snapshot!(lines(&stands, at(NOW), 110, false));
+        insta::assert_json_snapshot!(document(&stands, at(NOW)));
+    }
+
+    #[test]
+    fn one_policy_in_full() {
+        let policy = sample::policy();
+        let artifacts = vec![
+            sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 12),
+            sample::artifact(Method::Logical, "2026-11-20T02:00:00Z", 11),
+        ];
+        let transcripts = vec![sample::judged(sample::broken_start()), sample::judged(sample::physical())];
+        insta::assert_snapshot!(full(&stand(&policy, artifacts, transcripts), at(NOW), 110, false));
+    }
+
+    #[test]
+    fn an_empty_catalog_says_what_to_do() {
+        let policy = sample::policy();
+        let stands = [stand(&policy, Vec::new(), Vec::new())];
+        assert_eq!(overall(&stands), Verdict::Unproven);
+        assert!(lines(&stands, at(NOW), 80, false).contains("lifeboat backup orders"));
+        assert!(full(&stands[0], at(NOW), 80, false).contains("restore-latest has never run"));
+        assert!(lines(&[], at(NOW), 80, false).contains("lifeboat init"));
+        assert_eq!(overall(&[]), Verdict::Unproven);
+    }
+
+    #[test]
+    fn percentiles_are_by_nearest_rank_and_never_the_best() {
+        let transcripts: Vec<Transcript> = (1..=20)
+            .map(|n| {
+                let mut transcript = sample::physical();
+                transcript.judgement.rta = Some(Span::from_secs(n));
+                transcript
+            })
+            .collect();
+        let seconds = Span::from_secs;
+        let times = recovery_times(&transcripts).unwrap();
+        assert_eq!((times.p50, times.p95, times.worst), (seconds(10), seconds(19), seconds(20)));
+        let times = recovery_times(&transcripts[..1]).unwrap();
+        assert_eq!((times.p50, times.p95, times.worst), (seconds(1), seconds(1), seconds(1)));
+        assert_eq!(recovery_times(&[sample::physical()]), None);
+    }
+}

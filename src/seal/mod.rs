@@ -12,15 +12,35 @@
 mod keys;
 mod manifest;
 mod open;
+mod shape;
 mod write;
 
-pub use keys::{Signer, TrustedSigners, generate_identity, generate_signing_key, recipient_of};
+pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signing_key, recipient_of};
 pub use manifest::{SealedManifest, list_backups, load_manifest, store_manifest};
-pub use open::{Opener, for_each_part, read_stream};
+pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
+pub use shape::{is_inside, manifest_findings};
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
 
 use crate::domain::check::Broke;
-use crate::store::StoreError;
+use crate::store::{StoreError, with_causes};
+
+/// Largest plaintext of one part, in bytes: what a reader must be ready to hold in memory.
+pub const MAX_PART_BYTES: u64 = 1 << 30;
+/// Largest globals stream, in bytes; it is one object, held in memory.
+pub const MAX_GLOBALS_BYTES: u64 = 256 << 20;
+/// Most parts of one stream: their numbers have five digits.
+pub const MAX_PARTS: usize = 100_000;
+/// The one object of the globals stream.
+pub const GLOBALS_KEY: &str = "globals.sql.zst.age";
+/// The name of the globals stream.
+pub const GLOBALS_STREAM: &str = "globals";
+/// So many findings are named; more say nothing new.
+pub const MAX_FINDINGS: usize = 100;
+
+/// The object of a stream's part, from the backup's own folder.
+pub fn part_key(stream: &str, index: usize) -> String {
+    if stream == GLOBALS_STREAM { GLOBALS_KEY.to_owned() } else { format!("{stream}/{index:05}.zst.age") }
+}
 
 /// What can go wrong while sealing. (What is wrong with an artifact is a finding.)
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +48,9 @@ pub enum SealError {
     /// A recipient or a key cannot be read.
     #[error("{0}")]
     Key(String),
+    /// What was asked for goes beyond a limit of the format, or makes no sense; the sentence says what to change.
+    #[error("{0}")]
+    Refused(String),
     /// Compression or encryption failed.
     #[error("could not seal {key}")]
     Seal {
@@ -45,9 +68,25 @@ pub enum SealError {
     Stopped,
 }
 
+impl SealError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            SealError::Key(_) => {
+                "recipients look like age1…; key files are PEM (signing) or age-keygen's (identities), with mode 0600; \
+                 `lifeboat init` makes new ones"
+            }
+            SealError::Store(error) => return error.hint(),
+            SealError::Seal { .. } => "the machine may be out of memory: lower part_size, or [limits] parallel",
+            SealError::Stopped => "an earlier error in the log says why; nothing of this backup counts",
+            SealError::Refused(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
 impl From<SealError> for Broke {
     fn from(error: SealError) -> Broke {
-        let _ = &error;
-        todo!()
+        Broke { error: with_causes(&error), hint: error.hint() }
     }
 }

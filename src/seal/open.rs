@@ -1,30 +1,112 @@
 //! The way back: fetch, verify, decrypt, decompress.
 
-use std::path::PathBuf;
+use std::cell::Cell;
+use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use age::{DecryptError, Decryptor};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
 
 use crate::domain::artifact::{Part, Stream};
-use crate::domain::check::{Broke, Stop};
-use crate::store::Store;
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::store::{Store, StoreError};
 
-use super::SealError;
+use super::{MAX_FINDINGS, MAX_PART_BYTES, Opener};
 
-/// Opens parts with age identities.
-#[derive(Clone)]
-pub struct Opener {}
+/// What age hands out at a time, in bytes (its chunk).
+const CHUNK: usize = 64 << 10;
+
+/// Verifies a part's object from outside: its length and SHA-256. It may still be impossible to open.
+pub fn check_sealed(part: &Part, sealed: &[u8]) -> Result<(), Finding> {
+    let found = sealed.len() as u64;
+    if found != part.sealed_bytes {
+        let finding = part_finding(part, "part_length", "the object does not have its length: it was cut or replaced");
+        return Err(finding.with(format!("{} bytes", part.sealed_bytes), format!("{found} bytes")));
+    }
+    let hash = hex::encode(Sha256::digest(sealed));
+    if hash != part.sealed_sha256 {
+        let finding = part_finding(part, "part_hash", "the object's SHA-256 is wrong: its bytes were changed");
+        return Err(finding.with(part.sealed_sha256.as_str(), hash));
+    }
+    Ok(())
+}
+
+fn part_finding(part: &Part, code: &str, message: impl Into<String>) -> Finding {
+    Finding::new(code, format!("part {}", part.key), message)
+}
 
 impl Opener {
-    /// Reads identity files; ones that others can read are refused.
-    pub fn read(paths: &[PathBuf]) -> Result<Opener, SealError> {
-        let _ = paths;
-        todo!()
-    }
-
     /// Verifies and opens one part: the object's length and SHA-256, age, zstd, the plaintext's length and BLAKE3. The
     /// plaintext is given out only when all of that is right. A key that does not fit is a finding `wrong_key`.
     pub fn open_part(&self, part: &Part, sealed: &[u8]) -> Result<Vec<u8>, Stop> {
-        let _ = (part, sealed);
-        todo!()
+        check_sealed(part, sealed)?;
+        Ok(self.open_verified(part, sealed)?)
+    }
+
+    fn open_verified(&self, part: &Part, sealed: &[u8]) -> Result<Vec<u8>, Finding> {
+        // Before anything is allocated by what a manifest claims.
+        let claimed = usize::try_from(part.plain_bytes.min(MAX_PART_BYTES)).unwrap_or(usize::MAX);
+        if part.plain_bytes > MAX_PART_BYTES {
+            return Err(part_finding(part, "part_size", "the part claims more than 1 GiB of plaintext"));
+        }
+        let undecryptable =
+            |why: String| part_finding(part, "part_decrypt", format!("the part does not decrypt: {why}"));
+        let decryptor = Decryptor::new_buffered(sealed).map_err(|error| undecryptable(error.to_string()))?;
+        let decrypted = decryptor.decrypt(self.identities()).map_err(|error| match error {
+            DecryptError::NoMatchingKeys => self.wrong_key(part),
+            error => undecryptable(error.to_string()),
+        })?;
+        // Whose error it is that comes out of the decompressor: age's or zstd's own.
+        let inner_failed = Cell::new(false);
+        let noting = Noting { inner: decrypted, failed: &inner_failed };
+        let undecodable = |error: io::Error| match inner_failed.get() {
+            true => undecryptable(error.to_string()),
+            false => part_finding(part, "part_decompress", format!("the part does not decompress: {error}")),
+        };
+        // One byte of room more than there may be, so that a longer plaintext is seen and a bomb goes no further.
+        let mut plain = vec![0; claimed + 1];
+        let buffered = io::BufReader::with_capacity(CHUNK, noting);
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered).map_err(undecodable)?;
+        let mut length = 0;
+        while length < plain.len() {
+            // The end of zstd's stream is the end of age's: its last chunk is authenticated when this says 0.
+            match decoder.read(&mut plain[length..]).map_err(undecodable)? {
+                0 => break,
+                more => length += more,
+            }
+        }
+        if length != claimed {
+            let found = if length > claimed { format!("more than {claimed} bytes") } else { format!("{length} bytes") };
+            let finding = part_finding(part, "plain_length", "the part's plaintext does not have its length");
+            return Err(finding.with(format!("{claimed} bytes"), found));
+        }
+        plain.truncate(length);
+        let hash = blake3::hash(&plain).to_hex();
+        if hash.as_str() != part.plain_blake3 {
+            let finding = part_finding(part, "plain_hash", "the BLAKE3 of the part's plaintext is wrong");
+            return Err(finding.with(part.plain_blake3.as_str(), hash.as_str()));
+        }
+        Ok(plain)
+    }
+
+    fn wrong_key(&self, part: &Part) -> Finding {
+        let message = "no identity that is configured opens this part: it was sealed for other recipients";
+        part_finding(part, "wrong_key", message).with("sealed for one of ours", self.recipients().join(", "))
+    }
+}
+
+/// A reader that notes whether it was the one that failed.
+struct Noting<'a, R> {
+    inner: R,
+    failed: &'a Cell<bool>,
+}
+
+impl<R: Read> Read for Noting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).inspect_err(|_| self.failed.set(true))
     }
 }
 
@@ -42,22 +124,192 @@ pub async fn for_each_part<F>(
 where
     F: Fn(usize, &Part, Vec<u8>) -> Result<(), Broke> + Send + Sync + 'static,
 {
-    let _ = (store, prefix, stream, opener, threads, use_part);
-    todo!()
+    let opener = opener.clone();
+    let open = move |index: usize, part: &Part, sealed: Bytes| {
+        let plain = opener.open_part(part, &sealed)?;
+        drop(sealed);
+        Ok(use_part(index, part, plain)?)
+    };
+    each_object(store, prefix, stream, threads, open).await
 }
 
-/// The same, but `use_bytes` gets the plaintext in order (parts are still opened in parallel, ahead, bounded).
+/// The same without a key: only the objects' lengths and SHA-256 are verified; `seen` hears of each that is right.
+pub async fn for_each_sealed<F>(
+    store: Arc<dyn Store>,
+    prefix: &str,
+    stream: &Stream,
+    threads: usize,
+    seen: F,
+) -> Result<(u64, u64, u64), Stop>
+where
+    F: Fn(usize, &Part) + Send + Sync + 'static,
+{
+    let check = move |index: usize, part: &Part, sealed: Bytes| {
+        check_sealed(part, &sealed)?;
+        seen(index, part);
+        Ok(())
+    };
+    each_object(store, prefix, stream, threads, check).await
+}
+
+/// What the parts and what is wrong with them add up to.
+#[derive(Default)]
+struct Tally {
+    parts: u64,
+    plain_bytes: u64,
+    sealed_bytes: u64,
+    findings: Vec<(usize, Finding)>,
+    broke: Option<Broke>,
+}
+
+impl Tally {
+    /// Takes in what came of a part; gives its value if it was good.
+    fn take<T>(&mut self, index: usize, part: &Part, done: Result<T, Stop>) -> Option<T> {
+        match done {
+            Ok(value) => {
+                self.parts += 1;
+                self.plain_bytes += part.plain_bytes;
+                self.sealed_bytes += part.sealed_bytes;
+                return Some(value);
+            }
+            Err(Stop::Found(found)) => self.findings.extend(found.into_iter().map(|finding| (index, finding))),
+            // The first one is the cause; those after it may be its echo.
+            Err(Stop::Broke(broke)) => {
+                self.broke.get_or_insert(broke);
+            }
+        }
+        None
+    }
+
+    fn end(mut self) -> Result<(u64, u64, u64), Stop> {
+        if let Some(broke) = self.broke {
+            return Err(Stop::Broke(broke));
+        }
+        if self.findings.is_empty() {
+            return Ok((self.parts, self.plain_bytes, self.sealed_bytes));
+        }
+        self.findings.sort_by_key(|(index, _)| *index);
+        let findings: Vec<Finding> = self.findings.into_iter().map(|(_, finding)| finding).take(MAX_FINDINGS).collect();
+        Err(Stop::Found(findings))
+    }
+}
+
+async fn each_object<F>(
+    store: Arc<dyn Store>,
+    prefix: &str,
+    stream: &Stream,
+    threads: usize,
+    work: F,
+) -> Result<(u64, u64, u64), Stop>
+where
+    F: Fn(usize, &Part, Bytes) -> Result<(), Stop> + Send + Sync + 'static,
+{
+    let parts: Arc<[Part]> = stream.parts.clone().into();
+    let (work, stop) = (Arc::new(work), Arc::new(AtomicBool::new(false)));
+    let one = |index: usize| {
+        let (store, parts, work, stop) = (store.clone(), parts.clone(), work.clone(), stop.clone());
+        async move {
+            if stop.load(Ordering::Relaxed) {
+                return (index, None);
+            }
+            let done = match fetch(&*store, prefix, &parts[index]).await {
+                Ok(sealed) => on_thread(move || work(index, &parts[index], sealed)).await,
+                Err(stopped) => Err(stopped),
+            };
+            (index, Some(done))
+        }
+    };
+    let mut tally = Tally::default();
+    let mut running = futures_util::stream::iter(0..parts.len()).map(one).buffer_unordered(threads.max(1));
+    // After a `Broke` nothing new is begun, but what runs is waited for: nobody writes behind the caller's back.
+    while let Some((index, done)) = running.next().await {
+        if let Some(done) = done {
+            tally.take(index, &parts[index], done);
+        }
+        stop.store(tally.broke.is_some(), Ordering::Relaxed);
+    }
+    tally.end()
+}
+
+/// The same, but `use_bytes` gets the plaintext in order (parts are still opened in parallel, ahead, bounded). After the
+/// first finding it gets no more; it is dropped before this returns.
 pub async fn read_stream<F>(
     store: Arc<dyn Store>,
     prefix: &str,
     stream: &Stream,
     opener: &Opener,
     threads: usize,
-    use_bytes: F,
+    mut use_bytes: F,
 ) -> Result<(u64, u64, u64), Stop>
 where
     F: FnMut(Vec<u8>) -> Result<(), Broke> + Send + 'static,
 {
-    let _ = (store, prefix, stream, opener, threads, use_bytes);
-    todo!()
+    let parts: Arc<[Part]> = stream.parts.clone().into();
+    let stop = Arc::new(AtomicBool::new(false));
+    let one = |index: usize| {
+        let (store, parts, stop, opener) = (store.clone(), parts.clone(), stop.clone(), opener.clone());
+        async move {
+            if stop.load(Ordering::Relaxed) {
+                return (index, None);
+            }
+            let done = match fetch(&*store, prefix, &parts[index]).await {
+                Ok(sealed) => on_thread(move || opener.open_part(&parts[index], &sealed)).await,
+                Err(stopped) => Err(stopped),
+            };
+            (index, Some(done))
+        }
+    };
+    let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<u8>>(1);
+    let user = tokio::task::spawn_blocking(move || {
+        while let Some(bytes) = receiver.blocking_recv() {
+            use_bytes(bytes)?;
+        }
+        Ok::<(), Broke>(())
+    });
+    let mut tally = Tally::default();
+    let mut running = futures_util::stream::iter(0..parts.len()).map(one).buffered(threads.max(1));
+    while let Some((index, done)) = running.next().await {
+        let plain = done.and_then(|done| tally.take(index, &parts[index], done));
+        // Bytes after a gap are not the stream's.
+        if let Some(plain) = plain.filter(|_| tally.findings.is_empty() && tally.broke.is_none()) {
+            // A closed channel: the user broke, and is asked why below.
+            if sender.send(plain).await.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        if tally.broke.is_some() {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+    drop(sender);
+    match user.await {
+        Ok(Ok(())) => {}
+        Ok(Err(broke)) => {
+            tally.broke.get_or_insert(broke);
+        }
+        Err(error) => {
+            tally.broke.get_or_insert(Broke::new(format!("the thread that takes the bytes died: {error}")));
+        }
+    }
+    tally.end()
+}
+
+/// A part's object. One that is certainly not there is a finding; any other trouble with the store is not.
+async fn fetch(store: &dyn Store, prefix: &str, part: &Part) -> Result<Bytes, Stop> {
+    match store.get(&format!("{prefix}/{}", part.key)).await {
+        Ok(sealed) => Ok(sealed),
+        Err(StoreError::NotFound { .. }) => {
+            let message = format!("the manifest names this part, and {} does not have it", store.url());
+            Err(part_finding(part, "part_missing", message).into())
+        }
+        Err(StoreError::BadKey(why)) => Err(part_finding(part, "part_key", why).into()),
+        Err(error) => Err(Broke::from(error).into()),
+    }
+}
+
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Stop> + Send + 'static) -> Result<T, Stop> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Broke::new(format!("a thread that opens parts died: {error}")).into()),
+    }
 }

@@ -8,17 +8,20 @@
 //! - `list` is sorted, and shows nothing that is half written.
 
 mod file;
+mod key;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::domain::check::Broke;
 use crate::domain::config::StoreConfig;
 
 pub use file::FileStore;
+pub use key::{MAX_KEY_BYTES, MAX_SEGMENT_BYTES, key_fault};
 
 /// An object in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +68,8 @@ pub enum StoreError {
         /// Where.
         store: String,
     },
-    /// Not a key.
-    #[error("`{0}` is not an object key")]
+    /// Not a key: which text, and why not.
+    #[error("{0}")]
     BadKey(String),
     /// The store's URL or folder is no good.
     #[error("the store {store} cannot be used: {why}")]
@@ -94,25 +97,90 @@ pub enum StoreError {
 impl StoreError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        todo!()
+        let hint = match self {
+            StoreError::NotFound { .. } => {
+                "list what is there, and look whether it was moved, deleted, or never written"
+            }
+            StoreError::AlreadyThere { .. } => {
+                "nothing is ever replaced; run again: every backup writes under a name of its own"
+            }
+            StoreError::BadKey(_) => {
+                "a key is relative, of `/`-separated names without `.` and `..`, each at most 255 bytes"
+            }
+            StoreError::Unusable { .. } => {
+                "give an existing folder, or one whose parent exists, that this user may read and write; look whether \
+                 the disk is mounted"
+            }
+            StoreError::Io { source, doing, .. } => return io_hint(source, doing),
+        };
+        Some(hint.to_owned())
     }
 }
 
-impl From<StoreError> for crate::domain::check::Broke {
-    fn from(error: StoreError) -> crate::domain::check::Broke {
-        crate::domain::check::Broke { error: error.to_string(), hint: error.hint() }
+/// What to do about an error of the operating system.
+fn io_hint(error: &std::io::Error, doing: &str) -> Option<String> {
+    use rustix::io::Errno;
+    let hint = match Errno::from_io_error(error)? {
+        Errno::NOSPC => "the disk is full: free some space, then run again; nothing half-written was left",
+        Errno::DQUOT => "this user's disk quota is used up: raise it or free some space, then run again",
+        Errno::ROFS => "it is mounted read-only: look into the kernel's log why, and mount it read-write",
+        Errno::ACCESS | Errno::PERM if doing == "read" || doing == "list" => {
+            "this user may not read it: look at the owner and mode of the store's folder"
+        }
+        Errno::ACCESS | Errno::PERM => {
+            "this user may not write there: look at the owner and mode of the store's folder"
+        }
+        Errno::IO => "the disk itself failed: look into the kernel's log, and do not trust it until you know why",
+        Errno::FBIG => "files of this size are not allowed there: look at `ulimit -f`, or make part_size smaller",
+        Errno::MFILE | Errno::NFILE => "too many files are open: raise `ulimit -n`, or lower [limits] parallel",
+        Errno::STALE | Errno::TIMEDOUT | Errno::HOSTDOWN => {
+            "the network file system does not answer: look at its mount"
+        }
+        Errno::LOOP => {
+            "the store holds a symbolic link there; lifeboat follows none: put the folder itself in its place"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// An error and its causes in one sentence, as a `Broke` holds no chain.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+impl From<StoreError> for Broke {
+    fn from(error: StoreError) -> Broke {
+        Broke { error: with_causes(&error), hint: error.hint() }
     }
 }
 
-/// Opens the store of a configuration.
+/// Opens the store of a configuration; a folder is made if need be.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
     match config {
         StoreConfig::File { path } => Ok(Arc::new(FileStore::open(path)?)),
     }
 }
 
-/// Opens a store by what a person types after `--store`: a folder, or `file:///…`.
+/// Opens an existing store by what a person types after `--store`: a folder, or `file:///…`. Nothing is made here, so that
+/// a misspelt path is an error and not an empty store.
 pub fn open_url(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    let _ = (url, Path::new(""));
-    todo!()
+    let unusable = |why: &str| StoreError::Unusable { store: url.to_owned(), why: why.to_owned() };
+    let path = match url.split_once("://") {
+        None if url.is_empty() => return Err(unusable("its name is empty")),
+        None => PathBuf::from(url),
+        Some(("file", _)) => url::Url::parse(url)
+            .map_err(|error| unusable(&error.to_string()))?
+            .to_file_path()
+            .map_err(|()| unusable("a file URL has three slashes and no host: file:///srv/backups"))?,
+        Some(("s3", _)) => return Err(unusable("s3:// stores come later; this version knows folders")),
+        Some((scheme, _)) => return Err(unusable(&format!("{scheme}:// is no kind of store that this version knows"))),
+    };
+    Ok(Arc::new(FileStore::open_existing(&path)?))
 }

@@ -1,7 +1,8 @@
 //! `pg_dump` under an exported snapshot, and `pg_restore`.
 
+mod globals;
 mod restore;
 mod take;
 
 pub use restore::{PutBack, put_back};
-pub use take::take;
+pub use take::{pg_dump, take};

@@ -1,9 +1,16 @@
 //! A base backup as one tar stream, and back into a data folder.
 
+mod prints;
 mod restore;
+mod sampler;
+mod source;
 mod take;
 
+pub mod label;
 pub mod page;
+pub mod pages;
+pub mod pump;
+pub mod wire;
 
 pub use restore::{PutBack, put_back};
-pub use take::take;
+pub use take::{by_program, pg_basebackup, stream_base, take, wal_of};

@@ -105,12 +105,28 @@ impl Server {
         server
     }
 
+    /// A server over a restored data folder beside another server's; not started yet. Its own socket comes by the command
+    /// line, so that nothing in the folder need be changed.
+    pub fn adopt(other: &Server, data_dir: PathBuf) -> Server {
+        let folder = tempfile::Builder::new().prefix("lb-test-").tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let socket_dir = folder.path().join("socket");
+        std::fs::create_dir(&socket_dir).unwrap();
+        if let Some((uid, gid)) = unprivileged() {
+            chown(&socket_dir, Some(uid), Some(gid)).unwrap();
+        }
+        Server { programs: other.programs.clone(), data_dir, socket_dir, port: 5432, postmaster: None, _folder: folder }
+    }
+
     /// Starts the postmaster again after [`Server::kill`].
     pub fn launch(&mut self) {
         let log = std::fs::File::create(self.socket_dir.join("../server.log")).unwrap();
         let child = command(&self.programs.path("postgres"))
             .arg("-D")
             .arg(&self.data_dir)
+            .arg("-k")
+            .arg(&self.socket_dir)
+            .args(["-p", &self.port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

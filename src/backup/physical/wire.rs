@@ -1,0 +1,362 @@
+//! A small client of the replication protocol: `BASE_BACKUP`, nothing else.
+//!
+//! `pg_basebackup` cannot write more than one tablespace to its standard output; this can hand on any number of archives.
+//! Source: PostgreSQL's manual, "Frontend/Backend Protocol" and "Streaming Replication Protocol".
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use postgres_protocol::authentication::{md5_hash, sasl};
+use postgres_protocol::message::frontend;
+use rustls_pki_types::ServerName;
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::backup::producer::hint_for;
+use crate::domain::check::Broke;
+use crate::probe::Endpoint;
+
+/// How long a server may take to let us in.
+const LOGIN_AT_MOST: Duration = Duration::from_secs(60);
+/// The longest message that is believed; a server sends at most some hundred kilobytes at once.
+const MESSAGE_AT_MOST: usize = 64 << 20;
+const READ_BYTES: usize = 256 << 10;
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// A piece of a base backup, in order.
+#[derive(Debug)]
+pub enum Piece {
+    /// The archive of a tablespace begins; none: that of the data folder.
+    Archive(Option<u32>),
+    /// Bytes of the archive.
+    Data(Bytes),
+    /// Bytes of `backup_manifest`.
+    Manifest(Bytes),
+}
+
+/// A replication connection.
+pub struct Wire {
+    stream: Box<dyn Duplex>,
+    buffer: BytesMut,
+    target: String,
+}
+
+impl Wire {
+    /// Connects and logs in.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Wire, Broke> {
+        let connecting = async {
+            let stream = open(endpoint).await?;
+            let buffer = BytesMut::with_capacity(READ_BYTES);
+            let mut wire = Wire { stream, buffer, target: endpoint.to_string() };
+            wire.log_in(endpoint).await?;
+            Ok(wire)
+        };
+        tokio::time::timeout(LOGIN_AT_MOST, connecting).await.unwrap_or_else(|_| {
+            Err(Broke::hinted(
+                format!("{endpoint} did not let lifeboat in within a minute"),
+                "check host, port, firewall",
+            ))
+        })
+    }
+
+    async fn log_in(&mut self, endpoint: &Endpoint) -> Result<(), Broke> {
+        let parameters = [
+            ("user", endpoint.user.as_str()),
+            ("replication", "true"),
+            ("application_name", "lifeboat"),
+            ("client_encoding", "UTF8"),
+        ];
+        self.send(|out| frontend::startup_message(parameters, out)).await?;
+        let password = || {
+            endpoint.password().map(|secret| secret.expose_secret().as_bytes()).ok_or_else(|| {
+                Broke::hinted(
+                    format!("{endpoint} asks for a password"),
+                    "name where it is with passfile, password_file or password_env",
+                )
+            })
+        };
+        let mut scram: Option<sasl::ScramSha256> = None;
+        loop {
+            let (tag, mut body) = self.message().await?;
+            if tag == b'Z' {
+                return Ok(());
+            }
+            if tag != b'R' {
+                continue;
+            }
+            let refused = |why: &dyn std::fmt::Display| {
+                Broke::hinted(
+                    format!("{endpoint} could not be logged in to: {why}"),
+                    "check the password and its place",
+                )
+            };
+            match word(&mut body)? {
+                0 => {}
+                3 => {
+                    let secret = password()?;
+                    self.send(|out| frontend::password_message(secret, out)).await?;
+                }
+                5 => {
+                    let salt =
+                        body.get(..4).and_then(|salt| salt.try_into().ok()).ok_or_else(|| garbled("its salt"))?;
+                    let hash = md5_hash(endpoint.user.as_bytes(), password()?, salt);
+                    self.send(|out| frontend::password_message(hash.as_bytes(), out)).await?;
+                }
+                10 => {
+                    if !body.split(|byte| *byte == 0).any(|name| name == b"SCRAM-SHA-256") {
+                        return Err(refused(&"it offers no SCRAM-SHA-256"));
+                    }
+                    let begun = sasl::ScramSha256::new(password()?, sasl::ChannelBinding::unsupported());
+                    self.send(|out| frontend::sasl_initial_response("SCRAM-SHA-256", begun.message(), out)).await?;
+                    scram = Some(begun);
+                }
+                11 => {
+                    let going = scram.as_mut().ok_or_else(|| garbled("its log-in"))?;
+                    going.update(&body).map_err(|error| refused(&error))?;
+                    let answer = going.message().to_vec();
+                    self.send(|out| frontend::sasl_response(&answer, out)).await?;
+                }
+                12 => {
+                    let ending = scram.as_mut().ok_or_else(|| garbled("its log-in"))?;
+                    // The server proves that it knows the password too: one that cannot is not ours.
+                    ending.finish(&body).map_err(|error| refused(&error))?;
+                }
+                other => {
+                    return Err(refused(&format!(
+                        "it wants authentication of kind {other}, which lifeboat does not speak"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Takes a base backup with its WAL and its manifest; hands pieces on as they come. Returns after the server has said
+    /// that the backup is complete; anything else is an error.
+    pub async fn base_backup<F>(mut self, label: &str, major: u32, mut hand_on: F) -> Result<(), Broke>
+    where
+        F: AsyncFnMut(Piece) -> Result<(), Broke>,
+    {
+        // Checksums are verified here, where a wrong one does not end the backup of the only copy that there may be.
+        let label = label.replace('\'', "''");
+        let command = if major >= 15 {
+            format!(
+                "BASE_BACKUP (LABEL '{label}', CHECKPOINT 'fast', WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', VERIFY_CHECKSUMS false)"
+            )
+        } else {
+            format!(
+                "BASE_BACKUP LABEL '{label}' FAST WAL NOVERIFY_CHECKSUMS MANIFEST 'yes' MANIFEST_CHECKSUMS 'CRC32C'"
+            )
+        };
+        self.send(|out| frontend::query(&command, out)).await?;
+        let mut results = 0;
+        // Before 15 each tablespace is a COPY of its own, in the order of the second result.
+        let mut archives: std::collections::VecDeque<Option<u32>> = std::collections::VecDeque::new();
+        let mut in_manifest = false;
+        let mut complete = false;
+        loop {
+            let (tag, mut body) = self.message().await?;
+            match tag {
+                b'T' => results += 1,
+                b'D' if results == 2 => archives.push_back(first_column(&mut body)?),
+                b'H' if major < 15 => match archives.pop_front() {
+                    Some(oid) => hand_on(Piece::Archive(oid)).await?,
+                    None => in_manifest = true,
+                },
+                b'd' if major < 15 && in_manifest => hand_on(Piece::Manifest(body)).await?,
+                b'd' if major < 15 => hand_on(Piece::Data(body)).await?,
+                b'd' => {
+                    if body.is_empty() {
+                        return Err(garbled("an empty message"));
+                    }
+                    match (body.get_u8(), in_manifest) {
+                        (b'n', _) => hand_on(Piece::Archive(archive_of(&body)?)).await?,
+                        (b'm', _) => in_manifest = true,
+                        (b'd', true) => hand_on(Piece::Manifest(body)).await?,
+                        (b'd', false) => hand_on(Piece::Data(body)).await?,
+                        (b'p', _) => {}
+                        (other, _) => return Err(garbled(&format!("a message of kind {}", other.escape_ascii()))),
+                    }
+                }
+                // The third result, after all archives, is where the backup ends.
+                b'C' if results == 3 => complete = true,
+                b'Z' if complete => {
+                    let _ = self
+                        .send(|out| {
+                            frontend::terminate(out);
+                            Ok(())
+                        })
+                        .await;
+                    return Ok(());
+                }
+                b'Z' => return Err(garbled("an end before the backup was complete")),
+                _ => {}
+            }
+        }
+    }
+
+    async fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> std::io::Result<()>) -> Result<(), Broke> {
+        let mut out = BytesMut::new();
+        write(&mut out).map_err(|error| self.lost(&error))?;
+        self.stream.write_all(&out).await.map_err(|error| self.lost(&error))?;
+        self.stream.flush().await.map_err(|error| self.lost(&error))
+    }
+
+    /// The next message: its tag and body. An error that the server reports is an error here.
+    async fn message(&mut self) -> Result<(u8, Bytes), Broke> {
+        loop {
+            if let Some((tag, body)) = frame(&mut self.buffer)? {
+                if tag == b'E' {
+                    return Err(self.refused(&body));
+                }
+                return Ok((tag, body));
+            }
+            self.buffer.reserve(READ_BYTES);
+            let read = self.stream.read_buf(&mut self.buffer).await.map_err(|error| self.lost(&error))?;
+            if read == 0 {
+                return Err(self.lost(&"the server closed the connection"));
+            }
+        }
+    }
+
+    fn lost(&self, why: &dyn std::fmt::Display) -> Broke {
+        Broke::hinted(
+            format!("the connection to {} was lost: {why}", self.target),
+            "the source went away in the middle; see its log, and take the backup again",
+        )
+    }
+
+    fn refused(&self, body: &[u8]) -> Broke {
+        let field = |wanted: u8| {
+            body.split(|byte| *byte == 0)
+                .find(|field| field.first() == Some(&wanted))
+                .map(|field| String::from_utf8_lossy(&field[1..]).into_owned())
+        };
+        let words = field(b'M').unwrap_or_else(|| "an error without words".to_owned());
+        let hint = hint_for(&words).map(str::to_owned).or_else(|| field(b'H'));
+        let hint = hint.unwrap_or_else(|| "the source's own log says more".to_owned());
+        Broke::hinted(format!("{} refused the base backup: {words}", self.target), hint)
+    }
+}
+
+async fn open(endpoint: &Endpoint) -> Result<Box<dyn Duplex>, Broke> {
+    let failed = |error: std::io::Error| {
+        Broke::hinted(
+            format!("could not connect to {endpoint}: {error}"),
+            "check that the server runs, and its host and port",
+        )
+    };
+    if endpoint.is_socket() {
+        let path = format!("{}/.s.PGSQL.{}", endpoint.host, endpoint.port);
+        return Ok(Box::new(tokio::net::UnixStream::connect(path).await.map_err(failed)?));
+    }
+    let mut plain = tokio::net::TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(failed)?;
+    plain.set_nodelay(true).map_err(failed)?;
+    let Some(tls) = endpoint.tls_config()? else { return Ok(Box::new(plain)) };
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    plain.write_all(&request).await.map_err(failed)?;
+    if plain.read_u8().await.map_err(failed)? != b'S' {
+        return Err(Broke::hinted(
+            format!("{endpoint} does not speak TLS"),
+            "switch ssl on at the source, or say tls = \"disable\" in the policy (which is drift)",
+        ));
+    }
+    let name = match endpoint.host.parse::<IpAddr>() {
+        Ok(address) => ServerName::from(address),
+        Err(_) => ServerName::try_from(endpoint.host.clone())
+            .map_err(|error| Broke::new(format!("`{}` is not a host name: {error}", endpoint.host)))?,
+    };
+    let secured = tokio_rustls::TlsConnector::from(tls).connect(name, plain).await.map_err(failed)?;
+    Ok(Box::new(secured))
+}
+
+/// Takes a whole message off the buffer, if there is one.
+fn frame(buffer: &mut BytesMut) -> Result<Option<(u8, Bytes)>, Broke> {
+    let Some(head) = buffer.get(..5) else { return Ok(None) };
+    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    if !(4..=MESSAGE_AT_MOST).contains(&length) {
+        return Err(garbled(&format!("a message of {length} bytes")));
+    }
+    if buffer.len() < length + 1 {
+        return Ok(None);
+    }
+    let mut message = buffer.split_to(length + 1).freeze();
+    let tag = message.get_u8();
+    message.advance(4);
+    Ok(Some((tag, message)))
+}
+
+fn word(body: &mut Bytes) -> Result<u32, Broke> {
+    if body.len() < 4 { Err(garbled("a message that is too short")) } else { Ok(body.get_u32()) }
+}
+
+/// The tablespace's identifier in a row of the second result; NULL for the data folder.
+fn first_column(row: &mut Bytes) -> Result<Option<u32>, Broke> {
+    let wrong = || garbled("a row that cannot be read");
+    if row.len() < 6 {
+        return Err(wrong());
+    }
+    row.advance(2);
+    let length = row.get_i32();
+    if length < 0 {
+        return Ok(None);
+    }
+    let text = usize::try_from(length).ok().and_then(|length| row.get(..length)).ok_or_else(wrong)?;
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(wrong)
+}
+
+/// `16400.tar` and the folder on the source, or `base.tar` and nothing.
+fn archive_of(body: &[u8]) -> Result<Option<u32>, Broke> {
+    let name = body.split(|byte| *byte == 0).next().and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+    match name.strip_suffix(".tar") {
+        Some("base") => Ok(None),
+        Some(oid) => oid.parse().map(Some).map_err(|_| garbled(&format!("an archive `{name}`"))),
+        None => Err(garbled(&format!("an archive `{name}`"))),
+    }
+}
+
+fn garbled(what: &str) -> Broke {
+    Broke::hinted(
+        format!("the source sent {what}, which is not the replication protocol that lifeboat knows"),
+        "check that nothing but PostgreSQL answers there (a connection pooler cannot take base backups)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_whole_or_not_at_all() {
+        let whole = b"d\0\0\0\x07abcZ\0\0\0\x05I";
+        let mut buffer = BytesMut::new();
+        let mut seen = Vec::new();
+        for byte in whole {
+            buffer.extend_from_slice(&[*byte]);
+            while let Some((tag, body)) = frame(&mut buffer).unwrap() {
+                seen.push((tag, body.to_vec()));
+            }
+        }
+        assert_eq!(seen, [(b'd', b"abc".to_vec()), (b'Z', b"I".to_vec())]);
+        for bad in [b"d\0\0\0\x03".as_slice(), b"d\xff\xff\xff\xff"] {
+            assert!(frame(&mut BytesMut::from(bad)).is_err());
+        }
+    }
+
+    #[test]
+    fn archives_and_rows_are_named() {
+        assert_eq!(archive_of(b"16400.tar\0/srv/space\0").unwrap(), Some(16400));
+        assert_eq!(archive_of(b"base.tar\0\0").unwrap(), None);
+        for name in [b"".as_slice(), b"../x.tar\0", b"16400\0", b"\xff.tar\0"] {
+            assert!(archive_of(name).is_err());
+        }
+        let mut row = Bytes::from_static(b"\0\x03\0\0\0\x0516400");
+        assert_eq!(first_column(&mut row).unwrap(), Some(16400));
+        let mut row = Bytes::from_static(b"\0\x03\xff\xff\xff\xff");
+        assert_eq!(first_column(&mut row).unwrap(), None);
+        assert!(first_column(&mut Bytes::from_static(b"\0\x03\0\0\0\x0916400")).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! How the events of a run add up.
+
+use jiff::Timestamp;
+
+use crate::domain::ids::{PolicyName, RunId};
+use crate::domain::run::{Event, Run, RunState};
+use crate::domain::units::Span;
+
+/// One run from its events, oldest first; nothing if it was never planned.
+///
+/// The first end stands: a process that was found dead and comes back late changes nothing.
+pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Option<Run> {
+    let mut run: Option<Run> = None;
+    for (at, event) in events {
+        match event {
+            Event::Planned { work, scheduled_for } => {
+                run.get_or_insert_with(|| Run {
+                    id,
+                    policy: policy.clone(),
+                    work: work.clone(),
+                    planned_at: *at,
+                    scheduled_for: *scheduled_for,
+                    started_at: None,
+                    ended_at: None,
+                    state: RunState::Planned,
+                    took: None,
+                });
+            }
+            Event::Started { host, pid, pid_started } => {
+                if let Some(run) = &mut run
+                    && run.ended_at.is_none()
+                {
+                    run.started_at = Some(*at);
+                    run.state = RunState::Running { host: host.clone(), pid: *pid, pid_started: *pid_started };
+                }
+            }
+            Event::Finished { outcome } => end(&mut run, *at, RunState::Ended(outcome.clone())),
+            Event::Abandoned { why } => end(&mut run, *at, RunState::Abandoned(why.clone())),
+            Event::ScratchMade { .. } | Event::ScratchDestroyed { .. } | Event::Committed(_) | Event::Drilled(_) => {}
+        }
+    }
+    run
+}
+
+fn end(run: &mut Option<Run>, at: Timestamp, state: RunState) {
+    if let Some(run) = run
+        && run.ended_at.is_none()
+    {
+        run.ended_at = Some(at);
+        run.took = run.started_at.map(|started| Span::between(started, at));
+        run.state = state;
+    }
+}
+
+/// The word under which an event is found.
+pub fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Planned { .. } => "planned",
+        Event::Started { .. } => "started",
+        Event::ScratchMade { .. } => "scratch_made",
+        Event::ScratchDestroyed { .. } => "scratch_destroyed",
+        Event::Committed(_) => "committed",
+        Event::Drilled(_) => "drilled",
+        Event::Finished { .. } => "finished",
+        Event::Abandoned { .. } => "abandoned",
+    }
+}

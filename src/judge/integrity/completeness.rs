@@ -1,0 +1,396 @@
+//! Every object, role, tablespace and database that was there is there, as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Comparison, Terms};
+use crate::domain::check::Finding;
+use crate::domain::inventory::{Object, Role, Tablespace};
+
+/// Kinds of objects that need roles of the source: they cannot be compared where only a database was restored.
+const NEED_ROLES: [&str; 4] = ["grant", "default privileges", "user mapping", "policy"];
+
+/// How the kinds of objects that hang on a table end: when the table is missing, they are not named one by one.
+const HANGERS: [&str; 5] = ["constraint", "trigger", "rule", "policy", "grant"];
+
+/// Compares the objects of one database.
+pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Comparison {
+    let mut comparison = Comparison::default();
+    let (expected, found) = (keyed(expected), keyed(found));
+    let lost_tables: BTreeSet<&str> =
+        expected.keys().filter(|key| is_relation(key.0) && !found.contains_key(*key)).map(|key| key.1).collect();
+    let owners_lost = owners_not_restored(&expected, &found, terms);
+    let mut skipped: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut compared: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut hung: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (key, object) in &expected {
+        let (kind, identity) = *key;
+        if !terms.whole_server && NEED_ROLES.contains(&kind) {
+            *skipped.entry(kind).or_default() += 1;
+            continue;
+        }
+        match found.get(key) {
+            Some(there) => {
+                *compared.entry(kind).or_default() += 1;
+                if there.definition != object.definition {
+                    findings.push(changed(kind, identity, object, there));
+                }
+                if terms.whole_server && owners_lost.is_none() && there.owner != object.owner {
+                    findings.push(owner_changed(kind, identity, object, there));
+                }
+            }
+            None if kind == "invalid index" && !terms.physical => {
+                let why = "it was invalid on the source already, and a dump leaves invalid indexes out";
+                comparison.skip(format!("index {identity}"), why);
+            }
+            None => match hangs_on(kind, identity, &lost_tables) {
+                Some(table) => *hung.entry(table).or_default() += 1,
+                None => findings.push(missing(kind, identity)),
+            },
+        }
+    }
+    for finding in &mut findings {
+        let table = finding.object.split_once(' ').map_or("", |(_, identity)| identity);
+        if let Some(count) = hung.get(table).filter(|_| finding.code.ends_with("_missing")) {
+            finding.message = format!("{}, nor are {count} things that hang on it", finding.message);
+        }
+    }
+    for key in found.keys().filter(|key| !expected.contains_key(*key)) {
+        let (kind, identity) = *key;
+        if !terms.whole_server && NEED_ROLES.contains(&kind) {
+            continue;
+        }
+        // Every new database has a schema `public`; a dump of one that has none does not say so.
+        if terms.physical || (kind, identity) != ("schema", "public") {
+            findings.push(extra(kind, identity));
+        }
+    }
+    for (kind, count) in compared {
+        comparison.looked(count, &plural(kind));
+    }
+    for (kind, count) in skipped {
+        comparison.skip(format!("{count} {}", plural(kind)), "the source's roles are not on the scratch server");
+    }
+    if !terms.whole_server {
+        comparison.skip("owners", "the source's roles are not on the scratch server");
+    } else if let Some(role) = owners_lost {
+        comparison.skip("owners", format!("it was restored without them: everything belongs to {role}"));
+    }
+    comparison.findings = findings;
+    comparison
+}
+
+type Key<'a> = (&'a str, &'a str);
+
+fn keyed(objects: &[Object]) -> BTreeMap<Key<'_>, &Object> {
+    objects.iter().map(|object| ((object.kind.as_str(), object.identity.as_str()), object)).collect()
+}
+
+fn is_relation(kind: &str) -> bool {
+    matches!(kind, "table" | "view" | "materialized view" | "foreign table")
+}
+
+/// Which of these tables it hangs on. Names may hold dots and ` on ` themselves, so every way to cut the identity is tried.
+fn hangs_on<'a>(kind: &str, identity: &'a str, tables: &BTreeSet<&'a str>) -> Option<&'a str> {
+    if kind == "column" {
+        return identity.match_indices('.').find_map(|(at, _)| tables.get(identity.get(..at)?).copied());
+    }
+    let after = |cut: &'static str| {
+        identity.match_indices(cut).find_map(|(at, _)| tables.get(identity.get(at + cut.len()..)?).copied())
+    };
+    if HANGERS.contains(&kind) { after(" on ").or_else(|| after(" on table ")) } else { None }
+}
+
+/// Whether a dump was restored with `--no-owner`: then all that was made anew has one owner, who owned none of it. A single changed
+/// owner does not look like that.
+fn owners_not_restored<'a>(
+    expected: &BTreeMap<Key<'_>, &Object>,
+    found: &BTreeMap<Key<'_>, &'a Object>,
+    terms: Terms,
+) -> Option<&'a str> {
+    if terms.physical {
+        return None;
+    }
+    let made_anew = |key: &Key<'_>| *key != ("schema", "public");
+    let now: BTreeSet<&str> =
+        found.iter().filter(|(key, _)| made_anew(key)).filter_map(|(_, object)| object.owner.as_deref()).collect();
+    let before: BTreeSet<&str> =
+        expected.iter().filter(|(key, _)| made_anew(key)).filter_map(|(_, object)| object.owner.as_deref()).collect();
+    match (now.first(), now.len()) {
+        (Some(role), 1) if !before.is_empty() && !before.contains(role) => Some(*role),
+        _ => None,
+    }
+}
+
+fn missing(kind: &str, identity: &str) -> Finding {
+    Finding::new(
+        &code(kind, "missing"),
+        format!("{kind} {identity}"),
+        format!("the {kind} is not in the restored copy"),
+    )
+}
+
+fn extra(kind: &str, identity: &str) -> Finding {
+    let message = format!("the restored copy has a {kind} that the source did not have");
+    Finding::new(&code(kind, "extra"), format!("{kind} {identity}"), message)
+}
+
+fn changed(kind: &str, identity: &str, before: &Object, now: &Object) -> Finding {
+    let message = format!("the {kind} is defined otherwise than on the source");
+    Finding::new(&code(kind, "changed"), format!("{kind} {identity}"), message)
+        .with(format!("definition {}", before.definition), format!("definition {}", now.definition))
+}
+
+fn owner_changed(kind: &str, identity: &str, before: &Object, now: &Object) -> Finding {
+    let name = |object: &Object| object.owner.clone().unwrap_or_else(|| "nobody".to_owned());
+    Finding::new("owner_changed", format!("{kind} {identity}"), format!("the {kind} belongs to another role"))
+        .with(name(before), name(now))
+}
+
+fn code(kind: &str, what: &str) -> String {
+    format!("{}_{what}", kind.replace(' ', "_"))
+}
+
+fn plural(kind: &str) -> String {
+    match kind {
+        "index" => "indexes".to_owned(),
+        "invalid index" => "invalid indexes".to_owned(),
+        "policy" => "policies".to_owned(),
+        "operator family" => "operator families".to_owned(),
+        "operator class" => "operator classes".to_owned(),
+        "text search dictionary" => "text search dictionaries".to_owned(),
+        "default privileges" | "statistics" => kind.to_owned(),
+        _ => format!("{kind}s"),
+    }
+}
+
+/// Compares the roles. Roles that only the restored server has are a finding of a physical copy alone: a server that was made for a
+/// logical one has roles of its own.
+pub fn roles(expected: &[Role], found: &[Role], terms: Terms) -> Comparison {
+    let mut comparison = Comparison::default();
+    if !terms.whole_server {
+        comparison.skip(
+            format!("{} roles", expected.len()),
+            "only databases were restored, on a server with roles of its own",
+        );
+        return comparison;
+    }
+    for role in expected {
+        let object = format!("role {}", role.name);
+        let Some(there) = found.iter().find(|there| there.name == role.name) else {
+            comparison.findings.push(Finding::new("role_missing", object, "the role is not on the restored server"));
+            continue;
+        };
+        comparison.looked(1, "roles");
+        if there.attributes != role.attributes {
+            let message = "the role's attributes or settings are others";
+            let finding = Finding::new("role_changed", object.clone(), message);
+            comparison.findings.push(finding.with(&role.attributes, &there.attributes));
+        }
+        if there.member_of != role.member_of {
+            let finding = Finding::new("membership_changed", object.clone(), "the role is a member of other roles");
+            comparison.findings.push(finding.with(role.member_of.join(", "), there.member_of.join(", ")));
+        }
+        match (role.has_password.known(), there.has_password.known()) {
+            (Some(before), Some(now)) if before != now => {
+                let word = |has: &bool| if *has { "a password" } else { "no password" };
+                let finding = Finding::new("role_password", object, "whether the role has a password has changed");
+                comparison.findings.push(finding.with(word(before), word(now)));
+            }
+            (Some(_), Some(_)) => {}
+            (None, _) | (_, None) => {
+                comparison.skip(format!("password of {object}"), "nobody but a superuser sees whether there is one");
+            }
+        }
+    }
+    if terms.physical {
+        for role in found.iter().filter(|role| !expected.iter().any(|one| one.name == role.name)) {
+            let message = "the restored server has a role that the source did not have";
+            comparison.findings.push(Finding::new("role_extra", format!("role {}", role.name), message));
+        }
+    }
+    comparison
+}
+
+/// Compares the tablespaces: by name, for a sandbox has them in folders of its own.
+pub fn tablespaces(expected: &[Tablespace], found: &[Tablespace], terms: Terms) -> Comparison {
+    let mut comparison = Comparison::default();
+    for space in expected {
+        let object = format!("tablespace {}", space.name);
+        if !terms.whole_server || !terms.physical {
+            comparison.skip(object, "a dump is restored into the sandbox's own tablespace");
+        } else if found.iter().any(|there| there.name == space.name && there.oid == space.oid) {
+            comparison.looked(1, "tablespaces");
+        } else {
+            let message = "the tablespace is not on the restored server";
+            comparison.findings.push(Finding::new("tablespace_missing", object, message));
+        }
+    }
+    comparison
+}
+
+/// Every database of the backup is there. `found` are the names that they had, of those that are there.
+pub fn databases<'a>(expected: impl Iterator<Item = &'a str>, found: &[&str]) -> Comparison {
+    let mut comparison = Comparison::default();
+    for name in expected {
+        if found.contains(&name) {
+            comparison.looked(1, "databases");
+        } else {
+            let message = "the database is not on the restored server";
+            comparison.findings.push(Finding::new("database_missing", format!("database {name}"), message));
+        }
+    }
+    comparison
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::observed::Observed;
+
+    const PHYSICAL: Terms = Terms { physical: true, whole_server: true };
+    const LOGICAL: Terms = Terms { physical: false, whole_server: true };
+    const DATABASE: Terms = Terms { physical: false, whole_server: false };
+
+    fn object(kind: &str, identity: &str, definition: &str, owner: Option<&str>) -> Object {
+        Object {
+            kind: kind.to_owned(),
+            identity: identity.to_owned(),
+            definition: definition.to_owned(),
+            owner: owner.map(str::to_owned),
+        }
+    }
+
+    fn shop() -> Vec<Object> {
+        vec![
+            object("schema", "public", "s", Some("pg_database_owner")),
+            object("table", "public.orders", "a", Some("app")),
+            object("table", "public.customers", "b", Some("app")),
+            object("column", "public.orders.id", "c", None),
+            object("column", "public.orders.total", "c", None),
+            object("constraint", "orders_pkey on public.orders", "d", None),
+            object("index", "public.orders_pkey", "e", None),
+            object("grant", "report on table public.orders", "{SELECT}", None),
+        ]
+    }
+
+    fn codes(comparison: &Comparison) -> Vec<(&str, &str)> {
+        comparison.findings.iter().map(|finding| (finding.code.as_str(), finding.object.as_str())).collect()
+    }
+
+    #[test]
+    fn the_same_is_the_same() {
+        for terms in [PHYSICAL, LOGICAL, DATABASE] {
+            let same = objects(&shop(), &shop(), terms);
+            assert!(same.findings.is_empty(), "{terms:?}: {:?}", same.findings);
+            assert!(same.looked_at.contains(&crate::domain::check::Measure::new(2, "tables")));
+        }
+    }
+
+    #[test]
+    fn a_lost_table_is_named_once_with_what_hangs_on_it() {
+        let mut found = shop();
+        found.retain(|object| !object.identity.contains("public.orders") || object.kind == "index");
+        let comparison = objects(&shop(), &found, PHYSICAL);
+        assert_eq!(codes(&comparison), [("table_missing", "table public.orders")]);
+        assert!(comparison.findings[0].message.contains("4 things"), "{}", comparison.findings[0].message);
+    }
+
+    #[test]
+    fn any_lost_changed_or_additional_object_is_found() {
+        for at in 0..shop().len() {
+            let mut lost = shop();
+            let gone = lost.remove(at);
+            let comparison = objects(&shop(), &lost, PHYSICAL);
+            assert!(codes(&comparison)[0].0.ends_with("_missing"), "{gone:?}: {comparison:?}");
+            let comparison = objects(&lost, &shop(), PHYSICAL);
+            assert!(codes(&comparison)[0].0.ends_with("_extra"), "{gone:?}: {comparison:?}");
+            let mut changed = shop();
+            changed[at].definition.push('x');
+            let comparison = objects(&shop(), &changed, PHYSICAL);
+            assert!(codes(&comparison)[0].0.ends_with("_changed"), "{gone:?}: {comparison:?}");
+        }
+    }
+
+    #[test]
+    fn owners_are_compared_unless_the_dump_was_restored_without_them() {
+        let mut one = shop();
+        one[1].owner = Some("postgres".to_owned());
+        assert_eq!(codes(&objects(&shop(), &one, LOGICAL)), [("owner_changed", "table public.orders")]);
+        let mut all = shop();
+        for object in all.iter_mut().filter(|object| object.kind == "table") {
+            object.owner = Some("restorer".to_owned());
+        }
+        let comparison = objects(&shop(), &all, LOGICAL);
+        assert!(comparison.findings.is_empty());
+        assert!(comparison.unchecked.iter().any(|one| one.object == "owners" && one.why.contains("restorer")));
+        assert_eq!(objects(&shop(), &all, PHYSICAL).findings.len(), 2, "a physical copy has its owners");
+    }
+
+    #[test]
+    fn where_only_a_database_was_restored_what_needs_roles_is_unchecked() {
+        let mut found = shop();
+        found.retain(|object| object.kind != "grant");
+        let comparison = objects(&shop(), &found, DATABASE);
+        assert!(comparison.findings.is_empty());
+        assert!(comparison.unchecked.iter().any(|one| one.object == "1 grants"));
+    }
+
+    #[test]
+    fn an_index_that_was_invalid_already_is_not_expected_from_a_dump() {
+        let expected = [object("invalid index", "public.half", "x", None)];
+        assert!(objects(&expected, &[], LOGICAL).findings.is_empty());
+        assert_eq!(objects(&expected, &[], LOGICAL).unchecked.len(), 1);
+        assert_eq!(codes(&objects(&expected, &[], PHYSICAL)), [("invalid_index_missing", "invalid index public.half")]);
+    }
+
+    fn role(name: &str) -> Role {
+        Role {
+            name: name.to_owned(),
+            attributes: "inherit login".to_owned(),
+            has_password: Observed::Known(true),
+            member_of: vec!["staff".to_owned()],
+        }
+    }
+
+    #[test]
+    fn any_change_of_a_role_is_found() {
+        let expected = [role("app"), role("report")];
+        assert!(roles(&expected, &expected, PHYSICAL).findings.is_empty());
+        type Change = fn(&mut Role);
+        let changes: [(Change, &str); 4] = [
+            (|role| role.name.push('x'), "role_missing"),
+            (|role| role.attributes.push_str(" superuser"), "role_changed"),
+            (|role| role.member_of.clear(), "membership_changed"),
+            (|role| role.has_password = Observed::Known(false), "role_password"),
+        ];
+        for (change, code) in changes {
+            let mut found = expected.clone();
+            change(&mut found[1]);
+            assert_eq!(codes(&roles(&expected, &found, LOGICAL))[0], (code, "role report"));
+        }
+        let more = [role("app"), role("report"), role("intruder")];
+        assert_eq!(codes(&roles(&expected, &more, PHYSICAL)), [("role_extra", "role intruder")]);
+        assert!(roles(&expected, &more, LOGICAL).findings.is_empty());
+        assert!(matches!(roles(&expected, &[], DATABASE).outcome(), crate::domain::check::Outcome::Unchecked(_)));
+    }
+
+    #[test]
+    fn an_unknown_password_is_not_a_good_one() {
+        let mut found = [role("app")];
+        found[0].has_password = Observed::Unknown("not a superuser".to_owned());
+        let comparison = roles(&[role("app")], &found, LOGICAL);
+        assert!(comparison.findings.is_empty());
+        assert_eq!(comparison.unchecked.len(), 1);
+    }
+
+    #[test]
+    fn lost_databases_and_tablespaces_are_found() {
+        assert_eq!(codes(&databases(["a", "b"].into_iter(), &["a"])), [("database_missing", "database b")]);
+        let space = Tablespace { oid: 16_500, name: "fast".to_owned(), location: "/x".to_owned() };
+        assert_eq!(codes(&tablespaces(&[space.clone()], &[], PHYSICAL)), [("tablespace_missing", "tablespace fast")]);
+        let elsewhere = Tablespace { location: "/y".to_owned(), ..space.clone() };
+        assert!(tablespaces(&[space.clone()], &[elsewhere], PHYSICAL).findings.is_empty());
+        assert_eq!(tablespaces(&[space], &[], LOGICAL).unchecked.len(), 1);
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether a restored database is the one that was backed up: comparisons of fingerprints.
+//!
+//! Each comparison says what is wrong, what was looked at and how much, and what could not be looked at and why. Nothing is
+//! ever left out in silence: what is not in `findings` was either equal and is counted in `looked_at`, or is in `unchecked`.
+
+mod completeness;
+mod content;
+mod places;
+mod sequences;
+
+pub use completeness::{databases, objects, roles, tablespaces};
+pub use content::{FoundLargeObjects, FoundTable, large_objects, tables};
+pub use places::{collations, database_settings, encodings, extensions, server};
+pub use sequences::{Pace, sequences};
+
+use crate::domain::check::{Finding, Measure, Outcome, Unchecked};
+
+/// Under which terms a copy is compared with its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// It was copied page by page; otherwise it was dumped and made anew.
+    pub physical: bool,
+    /// The whole server was restored, with its roles and tablespaces, under the databases' own names.
+    pub whole_server: bool,
+}
+
+/// What a comparison showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// What is wrong with the copy.
+    pub findings: Vec<Finding>,
+    /// What was compared, and how much of it.
+    pub looked_at: Vec<Measure>,
+    /// What could not be compared.
+    pub unchecked: Vec<Unchecked>,
+}
+
+impl Comparison {
+    /// Takes in another one: measures of the same thing add up.
+    pub fn add(&mut self, other: Comparison) {
+        self.findings.extend(other.findings);
+        self.unchecked.extend(other.unchecked);
+        for measure in other.looked_at {
+            self.looked(measure.count, &measure.what);
+        }
+    }
+
+    /// So many of these were compared.
+    pub fn looked(&mut self, count: u64, what: &str) {
+        match self.looked_at.iter_mut().find(|measure| measure.what == what) {
+            Some(measure) => measure.count += count,
+            None => self.looked_at.push(Measure::new(count, what)),
+        }
+    }
+
+    /// This could not be compared.
+    pub fn skip(&mut self, object: impl Into<String>, why: impl Into<String>) {
+        self.unchecked.push(Unchecked { object: object.into(), why: why.into() });
+    }
+
+    /// One word for all of it: failed if anything is wrong; unchecked if nothing at all was compared; only else passed.
+    pub fn outcome(&self) -> Outcome {
+        if !self.findings.is_empty() {
+            return Outcome::Failed(self.findings.clone());
+        }
+        if self.looked_at.iter().all(|measure| measure.count == 0) {
+            let first = self.unchecked.first().map(|one| format!("{}: {}", one.object, one.why));
+            let more = self.unchecked.len().saturating_sub(1);
+            return Outcome::Unchecked(match (first, more) {
+                (None, _) => "there was nothing to look at".to_owned(),
+                (Some(first), 0) => first,
+                (Some(first), more) => format!("{first}; and {more} more"),
+            });
+        }
+        Outcome::Passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_looked_at_has_not_passed() {
+        assert!(matches!(Comparison::default().outcome(), Outcome::Unchecked(_)));
+        let mut comparison = Comparison::default();
+        comparison.looked(0, "tables");
+        comparison.skip("table public.a", "changed while it was being backed up");
+        assert!(matches!(comparison.outcome(), Outcome::Unchecked(why) if why.contains("public.a")));
+        comparison.looked(1, "tables");
+        assert_eq!(comparison.outcome(), Outcome::Passed);
+        comparison.findings.push(Finding::new("x", "y", "z"));
+        assert!(matches!(comparison.outcome(), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn measures_of_one_thing_add_up() {
+        let mut all = Comparison::default();
+        for count in [2, 3] {
+            let mut one = Comparison::default();
+            one.looked(count, "tables");
+            all.add(one);
+        }
+        assert_eq!(all.looked_at, [Measure::new(5, "tables")]);
+    }
+}

@@ -1,0 +1,148 @@
+//! No sequence has gone back.
+
+use std::collections::BTreeMap;
+
+use super::{Comparison, Terms};
+use crate::domain::check::Finding;
+use crate::domain::inventory::Sequence;
+use crate::domain::observed::Observed;
+
+/// How a sequence moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// By how much each value differs from the one before.
+    pub increment: i64,
+    /// Whether it begins again at its end.
+    pub cycles: bool,
+}
+
+/// How many values ahead PostgreSQL writes a sequence to its log (`SEQ_LOG_VALS`): after recovery it may stand so much further.
+const LOGGED_AHEAD: u128 = 32;
+
+/// Compares values. `paces` are those of the restored copy (completeness compares them with the source's).
+///
+/// Sequences are outside of transactions. The fingerprint reads them before the backup begins, so the copy has the same value or a later
+/// one: one that has gone *back* would hand out numbers twice, and is a finding. One that is further than the log's own reserve was
+/// moved while the backup was taken, or afterwards; which of the two cannot be seen, so it is unchecked.
+pub fn sequences(
+    expected: &[Sequence],
+    found: &[Sequence],
+    paces: &BTreeMap<String, Pace>,
+    terms: Terms,
+) -> Comparison {
+    let mut comparison = Comparison::default();
+    let there: BTreeMap<&str, &Sequence> = found.iter().map(|one| (one.name.as_str(), one)).collect();
+    for sequence in expected {
+        let object = format!("sequence {}", sequence.name);
+        let Some(now) = there.get(sequence.name.as_str()) else {
+            comparison.findings.push(Finding::new(
+                "sequence_missing",
+                object,
+                "the sequence is not in the restored copy",
+            ));
+            continue;
+        };
+        let (before, after) = match (&sequence.last_value, &now.last_value) {
+            (Observed::Known(before), Observed::Known(after)) => (*before, *after),
+            (Observed::Unknown(why), _) | (_, Observed::Unknown(why)) => {
+                comparison.skip(object, why.clone());
+                continue;
+            }
+            (Observed::Absent, _) | (_, Observed::Absent) => {
+                comparison.skip(object, "it has no value");
+                continue;
+            }
+        };
+        if (before, sequence.is_called) == (after, now.is_called) {
+            comparison.looked(1, "sequences");
+            continue;
+        }
+        let Some(pace) = paces.get(&sequence.name) else {
+            comparison.skip(object, "how it moves is not known");
+            continue;
+        };
+        let ahead = (i128::from(after) - i128::from(before)) * i128::from(pace.increment.signum());
+        // A value that was not handed out yet is one step behind one that was.
+        let back = ahead < 0 || (ahead == 0 && sequence.is_called && !now.is_called);
+        let reserve = LOGGED_AHEAD * u128::from(pace.increment.unsigned_abs());
+        if back && pace.cycles {
+            comparison.skip(
+                object,
+                "it has another value, and it begins again at its end: whether it went back cannot be said",
+            );
+        } else if back {
+            let message = "the sequence has gone back: it would hand out numbers that are in use";
+            let finding = Finding::new("sequence_behind", object, message);
+            comparison.findings.push(finding.with(value(before, sequence.is_called), value(after, now.is_called)));
+        } else if terms.physical && ahead.unsigned_abs() <= reserve {
+            comparison.looked(1, "sequences");
+        } else {
+            let (before, after) = (value(before, sequence.is_called), value(after, now.is_called));
+            let why = format!(
+                "further than the fingerprint ({before}, now {after}): moved while the backup was taken, or later"
+            );
+            comparison.skip(object, why);
+        }
+    }
+    for extra in found.iter().filter(|one| !expected.iter().any(|before| before.name == one.name)) {
+        let message = "the restored copy has a sequence that the source did not have";
+        comparison.findings.push(Finding::new("sequence_extra", format!("sequence {}", extra.name), message));
+    }
+    comparison
+}
+
+fn value(last: i64, is_called: bool) -> String {
+    if is_called { last.to_string() } else { format!("{last}, not handed out") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::check::Outcome;
+
+    fn sequence(last: i64, is_called: bool) -> Sequence {
+        Sequence { name: "public.s".to_owned(), last_value: Observed::Known(last), is_called }
+    }
+
+    fn word(before: &Sequence, now: &Sequence, increment: i64, cycles: bool, physical: bool) -> String {
+        let paces = BTreeMap::from([("public.s".to_owned(), Pace { increment, cycles })]);
+        let terms = Terms { physical, whole_server: true };
+        match sequences(std::slice::from_ref(before), std::slice::from_ref(now), &paces, terms).outcome() {
+            Outcome::Failed(findings) => findings[0].code.clone(),
+            other => other.word().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_sequence_may_not_go_back() {
+        for (before, now, increment, cycles, physical, expected) in [
+            (sequence(10, true), sequence(10, true), 1, false, false, "passed"),
+            (sequence(10, true), sequence(9, true), 1, false, false, "sequence_behind"),
+            (sequence(10, true), sequence(9, true), 1, false, true, "sequence_behind"),
+            (sequence(10, true), sequence(10, false), 1, false, false, "sequence_behind"),
+            (sequence(10, false), sequence(10, true), 1, false, false, "unchecked"),
+            (sequence(10, true), sequence(42, true), 1, false, true, "passed"),
+            (sequence(10, true), sequence(43, true), 1, false, true, "unchecked"),
+            (sequence(10, true), sequence(11, true), 1, false, false, "unchecked"),
+            (sequence(-10, true), sequence(-9, true), -1, false, false, "sequence_behind"),
+            (sequence(-10, true), sequence(-42, true), -1, false, true, "passed"),
+            (sequence(10, true), sequence(1, true), 1, true, false, "unchecked"),
+            (sequence(i64::MAX, true), sequence(i64::MIN, true), 1, false, false, "sequence_behind"),
+        ] {
+            let says = format!("{before:?} → {now:?} by {increment}, cycles {cycles}, physical {physical}");
+            assert_eq!(word(&before, &now, increment, cycles, physical), expected, "{says}");
+        }
+    }
+
+    #[test]
+    fn lost_additional_and_unreadable_sequences_do_not_pass() {
+        let terms = Terms { physical: false, whole_server: true };
+        let one = [sequence(1, true)];
+        let none = BTreeMap::new();
+        assert_eq!(sequences(&one, &[], &none, terms).findings[0].code, "sequence_missing");
+        assert_eq!(sequences(&[], &one, &none, terms).findings[0].code, "sequence_extra");
+        let unknown = [Sequence { last_value: Observed::Unknown("no".to_owned()), ..sequence(1, true) }];
+        assert!(matches!(sequences(&unknown, &one, &none, terms).outcome(), Outcome::Unchecked(_)));
+        assert!(matches!(sequences(&one, &[sequence(2, true)], &none, terms).outcome(), Outcome::Unchecked(_)));
+    }
+}

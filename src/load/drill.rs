@@ -1,0 +1,178 @@
+//! Drills: the rules between their keys, and their way into the domain.
+
+use super::document::{Document, Node};
+use super::problem::Problems;
+use super::raw::drill::{RawCheck, RawDrill, RawStep};
+use crate::domain::check::{Assertion, Expectation};
+use crate::domain::drill::{
+    AwaitReady, Check, Drill, IsolationDemand, Loss, Pick, Restore, Sabotage, ScratchKind, ScratchPlan, Step,
+};
+use crate::domain::units::Span;
+
+/// The latency that counts as ready, when none is said.
+const WITHIN: Span = Span::from_secs(1);
+/// When to give up waiting for readiness, when nothing is said.
+const TIMEOUT: Span = Span::from_secs(600);
+
+/// What the shape alone cannot say. Works on files that have other errors too.
+pub(super) fn rules(document: &Document, problems: &mut Problems) {
+    let root = &document.root;
+    scratch_rules(document, root, problems);
+    let steps = root.get("steps").map(Node::items).unwrap_or_default();
+    let mut restored = false;
+    for step in steps {
+        let Some(entry) = step.entries().first() else { continue };
+        match entry.key.as_str() {
+            "restore" if restored => {
+                let message = "a second restore: a drill has one";
+                problems.add(document.problem(&entry.span, message).hint("write another drill for it"));
+            }
+            "restore" => restored = true,
+            "await-ready" | "check" | "sabotage" if !restored => {
+                let message = format!("`{}` comes before anything is restored", entry.key);
+                let hint = "begin with [[steps]] restore.until = \"latest\"";
+                problems.add(document.problem(&entry.span, message).hint(hint));
+            }
+            _ => {}
+        }
+        if entry.key == "check" {
+            check_rules(document, &entry.node, problems);
+        }
+    }
+    if !restored
+        && !steps.is_empty()
+        && !steps.iter().any(|step| step.entries().iter().any(|entry| entry.key != "restore"))
+        && let Some(node) = root.get("steps")
+    {
+        problems.add(document.problem(&node.span, "the drill restores nothing").hint("add restore.until = \"latest\""));
+    }
+}
+
+fn scratch_rules(document: &Document, root: &Node, problems: &mut Problems) {
+    let Some(scratch) = root.get("scratch") else { return };
+    let text = |key: &str| root.get(key).and_then(Node::text);
+    match (text("scratch.kind"), scratch.entry("server")) {
+        (Some("cluster"), Some(server)) => {
+            let message = "`server` goes with kind = \"database\"";
+            let hint = "leave it out: a cluster is an own server; or write kind = \"database\"";
+            problems.add(document.problem(&server.span, message).hint(hint));
+        }
+        (Some("database"), None) => {
+            let message = "`server` is missing in [scratch]: a database needs a server to be made on";
+            let hint = "write server = \"NAME\", and [scratch.servers.NAME] in lifeboat.toml";
+            problems.add(document.problem(&scratch.span, message).hint(hint));
+        }
+        _ => {}
+    }
+    if text("scratch.kind") == Some("database") {
+        if let Some(isolation) = root.get("scratch.isolation").filter(|node| node.text() == Some("required")) {
+            let message = "a database on a running server cannot be cut off from the network";
+            let hint = "write isolation = \"preferred\", or kind = \"cluster\"";
+            problems.add(document.problem(&isolation.span, message).hint(hint));
+        }
+        if let Some(method) = root.get("drill.backup.method").filter(|node| node.text() == Some("physical")) {
+            let message = "a physical backup is a whole server: it cannot be restored into a database";
+            let hint = "write method = \"logical\", or kind = \"cluster\"";
+            problems.add(document.problem(&method.span, message).hint(hint));
+        }
+    }
+}
+
+fn check_rules(document: &Document, check: &Node, problems: &mut Problems) {
+    let Some(name) = check.get("name").and_then(Node::text) else { return };
+    let answers: Vec<_> = ["is", "equals", "within"].iter().filter_map(|key| check.entry(key)).collect();
+    if name == "assert" {
+        if check.entry("sql").is_none() {
+            let hint = "write sql = \"select count(*) > 0 from …\" and is = true";
+            problems.add(document.problem(&check.span, "`assert` needs `sql`").hint(hint));
+        }
+        match answers.as_slice() {
+            [] => {
+                let message = "`assert` does not say what the answer must be";
+                let hint = "add one of: is = true, equals = \"…\", within = [low, high]";
+                problems.add(document.problem(&check.span, message).hint(hint));
+            }
+            [_] => {}
+            [_, second, ..] => {
+                let message = format!("`{}` is a second answer", second.key);
+                problems.add(document.problem(&second.span, message).hint("keep one of is, equals, within"));
+            }
+        }
+        if let [low, high] = check.get("within").map(Node::items).unwrap_or_default()
+            && let (Some(from), Some(to)) = (low.json().as_f64(), high.json().as_f64())
+            && from > to
+        {
+            let message = format!("nothing lies from {from} to {to}");
+            problems.add(document.problem(&low.span, message).hint("write the smaller number first: within = [low, high]"));
+        }
+    } else {
+        for key in ["sql", "is", "equals", "within", "database"] {
+            if let Some(entry) = check.entry(key) {
+                let message = format!("`{key}` goes with the check `assert`, not with `{name}`");
+                problems.add(document.problem(&entry.span, message).hint("leave it out, or write name = \"assert\""));
+            }
+        }
+    }
+    if let Some(entry) = check.entry("heapallindexed").filter(|_| name != "amcheck") {
+        let message = format!("`heapallindexed` goes with the check `amcheck`, not with `{name}`");
+        problems.add(document.problem(&entry.span, message).hint("leave it out"));
+    }
+}
+
+/// The domain's drill, of a file in which nothing is wrong; `warnings` gets what is valid and still not well.
+pub(super) fn convert(raw: RawDrill, warnings: &mut Vec<String>) -> Drill {
+    let name = raw.drill.name.0;
+    if !raw.steps.iter().any(|step| matches!(step, RawStep::Check(_))) {
+        warnings.push(format!("drill {name}: it checks nothing, so it can only ever be unproven"));
+    } else if !raw.steps.iter().any(|step| matches!(step, RawStep::Check(check) if check.required)) {
+        warnings.push(format!("drill {name}: none of its checks is required, so no finding fails it"));
+    }
+    let isolation = match raw.scratch.kind {
+        ScratchKind::Cluster => IsolationDemand::Required,
+        ScratchKind::Database => IsolationDemand::Preferred,
+    };
+    let steps = raw.steps.into_iter().map(|raw| match raw {
+        RawStep::Restore(restore) => Step::Restore(Restore { until: restore.until }),
+        RawStep::AwaitReady(ready) => Step::AwaitReady(AwaitReady {
+            query: ready.query.0.0,
+            database: ready.database.map(|name| name.0.0),
+            within: ready.within.map_or(WITHIN, |span| span.0),
+            timeout: ready.timeout.map_or(TIMEOUT, |span| span.0),
+        }),
+        RawStep::Check(raw) => Step::Check(check(raw)),
+        RawStep::Sabotage(sabotage) => {
+            Step::Sabotage(Sabotage { sql: sabotage.sql.0.0, database: sabotage.database.map(|name| name.0.0) })
+        }
+    });
+    Drill {
+        name,
+        description: raw.drill.description,
+        pick: raw.drill.backup.pick.map_or(Pick::Latest, |pick| pick.0),
+        method: raw.drill.backup.method,
+        loss: raw.drill.loss.map_or(Loss::Now, |loss| loss.0),
+        scratch: ScratchPlan {
+            kind: raw.scratch.kind,
+            server: raw.scratch.server.map(|name| name.0),
+            isolation: raw.scratch.isolation.unwrap_or(isolation),
+        },
+        steps: std::iter::once(Step::Provision).chain(steps).chain(std::iter::once(Step::Destroy)).collect(),
+    }
+}
+
+fn check(raw: RawCheck) -> Check {
+    let expect = match (raw.is, raw.equals, raw.within.as_deref()) {
+        (Some(truth), _, _) => Some(Expectation::Is(truth)),
+        (None, Some(text), _) => Some(Expectation::Equals(text.0)),
+        (None, None, Some([low, high])) => Some(Expectation::Within(*low, *high)),
+        (None, None, _) => None,
+    };
+    let database = raw.database.map(|name| name.0.0);
+    let assertion = raw.sql.zip(expect).map(|(sql, expect)| Assertion { sql: sql.0.0, database, expect });
+    Check {
+        name: raw.name.0,
+        required: raw.required,
+        assertion,
+        heapallindexed: raw.heapallindexed,
+        timeout: raw.timeout.map(|span| span.0),
+    }
+}

@@ -1,0 +1,436 @@
+//! Texts with a form of their own: durations, sizes, names, schedules. One definition each, for reading, for the JSON
+//! Schema, and for the errors of the walker.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::check::CheckName;
+use crate::domain::drill::{Loss, Pick};
+use crate::domain::ids::{BackupId, DrillName, JobName, NAME_RULE, PlaceName, PolicyName};
+use crate::domain::units::{ByteSize, Span};
+use crate::judge::schedule;
+use crate::probe::Endpoint;
+
+/// Why a text has not the form that it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// What is wrong.
+    pub(super) message: String,
+    /// What to write instead.
+    pub(super) hint: String,
+}
+
+/// A form of text.
+pub(super) trait Format: Sized {
+    /// Its name in the JSON Schema's `format`.
+    const NAME: &'static str;
+    /// Texts that have it.
+    const EXAMPLES: &'static [&'static str];
+    /// Reads it.
+    fn read(text: &str) -> Result<Self, Wrong>;
+    /// All texts that have it, when they can be counted.
+    fn all() -> Option<Vec<&'static str>> {
+        None
+    }
+}
+
+/// A text that was read by its [`Format`].
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Written<T>(pub(super) T);
+
+impl<'de, T: Format> Deserialize<'de> for Written<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        T::read(&text).map(Written).map_err(|wrong| serde::de::Error::custom(wrong.message))
+    }
+}
+
+impl<T: Format> JsonSchema for Written<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::NAME.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut schema = json_schema!({ "type": "string", "format": T::NAME, "examples": T::EXAMPLES });
+        if let Some(all) = T::all() {
+            schema.insert("enum".to_owned(), all.into());
+        }
+        schema
+    }
+}
+
+/// The check for a `format` of the schema.
+pub(super) fn check(format: &str, text: &str) -> Result<(), Wrong> {
+    match format {
+        Span::NAME => Span::read(text).map(drop),
+        ByteSize::NAME => ByteSize::read(text).map(drop),
+        PolicyName::NAME => PolicyName::read(text).map(drop),
+        When::NAME => When::read(text).map(drop),
+        Zone::NAME => Zone::read(text).map(drop),
+        Recipient::NAME => Recipient::read(text).map(drop),
+        Url::NAME => Url::read(text).map(drop),
+        FilePath::NAME => FilePath::read(text).map(drop),
+        Words::NAME => Words::read(text).map(drop),
+        Variable::NAME => Variable::read(text).map(drop),
+        Loss::NAME => Loss::read(text).map(drop),
+        Pick::NAME => Pick::read(text).map(drop),
+        CheckName::NAME => CheckName::read(text).map(drop),
+        // A format that only other programs know (`double` of schemars).
+        _ => Ok(()),
+    }
+}
+
+impl Format for Span {
+    const NAME: &'static str = "duration-text";
+    const EXAMPLES: &'static [&'static str] = &["5m", "1h 30m", "14d"];
+
+    fn read(text: &str) -> Result<Span, Wrong> {
+        text.parse().map_err(|error: crate::domain::units::BadSpan| Wrong {
+            message: error.to_string(),
+            hint: "write whole numbers with ms, s, m, h, d or w, such as \"5m\", \"1h 30m\", \"14d\"".to_owned(),
+        })
+    }
+}
+
+impl Format for ByteSize {
+    const NAME: &'static str = "byte-size";
+    const EXAMPLES: &'static [&'static str] = &["64 MiB", "10GB"];
+
+    fn read(text: &str) -> Result<ByteSize, Wrong> {
+        text.parse().map_err(|error: crate::domain::units::BadByteSize| Wrong {
+            message: error.to_string(),
+            hint: "write a whole number with B, KiB, MiB, GiB, TiB or KB, MB, GB, TB, such as \"64 MiB\"".to_owned(),
+        })
+    }
+}
+
+/// The nearest valid name, for hints and for `lifeboat init`: lower case, `-` for everything else.
+pub(crate) fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for c in text.chars().flat_map(char::to_lowercase) {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.truncate(63);
+    slug.trim_end_matches('-').to_owned()
+}
+
+macro_rules! name_format {
+    ($($type:ty),*) => {$(
+        impl Format for $type {
+            const NAME: &'static str = "name";
+            const EXAMPLES: &'static [&'static str] = &["orders"];
+
+            fn read(text: &str) -> Result<Self, Wrong> {
+                Self::from_str(text).map_err(|error| {
+                    let slug = slug(text);
+                    let hint = if slug.is_empty() { NAME_RULE.to_owned() } else { format!("did you mean `{slug}`?") };
+                    Wrong { message: error.to_string(), hint }
+                })
+            }
+        }
+    )*};
+}
+// The walker asks by the format alone: it says "name" for all of them.
+name_format!(JobName, DrillName, PlaceName);
+
+impl Format for PolicyName {
+    const NAME: &'static str = "name";
+    const EXAMPLES: &'static [&'static str] = &["orders"];
+
+    fn read(text: &str) -> Result<PolicyName, Wrong> {
+        PlaceName::read(text)?;
+        PolicyName::from_str(text)
+            .map_err(|error| Wrong { message: error.to_string(), hint: NAME_RULE.to_owned() })
+    }
+}
+
+/// When a job is due.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct When(pub(super) String);
+
+impl Format for When {
+    const NAME: &'static str = "cron";
+    const EXAMPLES: &'static [&'static str] = &["0 3 * * *", "@daily", "every 6h"];
+
+    fn read(text: &str) -> Result<When, Wrong> {
+        match schedule::parse(text) {
+            Ok(_) => Ok(When(text.trim().to_owned())),
+            Err(bad) => Err(Wrong { message: bad.to_string(), hint: bad.hint }),
+        }
+    }
+}
+
+/// An IANA time zone.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Zone(pub(super) String);
+
+impl Format for Zone {
+    const NAME: &'static str = "timezone";
+    const EXAMPLES: &'static [&'static str] = &["UTC", "Europe/Berlin"];
+
+    fn read(text: &str) -> Result<Zone, Wrong> {
+        let known = jiff::tz::TimeZoneDatabase::bundled();
+        if known.get(text).is_ok() || jiff::tz::db().get(text).is_ok() {
+            return Ok(Zone(text.to_owned()));
+        }
+        let names: Vec<String> = known.available().map(|name| name.to_string()).collect();
+        let hint = match nearest(text, names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "write a name of the IANA database, such as \"UTC\" or \"Europe/Berlin\"".to_owned(),
+        };
+        Err(Wrong { message: format!("`{text}` is not a time zone"), hint })
+    }
+}
+
+/// An age recipient.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recipient(pub(super) String);
+
+impl Format for Recipient {
+    const NAME: &'static str = "age-recipient";
+    const EXAMPLES: &'static [&'static str] = &["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"];
+
+    fn read(text: &str) -> Result<Recipient, Wrong> {
+        if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY") {
+            // Never repeated: it opens every backup.
+            return Err(Wrong {
+                message: "this is a private key, not a recipient".to_owned(),
+                hint: "take it out of this file and make a new one; the recipient is the `age1…` beside it".to_owned(),
+            });
+        }
+        match age::x25519::Recipient::from_str(text) {
+            Ok(_) => Ok(Recipient(text.to_owned())),
+            Err(why) => Err(Wrong {
+                message: format!("`{text}` is not an age recipient: {why}"),
+                hint: "it is the `age1…` that stands in the key file's comment (`age-keygen -y FILE` prints it)".to_owned(),
+            }),
+        }
+    }
+}
+
+/// A connection URL without a password.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Url(pub(super) String);
+
+impl Format for Url {
+    const NAME: &'static str = "connection-url";
+    const EXAMPLES: &'static [&'static str] = &["postgresql://lifeboat@/orders?host=/run/postgresql"];
+
+    fn read(text: &str) -> Result<Url, Wrong> {
+        match Endpoint::parse(text) {
+            Ok(_) => Ok(Url(text.to_owned())),
+            Err(error) => Err(Wrong { message: error.to_string(), hint: error.hint() }),
+        }
+    }
+}
+
+/// A path as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FilePath(PathBuf);
+
+impl FilePath {
+    /// The path, read from `folder` unless it is absolute.
+    pub(super) fn from_folder(&self, folder: &Path) -> PathBuf {
+        folder.join(&self.0)
+    }
+}
+
+impl Format for FilePath {
+    const NAME: &'static str = "path";
+    const EXAMPLES: &'static [&'static str] = &["keys/signing.pem"];
+
+    fn read(text: &str) -> Result<FilePath, Wrong> {
+        let wrong = |message: &str, hint: &str| Wrong { message: message.to_owned(), hint: hint.to_owned() };
+        if text.is_empty() {
+            Err(wrong("the path is empty", "write a path; it is read from the folder of this file"))
+        } else if text.starts_with('~') || text.contains("${") {
+            let hint = "write the whole path, or one from the folder of this file: only shells know ~ and variables";
+            Err(wrong(&format!("`{text}` would be taken literally"), hint))
+        } else if text.contains('\0') {
+            Err(wrong("the path holds a zero byte", "write a path that the system can have"))
+        } else {
+            Ok(FilePath(PathBuf::from(text)))
+        }
+    }
+}
+
+/// A text that is not empty.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Words(pub(super) String);
+
+impl Format for Words {
+    const NAME: &'static str = "words";
+    const EXAMPLES: &'static [&'static str] = &[];
+
+    fn read(text: &str) -> Result<Words, Wrong> {
+        if text.trim().is_empty() {
+            return Err(Wrong { message: "it is empty".to_owned(), hint: "say something, or leave the key out".to_owned() });
+        }
+        Ok(Words(text.to_owned()))
+    }
+}
+
+/// The name of an environment variable.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Variable(pub(super) String);
+
+impl Format for Variable {
+    const NAME: &'static str = "variable";
+    const EXAMPLES: &'static [&'static str] = &["ORDERS_PASSWORD"];
+
+    fn read(text: &str) -> Result<Variable, Wrong> {
+        let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !text.is_empty() && text.chars().all(letters) && !text.starts_with(|c: char| c.is_ascii_digit()) {
+            Ok(Variable(text.to_owned()))
+        } else {
+            // Not repeated: what stands here by mistake may be the password itself.
+            Err(Wrong {
+                message: "this is not the name of an environment variable".to_owned(),
+                hint: "write the variable's name, without $, such as \"ORDERS_PASSWORD\"; never the password".to_owned(),
+            })
+        }
+    }
+}
+
+impl Format for Loss {
+    const NAME: &'static str = "moment";
+    const EXAMPLES: &'static [&'static str] = &["now", "2026-01-31T03:00:00Z"];
+
+    fn read(text: &str) -> Result<Loss, Wrong> {
+        if text == "now" {
+            return Ok(Loss::Now);
+        }
+        text.parse().map(Loss::At).map_err(|_| Wrong {
+            message: format!("`{text}` is not a moment of loss"),
+            hint: "possible now: \"now\", or a time with its offset such as \"2026-01-31T03:00:00Z\"".to_owned(),
+        })
+    }
+}
+
+impl Format for Pick {
+    const NAME: &'static str = "pick";
+    const EXAMPLES: &'static [&'static str] = &["latest", "oldest", "random", "20260131T030000Z-0a1b2c3d"];
+
+    fn read(text: &str) -> Result<Pick, Wrong> {
+        match text {
+            "latest" => Ok(Pick::Latest),
+            "oldest" => Ok(Pick::Oldest),
+            "random" => Ok(Pick::Random),
+            id => BackupId::from_str(id).map(Pick::Id).map_err(|_| {
+                let hint = match nearest(id, ["latest", "oldest", "random"].into_iter()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => {
+                        "possible: \"latest\", \"oldest\", \"random\", or a backup's own id such as \"20260131T030000Z-0a1b2c3d\""
+                            .to_owned()
+                    }
+                };
+                Wrong { message: format!("`{id}` picks no backup"), hint }
+            }),
+        }
+    }
+}
+
+impl Format for CheckName {
+    const NAME: &'static str = "check-name";
+    const EXAMPLES: &'static [&'static str] = &["completeness"];
+
+    fn all() -> Option<Vec<&'static str>> {
+        let steps = |name: &CheckName| *name != CheckName::Readiness;
+        Some(CheckName::ALL.into_iter().filter(steps).map(CheckName::as_str).collect())
+    }
+
+    fn read(text: &str) -> Result<CheckName, Wrong> {
+        let all = Self::all().unwrap_or_default();
+        if text == CheckName::Readiness.as_str() {
+            return Err(Wrong {
+                message: "readiness is a step of its own".to_owned(),
+                hint: "write await-ready = { query = \"select 1\", within = \"200ms\", timeout = \"10m\" }".to_owned(),
+            });
+        }
+        text.parse().map_err(|message| {
+            let hint = match nearest(text, all.iter().copied()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("there are: {}", all.join(", ")),
+            };
+            Wrong { message, hint }
+        })
+    }
+}
+
+/// The known word that is most like this one, if one is like it at all.
+pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = text.to_lowercase();
+    let likeness = |word: &str| strsim::jaro_winkler(&word.to_lowercase(), &lower);
+    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.8).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_refuses_with_a_hint_and_takes_its_own_examples() {
+        fn examples<T: Format>() {
+            for text in T::EXAMPLES {
+                check(T::NAME, text).unwrap_or_else(|wrong| panic!("{}: {wrong:?}", T::NAME));
+            }
+        }
+        examples::<Span>();
+        examples::<ByteSize>();
+        examples::<PolicyName>();
+        examples::<When>();
+        examples::<Zone>();
+        examples::<Recipient>();
+        examples::<Url>();
+        examples::<FilePath>();
+        examples::<Variable>();
+        examples::<Loss>();
+        examples::<Pick>();
+        examples::<CheckName>();
+        for (format, text, part) in [
+            ("duration-text", "5 minuets", "not a duration"),
+            ("byte-size", "1.5GB", "not a size"),
+            ("name", "Orders_DB", "not a name"),
+            ("cron", "0 25 * * *", "hour `25`"),
+            ("timezone", "Europe/Berln", "not a time zone"),
+            ("age-recipient", "age1nonsense", "not an age recipient"),
+            ("age-recipient", "AGE-SECRET-KEY-1XYZ", "private key"),
+            ("connection-url", "postgresql://a:s3cret@h/d", "holds a password"),
+            ("path", "~/keys", "literally"),
+            ("variable", "$SECRET", "environment variable"),
+            ("moment", "random", "moment of loss"),
+            ("pick", "newest", "picks no backup"),
+            ("check-name", "complete", "not a check"),
+            ("check-name", "readiness", "step of its own"),
+            ("words", "  ", "empty"),
+        ] {
+            let wrong = check(format, text).unwrap_err();
+            assert!(wrong.message.contains(part), "{format}: {wrong:?}");
+            assert!(!wrong.hint.is_empty() && !wrong.message.contains("s3cret"), "{wrong:?}");
+        }
+        assert_eq!(check("timezone", "Europe/Berln").unwrap_err().hint, "did you mean \"Europe/Berlin\"?");
+        assert_eq!(check("name", "Orders_DB").unwrap_err().hint, "did you mean `orders-db`?");
+        assert!(!check("age-recipient", "AGE-SECRET-KEY-1XYZ").unwrap_err().message.contains("1XYZ"));
+    }
+
+    #[test]
+    fn a_slug_is_a_name_or_nothing() {
+        for (text, slug_of) in [("Orders DB", "orders-db"), ("_x_", "x"), ("ünïcode", "n-code"), ("___", ""), ("a", "a")] {
+            assert_eq!(slug(text), slug_of);
+        }
+        assert!(PolicyName::from_str(&slug(&"Ab_".repeat(50))).is_ok());
+    }
+}

@@ -1,0 +1,194 @@
+//! Policies: the rules between their keys, and their way into the domain.
+
+use std::path::Path;
+
+use super::document::{Document, Node};
+use super::login;
+use super::problem::Problems;
+use super::raw::RawDatabases;
+use super::raw::policy::{RawJob, RawPolicy, SourceKind};
+use crate::domain::policy::{
+    BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, Retention, Schedule, Source,
+    WalPlan,
+};
+use crate::domain::units::Span;
+
+/// zstd's level when a job names none.
+const LEVEL: i32 = 3;
+
+/// What the shape alone cannot say. Works on files that have other errors too.
+pub(super) fn rules(document: &Document, problems: &mut Problems) {
+    let root = &document.root;
+    if let Some(source) = root.get("source") {
+        login::rules(document, source, problems);
+    }
+    let jobs = root.get("backup").map(Node::items).unwrap_or_default();
+    for (at, job) in jobs.iter().enumerate() {
+        let name = |job: &Node| job.get("name").and_then(Node::text).map(str::to_owned);
+        if let (Some(node), Some(this)) = (job.get("name"), name(job))
+            && jobs[..at].iter().any(|earlier| name(earlier).as_ref() == Some(&this))
+        {
+            let message = format!("there is already a backup job `{this}` in this policy");
+            problems.add(document.problem(&node.span, message).hint("give each job a name of its own"));
+        }
+        zone_needs_schedule(document, job, problems);
+        let store = job.get("store").and_then(Node::text);
+        for copy in job.get("copies").map(Node::items).unwrap_or_default() {
+            if copy.text().is_some() && copy.text() == store {
+                let message = "a copy in the same store is no copy";
+                problems.add(document.problem(&copy.span, message).hint("name another store"));
+            }
+        }
+    }
+    for drill in root.get("drill").map(Node::items).unwrap_or_default() {
+        zone_needs_schedule(document, drill, problems);
+    }
+    let recipients = root.get("encryption.recipients").map(Node::items).unwrap_or_default();
+    for (at, recipient) in recipients.iter().enumerate() {
+        if recipient.text().is_some() && recipients[..at].iter().any(|earlier| earlier.text() == recipient.text()) {
+            let message = "this recipient stands there twice";
+            let hint = "two different keys are wanted: a working key, and an escrow key that is kept elsewhere";
+            problems.add(document.problem(&recipient.span, message).hint(hint));
+        }
+    }
+    for key in ["rpo", "rto", "proof_max_age"] {
+        if let Some(node) = root.get(&format!("objectives.{key}"))
+            && node.text().and_then(|text| text.parse::<Span>().ok()) == Some(Span::ZERO)
+        {
+            let message = format!("`{key}` is no time at all: no backup can meet it");
+            problems.add(document.problem(&node.span, message).hint("write what the business can bear, such as \"5m\""));
+        }
+    }
+    if let Some(percent) = root.get("content").and_then(|content| content.entry("sample_percent"))
+        && root.get("content.sample_over").is_none()
+    {
+        let message = "`sample_percent` without `sample_over` samples nothing";
+        let hint = "add sample_over = \"100 GiB\", the size above which tables are sampled; or leave both out";
+        problems.add(document.problem(&percent.span, message).hint(hint));
+    }
+}
+
+fn zone_needs_schedule(document: &Document, table: &Node, problems: &mut Problems) {
+    if let Some(zone) = table.entry("timezone")
+        && table.get("schedule").is_none()
+    {
+        let hint = "add schedule = \"0 3 * * *\"; or leave both out, to run it only by hand";
+        problems.add(document.problem(&zone.span, "`timezone` without `schedule` says nothing").hint(hint));
+    }
+}
+
+/// The domain's policy, of a file in which nothing is wrong; `warnings` gets what is valid and still not well.
+pub(super) fn convert(
+    raw: RawPolicy,
+    document: &Document,
+    file: &Path,
+    folder: &Path,
+    warnings: &mut Vec<String>,
+) -> Policy {
+    let name = raw.policy.name.0;
+    let mut warn = |sentence: String| warnings.push(format!("policy {name}: {sentence}"));
+    let not_done = "is not done by this version";
+    if raw.source.kind == SourceKind::Rds {
+        warn(format!("source.kind \"rds\" {not_done}: the source is treated as any PostgreSQL server"));
+    }
+    if raw.encryption.recipients.len() < 2 {
+        warn("there is only one recipient: if its key is lost, every backup is; add an escrow key".to_owned());
+    }
+    if raw.drill.is_empty() {
+        warn("it runs no drill, so nothing of it can ever be proven".to_owned());
+    }
+    let allowed: Span = raw.objectives.allowances.values().map(|span| span.0).sum();
+    if allowed >= raw.objectives.rto.0 {
+        warn(format!("the allowances ({allowed}) use up the whole RTO ({}): no drill can meet it", raw.objectives.rto.0));
+    }
+    if let Some(wal) = &raw.wal {
+        if wal.stream {
+            warn(format!("wal.stream {not_done}: the recovery point is that of the backups alone"));
+        }
+        if wal.heartbeat.is_some() {
+            warn(format!("wal.heartbeat {not_done}: recovery points are bounds, not measured rows"));
+        }
+    }
+    for job in &raw.backup {
+        if !matches!(job.method, Method::Logical | Method::Physical) {
+            let (job, method) = (&job.name.0, job.method.as_str());
+            warn(format!("job {job}: method \"{method}\" {not_done}: the job never runs"));
+        }
+        if !job.copies.is_empty() {
+            warn(format!("job {}: copies {not_done}: there is one artifact, in store {}", job.name.0, job.store.0));
+        }
+    }
+    if let Some(sentence) = login::tls_warning(&format!("policy {name}"), &raw.source.url.0.0, raw.source.tls) {
+        warnings.push(sentence);
+    }
+    // In the order in which they are written, which is the order in which they happen.
+    let mut allowances: Vec<(String, Span)> =
+        raw.objectives.allowances.into_iter().map(|(name, span)| (name, span.0)).collect();
+    let place = |name: &str| document.root.get("objectives.allowances").and_then(|all| Some(all.entry(name)?.span.start));
+    allowances.sort_by_key(|(name, _)| place(name));
+    let source = Source {
+        password: login::password(
+            folder,
+            raw.source.passfile.as_ref(),
+            raw.source.password_file.as_ref(),
+            raw.source.password_env,
+        ),
+        url: raw.source.url.0.0,
+        tls: raw.source.tls,
+        tls_ca: raw.source.tls_ca.map(|path| path.0.from_folder(folder)),
+        databases: match raw.source.databases {
+            None => Databases::Url,
+            Some(RawDatabases::All) => Databases::All,
+            Some(RawDatabases::Named(names)) => Databases::Named(names),
+        },
+    };
+    let drills = raw.drill.into_iter().map(|drill| DrillUse {
+        drill: drill.drill.0,
+        schedule: schedule(drill.schedule.map(|when| when.0.0), drill.timezone.map(|zone| zone.0.0)),
+    });
+    Policy {
+        name,
+        owner: raw.policy.owner.0.0,
+        tier: raw.policy.tier,
+        source,
+        objectives: Objectives {
+            rpo: raw.objectives.rpo.0,
+            rto: raw.objectives.rto.0,
+            proof_max_age: raw.objectives.proof_max_age.0,
+            allowances,
+        },
+        backups: raw.backup.into_iter().map(job).collect(),
+        wal: raw.wal.map(|wal| WalPlan { stream: wal.stream, heartbeat: wal.heartbeat.map(|span| span.0) }),
+        encryption: Encryption { recipients: raw.encryption.recipients.into_iter().map(|text| text.0.0).collect() },
+        content: raw.content.map_or_else(ContentPlan::default, |content| ContentPlan {
+            sample_over: content.sample_over.map(|size| size.0),
+            sample_percent: content.sample_percent.unwrap_or(ContentPlan::default().sample_percent),
+        }),
+        drills: drills.collect(),
+        file: file.to_owned(),
+    }
+}
+
+fn job(raw: RawJob) -> BackupJob {
+    BackupJob {
+        name: raw.name.0,
+        method: raw.method,
+        schedule: schedule(raw.schedule.map(|when| when.0.0), raw.timezone.map(|zone| zone.0.0)),
+        store: raw.store.0,
+        copies: raw.copies.into_iter().map(|name| name.0).collect(),
+        retention: raw.retention.map(|raw| Retention {
+            keep: raw.keep.map(|span| span.0),
+            daily: raw.daily,
+            weekly: raw.weekly,
+            monthly: raw.monthly,
+            yearly: raw.yearly,
+            at_least: raw.at_least,
+        }),
+        part_size: raw.part_size.map(|size| size.0),
+        level: raw.level.unwrap_or(LEVEL),
+    }
+}
+
+fn schedule(text: Option<String>, zone: Option<String>) -> Option<Schedule> {
+    text.map(|text| Schedule { text, timezone: zone.unwrap_or_else(|| "UTC".to_owned()) })
+}

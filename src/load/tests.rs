@@ -1,0 +1,412 @@
+//! Wrong files, and what is said about them. Each case changes a good file in one place.
+
+use std::path::Path;
+
+use super::{FileKind, LoadErrors, Loaded, load, schema};
+use crate::domain::check::{CheckName, Expectation};
+use crate::domain::drill::{IsolationDemand, Loss, Pick, ScratchKind, Step};
+use crate::domain::policy::{Databases, Method, PasswordSource};
+use crate::domain::units::{ByteSize, Span};
+
+const KEY_1: &str = "age1sfwak3acd37y239aj52cce09qmeu4sks5k6c8hwgmfytcglshvkquvpj54";
+const KEY_2: &str = "age1s6w5ynfuczp9v7wax7v2s6l992aa55m99sm4kzkkgss36fq4jdlqzm73rt";
+
+const CONFIG: &str = "\
+[stores.primary]
+kind = \"file\"
+path = \"store\"
+[stores.dr-region]
+kind = \"file\"
+path = \"/mnt/dr\"
+[scratch.servers.spare]
+url = \"postgresql://scratch@/postgres?host=/run/spare\"
+";
+
+/// The policy of DESIGN §11, with real recipients.
+fn policy() -> String {
+    format!(
+        r#"[policy]
+name = "orders"
+owner = "payments-dba"
+tier = "critical"
+
+[source]
+kind = "postgres"
+url = "postgresql://lifeboat@/orders?host=/run/postgresql"
+
+[objectives]
+rpo = "5m"
+rto = "30m"
+proof_max_age = "7d"
+allowances = {{ detect = "5m", decide = "5m", cut_over = "2m" }}
+
+[[backup]]
+name = "nightly"
+method = "physical"
+schedule = "0 3 * * *"
+timezone = "Europe/Berlin"
+store = "primary"
+copies = ["dr-region"]
+retention = {{ keep = "14d", weekly = 8, monthly = 12, at_least = 3 }}
+
+[wal]
+stream = true
+heartbeat = "10s"
+
+[encryption]
+recipients = ["{KEY_1}", "{KEY_2}"]
+
+[[drill]]
+use = "point-in-time"
+schedule = "0 5 * * 0"
+"#
+    )
+}
+
+/// The drill of DESIGN §11.
+const DRILL: &str = r#"[drill]
+name = "point-in-time"
+description = "Lose the primary now; bring back the last committed order"
+backup = { pick = "latest" }    # latest | oldest | random | id
+loss = "now"                    # now | random | a time
+
+[scratch]
+kind = "cluster"                # cluster | database | rds
+isolation = "required"
+
+[[steps]]
+restore.until = "latest"
+[[steps]]
+await-ready = { query = "select 1 from orders limit 1", within = "200ms", timeout = "10m" }
+[[steps]]
+check.name = "page_checksums"
+[[steps]]
+check = { name = "assert", sql = "select count(*) > 0 from orders", is = true }
+"#;
+
+fn write(folder: &Path, config: &str, policy: &str, drill: &str) {
+    for name in ["policies", "drills"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    std::fs::write(folder.join("lifeboat.toml"), config).unwrap();
+    std::fs::write(folder.join("policies/orders.toml"), policy).unwrap();
+    std::fs::write(folder.join("drills/pit.toml"), drill).unwrap();
+}
+
+fn load_texts(config: &str, policy: &str, drill: &str) -> Result<Loaded, LoadErrors> {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), config, policy, drill);
+    load(&folder.path().join("lifeboat.toml"))
+}
+
+/// Errors as `file:line:column: message · hint`, one a line, without the folder.
+fn told(errors: &LoadErrors) -> Vec<String> {
+    let errors = errors.json();
+    let one = |error: &serde_json::Value| {
+        let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+        let file = text("file").rsplit('/').next().unwrap_or_default().to_owned();
+        format!("{file}:{}:{}: {} · {}", error["line"], error["column"], text("message"), text("hint"))
+    };
+    errors.as_array().unwrap().iter().map(one).collect()
+}
+
+#[test]
+fn the_examples_of_the_design_parse_as_a_whole() {
+    let loaded = load_texts(CONFIG, &policy(), DRILL).unwrap_or_else(|errors| panic!("{errors}"));
+    let policy = &loaded.policies[0];
+    assert_eq!(policy.objectives.rpo, Span::from_secs(300));
+    let allowances: Vec<&str> = policy.objectives.allowances.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(allowances, ["detect", "decide", "cut_over"], "in the order in which they happen");
+    let job = &policy.backups[0];
+    assert_eq!((job.method, job.store.as_str(), job.level), (Method::Physical, "primary", 3));
+    assert_eq!(job.schedule.as_ref().unwrap().timezone, "Europe/Berlin");
+    assert_eq!(policy.drills[0].schedule.as_ref().unwrap().timezone, "UTC");
+    assert_eq!(job.retention.as_ref().unwrap().weekly, 8);
+    assert_eq!(policy.source.databases, Databases::Url);
+    assert_eq!(policy.content.sample_over, None);
+    let drill = &loaded.drills[0];
+    assert_eq!((&drill.pick, drill.loss, drill.method), (&Pick::Latest, Loss::Now, None));
+    assert_eq!(drill.steps.first(), Some(&Step::Provision));
+    assert_eq!(drill.steps.last(), Some(&Step::Destroy));
+    assert_eq!(drill.steps.len(), 6);
+    let Step::Check(assertion) = &drill.steps[4] else { panic!("{:?}", drill.steps) };
+    assert_eq!(assertion.assertion.as_ref().unwrap().expect, Expectation::Is(true));
+    for part in ["wal.stream", "wal.heartbeat", "copies"] {
+        assert!(loaded.warnings.iter().any(|warning| warning.contains(part)), "{part}: {:?}", loaded.warnings);
+    }
+    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+}
+
+#[test]
+fn everything_that_can_be_said_is_read() {
+    let config = "[catalog]\npath = \"/var/lib/c.db\"\n[folders]\nreports = \"out\"\n[stores.primary]\nkind = \"file\"\npath = \"s\"\n\
+        [keys]\nsigning = \"k/s.pem\"\nidentities = [\"k/a\"]\ntrusted_signers = [\"k/p\"]\n[scratch]\ndir = \"/x\"\nuser = \"nobody\"\n\
+        preload = [\"pg_stat_statements\"]\n[scratch.servers.spare]\nurl = \"postgresql://s@db.example.com/postgres\"\npassword_env = \"PW\"\n\
+        tls = \"require\"\ntls_ca = \"ca.pem\"\n[postgres]\nbin_dirs = [\"/opt/pg/bin\"]\n[limits]\nparallel = 2\nconnect_timeout = \"3s\"\n";
+    let policy = format!(
+        "[policy]\nname = \"a\"\nowner = \"b\"\n[source]\nurl = \"postgresql://u@h.example.com/d\"\ndatabases = [\"x\", \"y\"]\npassfile = \"../pass\"\n\
+        tls = \"disable\"\n[objectives]\nrpo = \"1h\"\nrto = \"1h\"\nproof_max_age = \"1d\"\n[[backup]]\nname = \"l\"\nmethod = \"logical\"\n\
+        schedule = \"every 6h\"\nstore = \"primary\"\npart_size = \"64 MiB\"\nlevel = 19\n[content]\nsample_over = \"1 GiB\"\nsample_percent = 7\n\
+        [encryption]\nrecipients = [\"{KEY_1}\"]\n"
+    );
+    let drill = "[drill]\nname = \"d\"\nbackup = { pick = \"20260131T030000Z-0a1b2c3d\", method = \"logical\" }\nloss = \"2026-01-31T04:00:00+01:00\"\n\
+        [scratch]\nkind = \"database\"\nserver = \"spare\"\n[[steps]]\nrestore.until = \"latest\"\n[[steps]]\nsabotage = { sql = \"drop table t\", database = \"x\" }\n\
+        [[steps]]\nawait-ready.query = \"select 1\"\n[[steps]]\ncheck = { name = \"amcheck\", heapallindexed = true, required = false, timeout = \"5m\" }\n\
+        [[steps]]\ncheck = { name = \"assert\", sql = \"select 42\", equals = 42, database = \"x\" }\n\
+        [[steps]]\ncheck = { name = \"assert\", sql = \"select 42\", within = [40, 44.5] }\n";
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), config, &policy, drill);
+    let loaded = load(&folder.path().join("lifeboat.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+    let config = &loaded.config;
+    assert_eq!(config.catalog, Path::new("/var/lib/c.db"));
+    assert_eq!(config.reports, folder.path().join("out"));
+    assert_eq!(config.keys.signing, Some(folder.path().join("k/s.pem")));
+    assert_eq!((config.limits.parallel, config.limits.connect_timeout), (2, Span::from_secs(3)));
+    let server = config.scratch.servers.values().next().unwrap();
+    assert_eq!(server.password, PasswordSource::Env("PW".to_owned()));
+    let policy = &loaded.policies[0];
+    assert_eq!(policy.source.password, PasswordSource::Passfile(folder.path().join("policies/../pass")));
+    assert_eq!(policy.source.databases, Databases::Named(vec!["x".to_owned(), "y".to_owned()]));
+    assert_eq!((policy.backups[0].part_size, policy.backups[0].level), (Some(ByteSize(64 << 20)), 19));
+    assert_eq!((policy.content.sample_over, policy.content.sample_percent), (Some(ByteSize(1 << 30)), 7));
+    let drill = &loaded.drills[0];
+    assert_eq!((drill.scratch.kind, drill.scratch.isolation), (ScratchKind::Database, IsolationDemand::Preferred));
+    assert!(matches!(drill.pick, Pick::Id(_)) && matches!(drill.loss, Loss::At(_)));
+    let Step::AwaitReady(ready) = &drill.steps[3] else { panic!("{:?}", drill.steps) };
+    assert_eq!((ready.within, ready.timeout), (Span::from_secs(1), Span::from_secs(600)));
+    let Step::Check(check) = &drill.steps[4] else { panic!("{:?}", drill.steps) };
+    assert!(check.name == CheckName::Amcheck && check.heapallindexed && !check.required);
+    let expects: Vec<Expectation> = drill.steps[5..7]
+        .iter()
+        .map(|step| match step {
+            Step::Check(check) => check.assertion.as_ref().unwrap().expect.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(expects, [Expectation::Equals("42".to_owned()), Expectation::Within(40.0, 44.5)]);
+    for part in ["\"disable\"", "\"require\"", "only one recipient", "runs no drill"] {
+        assert!(loaded.warnings.iter().any(|warning| warning.contains(part)), "{part}: {:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn a_wrong_policy_is_told_with_place_and_hint() {
+    for (good, bad, place, message, hint) in [
+        ("rpo = ", "rop = ", "orders.toml:11:1", "unknown key `rop`", "did you mean `rpo`?"),
+        ("rpo = ", "rop = ", "orders.toml:10:1", "`rpo` is missing in [objectives]", "rpo = \"5m\""),
+        ("\"5m\"\nrto", "5\nrto", "orders.toml:11:7", "`rpo` must be a string; this is an integer", "in quotes"),
+        ("\"5m\"\nrto", "\"5 minuets\"\nrto", "orders.toml:11:7", "not a duration", "14d"),
+        ("\"5m\"\nrto", "\"0s\"\nrto", "orders.toml:11:7", "no time at all", "business"),
+        ("name = \"orders\"", "name = \"Orders_DB\"", "orders.toml:2:8", "is not a name", "`orders-db`"),
+        ("owner = \"payments-dba\"", "owner = \"\"", "orders.toml:3:9", "empty", "say something"),
+        ("owner = \"payments-dba\"\n", "", "orders.toml:1:1", "`owner` is missing in [policy]", "owner ="),
+        ("kind = \"postgres\"", "kind = \"postgre\"", "orders.toml:7:8", "`postgre` is no value of `kind`", "\"postgres\""),
+        ("[source]\n", "[source]\npassword = \"hunter2\"\n", "orders.toml:7:1", "unknown key `password`", "passfile"),
+        ("url = \"p", "url = \"q", "orders.toml:8:7", "not a PostgreSQL connection URL", "postgresql://"),
+        ("lifeboat@/", "lifeboat:hunter2@/", "orders.toml:8:7", "holds a password", "take it out"),
+        ("[source]\n", "[source]\npassfile = \"a\"\npassword_env = \"B\"\n", "orders.toml:8:1", "second place", "keep one"),
+        ("[source]\n", "[source]\ndatabases = \"some\"\n", "orders.toml:7:13", "`some` is no value of `databases`", "all"),
+        ("[source]\n", "[source]\ndatabases = 3\n", "orders.toml:7:13", "must be a string or an array", "quotes"),
+        ("[[backup]]", "[backup]", "orders.toml:16:1", "`backup` must be an array; this is a table", "[[backup]]"),
+        ("[policy]", "[[policy]]", "orders.toml:1:1", "`policy` must be a table; this is an array", "[policy]"),
+        ("\"physical\"", "\"phisical\"", "orders.toml:18:10", "`phisical` is no value of `method`", "\"physical\""),
+        ("\"0 3 * * *\"", "\"0 25 * * *\"", "orders.toml:19:12", "hour `25`", "five fields"),
+        ("Europe/Berlin", "Europe/Berln", "orders.toml:20:12", "not a time zone", "Europe/Berlin"),
+        ("schedule = \"0 3 * * *\"\n", "", "orders.toml:19:1", "`timezone` without `schedule`", "by hand"),
+        ("store = \"primary\"", "store = \"primry\"", "orders.toml:21:9", "no store `primry`", "\"primary\""),
+        ("[\"dr-region\"]", "[\"primary\"]", "orders.toml:22:11", "a copy in the same store", "another"),
+        ("[\"dr-region\"]", "\"dr-region\"", "orders.toml:22:10", "must be an array", "brackets"),
+        ("weekly = 8", "weekly = -8", "orders.toml:23:37", "`weekly` is -8", "from 0"),
+        ("weekly = 8", "weekly = \"8\"", "orders.toml:23:37", "must be an integer", "without quotes"),
+        ("store = \"primary\"\n", "store = \"primary\"\nlevel = 22\n", "orders.toml:22:9", "`level` is 22", "from 1 to 19"),
+        ("stream = true", "stream = \"yes\"", "orders.toml:26:10", "must be true or false", "without quotes"),
+        (KEY_2, KEY_1, "orders.toml:30:82", "twice", "escrow"),
+        (KEY_2, "age1nonsense", "orders.toml:30:82", "not an age recipient", "age-keygen"),
+        ("use = \"point-in-time\"", "use = \"point-in-tim\"", "orders.toml:33:7", "no drill `point-in-tim`", "point-in-time"),
+        ("[wal]", "[content]\nsample_percent = 5\n[wal]", "orders.toml:26:1", "samples nothing", "sample_over"),
+        ("[wal]", "[content]\nsample_over = \"1 GiB\"\nsample_percent = 0\n[wal]", "orders.toml:27:18", "is 0", "from 1 to 100"),
+        ("\"critical\"", "2026-01-01", "orders.toml:4:8", "a date or time", "quotes"),
+        ("\"critical\"", "\"critical", "orders.toml:4:", "this is not TOML", "quotes"),
+        ("tier = ", "name = \"x\"\ntier = ", "orders.toml:4:1", "duplicate", "remove"),
+    ] {
+        let text = policy();
+        assert!(text.contains(good), "{good}");
+        let errors = load_texts(CONFIG, &text.replacen(good, bad, 1), DRILL).expect_err(bad);
+        let told = told(&errors);
+        let found = told.iter().any(|line| line.starts_with(place) && line.contains(message) && line.contains(hint));
+        assert!(found, "{bad}: wanted {place} {message} · {hint}, told {told:#?}");
+        for text in [errors.render(false), errors.render(true), errors.json().to_string(), errors.to_string()] {
+            assert!(!text.contains("hunter2"), "a password is shown: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_drill_is_told_with_place_and_hint() {
+    for (good, bad, place, message, hint) in [
+        ("until = \"latest\"", "until = \"2026-01-01\"", "pit.toml:12:17", "no value of `until`", "\"latest\""),
+        ("\"now\" ", "\"random\" ", "pit.toml:5:8", "not a moment of loss", "\"now\""),
+        ("pick = \"latest\"", "pick = \"newest\"", "pit.toml:4:19", "picks no backup", "oldest"),
+        ("kind = \"cluster\"", "kind = \"rds\"", "pit.toml:8:8", "`rds` is no value of `kind`", "\"cluster\", \"database\""),
+        ("kind = \"cluster\"", "kind = \"database\"", "pit.toml:7:1", "`server` is missing", "scratch.servers"),
+        ("kind = \"cluster\"", "kind = \"database\"\nserver = \"spare\"", "pit.toml:10:13", "cannot be cut off", "preferred"),
+        ("isolation = \"required\"", "server = \"spare\"", "pit.toml:9:1", "goes with kind = \"database\"", "leave it out"),
+        ("isolation", "izolation", "pit.toml:9:1", "unknown key `izolation`", "`isolation`"),
+        ("restore.until = \"latest\"\n[[steps]]\n", "", "pit.toml:12:1", "before anything is restored", "begin with"),
+        ("restore.until", "restor.until", "pit.toml:12:1", "unknown key `restor` in steps", "`restore`"),
+        ("restore.until = \"latest\"", "provision = {}", "pit.toml:12:1", "unknown key `provision`", "leave it out"),
+        ("restore.until = \"latest\"", "restore.until = \"latest\"\ncheck.name = \"content\"", "pit.toml:13:1", "second key", "[[steps]]"),
+        ("\"page_checksums\"", "\"page_checksum\"", "pit.toml:16:14", "is not a check", "page_checksums"),
+        ("\"page_checksums\"", "\"readiness\"", "pit.toml:16:14", "step of its own", "await-ready"),
+        ("\"page_checksums\"", "\"content\"\ncheck.sql = \"select 1\"", "pit.toml:17:7", "goes with the check `assert`", "leave it out"),
+        ("\"page_checksums\"", "\"content\"\ncheck.heapallindexed = true", "pit.toml:17:7", "goes with the check `amcheck`", "leave"),
+        (", is = true", "", "pit.toml:18:9", "does not say what the answer must be", "equals"),
+        (", is = true", ", is = true, equals = \"t\"", "pit.toml:18:85", "second answer", "keep one"),
+        (", is = true", ", within = [2, 1]", "pit.toml:18:85", "nothing lies from 2 to 1", "smaller"),
+        (", is = true", ", within = [2]", "pit.toml:18:84", "holds 1; wanted: 2", "2"),
+        ("sql = \"select count(*) > 0 from orders\", ", "", "pit.toml:18:9", "`assert` needs `sql`", "sql ="),
+        ("query = \"select 1 from orders limit 1\", ", "", "pit.toml:14:15", "`query` is missing", "query ="),
+        ("[[steps]]\nrestore", "[[steps]]\n[[steps]]\nrestore", "pit.toml:11:1", "empty table", "possible"),
+        ("[[steps]]\nawait", "[[steps]]\nrestore.until = \"latest\"\n[[steps]]\nawait", "pit.toml:14:1", "a second restore", "another"),
+    ] {
+        assert!(DRILL.contains(good), "{good}");
+        let errors = load_texts(CONFIG, &policy(), &DRILL.replacen(good, bad, 1)).expect_err(bad);
+        let told = told(&errors);
+        let found = told.iter().any(|line| line.starts_with(place) && line.contains(message) && line.contains(hint));
+        assert!(found, "{bad}: wanted {place} {message} · {hint}, told {told:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_place_and_hint() {
+    for (good, bad, place, message, hint) in [
+        ("[stores.primary]", "[stores.Primary_1]", "lifeboat.toml:1:9", "is not a name", "`primary-1`"),
+        ("kind = \"file\"", "kind = \"s3\"", "lifeboat.toml:2:8", "`s3` is no value of `kind`", "\"file\""),
+        ("path = \"store\"\n", "", "lifeboat.toml:1:1", "`path` is missing in [stores.primary]", "path ="),
+        ("\"store\"", "\"~/store\"", "lifeboat.toml:3:8", "literally", "whole path"),
+        ("\"/mnt/dr\"", "\"store\"", "lifeboat.toml:6:8", "same folder as store `primary`", "its own"),
+        ("[stores.primary]", "[sores]\n[stores.primary]", "lifeboat.toml:1:2", "unknown key `sores`", "`stores`"),
+        ("[stores.primary]", "[limits]\nparallel = 0\n[stores.primary]", "lifeboat.toml:2:12", "`parallel` is 0", "from 1 to 64"),
+        ("[stores.primary]", "[limits]\nparallel = 99999999999999999999\n[stores.primary]", "lifeboat.toml:2:12", "beyond 64 bits", "integer"),
+        ("[scratch.servers.spare]", "[scratch.servers.spare]\ntls = \"on\"", "lifeboat.toml:8:7", "`on` is no value of `tls`", "require"),
+    ] {
+        assert!(CONFIG.contains(good), "{good}");
+        let errors = load_texts(&CONFIG.replacen(good, bad, 1), &policy(), DRILL).expect_err(bad);
+        let told = told(&errors);
+        let found = told.iter().any(|line| line.starts_with(place) && line.contains(message) && line.contains(hint));
+        assert!(found, "{bad}: wanted {place} {message} · {hint}, told {told:#?}");
+    }
+}
+
+#[test]
+fn all_errors_of_all_files_come_at_once() {
+    let policy = policy().replace("rpo = \"5m\"", "rpo = \"5\"").replace("tier", "teir").replace("\"primary\"", "\"none\"");
+    let errors = load_texts(&CONFIG.replace("kind", "kidn"), &policy, &DRILL.replace("isolation", "isolatoin")).unwrap_err();
+    let files: Vec<String> = told(&errors).iter().map(|line| line.split(':').next().unwrap().to_owned()).collect();
+    let of = |name: &str| files.iter().filter(|file| *file == name).count();
+    assert_eq!((of("lifeboat.toml"), of("orders.toml"), of("pit.toml")), (4, 3, 1), "{:#?}", told(&errors));
+    let text = errors.render(false);
+    for part in ["8 things are wrong", "orders.toml:11:7", "rpo = \"5\"", "hint: did you mean `tier`?", "pit.toml:9:1"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_told_and_follow_up_errors_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("lifeboat.toml");
+    write(folder.path(), CONFIG, &policy(), DRILL);
+    std::fs::write(folder.path().join("drills/pit.toml"), b"[drill]\nname = \"\xff\"\n").unwrap();
+    let errors = told(&load(&config).unwrap_err());
+    assert_eq!(errors.len(), 1, "that the drill is not there would only follow: {errors:#?}");
+    assert!(errors[0].starts_with("pit.toml:2:9: this is not UTF-8"), "{errors:#?}");
+
+    for (text, part) in [("", "it is empty"), (" \n\n", "it is empty"), ("[drill", "this is not TOML")] {
+        std::fs::write(folder.path().join("drills/pit.toml"), text).unwrap();
+        let errors = told(&load(&config).unwrap_err());
+        assert!(errors.len() == 1 && errors[0].contains(part), "{text:?}: {errors:#?}");
+    }
+    std::fs::remove_file(folder.path().join("drills/pit.toml")).unwrap();
+    std::fs::create_dir(folder.path().join("drills/pit.toml")).unwrap();
+    let errors = told(&load(&config).unwrap_err());
+    assert!(errors.len() == 1 && errors[0].contains("it is a folder"), "{errors:#?}");
+
+    assert!(told(&load(&folder.path().join("none.toml")).unwrap_err())[0].contains("not there"));
+    assert!(told(&load(folder.path()).unwrap_err()).iter().any(|line| line.contains("it is a folder")));
+}
+
+#[test]
+fn names_are_unique_across_files() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), CONFIG, &policy(), DRILL);
+    std::fs::write(folder.path().join("policies/second.toml"), policy()).unwrap();
+    std::fs::write(folder.path().join("drills/zwei.toml"), DRILL).unwrap();
+    let twice = policy().replace("[wal]", "[[backup]]\nname = \"nightly\"\nmethod = \"logical\"\nstore = \"primary\"\n[wal]");
+    std::fs::write(folder.path().join("policies/third.toml"), twice.replace("\"orders\"", "\"third\"")).unwrap();
+    let errors = told(&load(&folder.path().join("lifeboat.toml")).unwrap_err());
+    for part in ["second.toml:2:8: there is already a policy `orders`", "zwei.toml:2:8: there is already a drill", "third.toml:26:8: there is already a backup job"] {
+        assert!(errors.iter().any(|line| line.starts_with(part)), "{part}: {errors:#?}");
+    }
+    assert_eq!(errors.len(), 3, "{errors:#?}");
+}
+
+#[test]
+fn folders_that_are_missing_or_empty_are_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("lifeboat.toml");
+    std::fs::write(&config, CONFIG).unwrap();
+    let loaded = load(&config).unwrap();
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("there is no folder")), "{:?}", loaded.warnings);
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/.hidden.toml"), "not read").unwrap();
+    std::fs::write(folder.path().join("policies/README"), "not read").unwrap();
+    let loaded = load(&config).unwrap();
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("holds no policy")), "{:?}", loaded.warnings);
+    std::fs::write(folder.path().join("policies/orders.toml"), policy()).unwrap();
+    let errors = told(&load(&config).unwrap_err());
+    assert!(errors[0].contains("no drill `point-in-time`") && errors[0].contains("drills/NAME.toml"), "{errors:#?}");
+}
+
+#[test]
+fn drills_that_can_prove_nothing_are_warned_of() {
+    let only_restore = &DRILL[..DRILL.find("[[steps]]\nawait").unwrap()];
+    let loaded = load_texts(CONFIG, &policy(), only_restore).unwrap();
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("it checks nothing")), "{:?}", loaded.warnings);
+    let logical = DRILL.replace("pick = \"latest\"", "method = \"logical\"");
+    let loaded = load_texts(CONFIG, &policy(), &logical).unwrap();
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("no job takes one")), "{:?}", loaded.warnings);
+    let later = policy().replace("\"physical\"", "\"barman\"");
+    let loaded = load_texts(CONFIG, &later, DRILL).unwrap();
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("\"barman\" is not done")), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn the_schemas_describe_every_key_and_have_no_null() {
+    for kind in [FileKind::Config, FileKind::Policy, FileKind::Drill] {
+        let schema = schema(kind);
+        assert!(!schema.to_string().contains("null"), "{kind:?}");
+        assert!(!schema.to_string().contains("$ref"), "{kind:?}");
+        every_property(&schema, "", &mut |path, property| {
+            assert!(property["description"].is_string(), "{kind:?}: {path} has no description");
+        });
+        assert_eq!(schema["additionalProperties"], false);
+    }
+    let policy = schema(FileKind::Policy);
+    assert_eq!(policy.pointer("/properties/objectives/properties/rpo/format").unwrap(), "duration-text");
+    assert_eq!(policy.pointer("/properties/backup/minItems").unwrap(), 1);
+}
+
+fn every_property(schema: &serde_json::Value, path: &str, look: &mut impl FnMut(&str, &serde_json::Value)) {
+    if let Some(properties) = schema.get("properties").and_then(serde_json::Value::as_object) {
+        for (key, property) in properties {
+            let path = format!("{path}.{key}");
+            look(&path, property);
+            every_property(property, &path, look);
+        }
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get(inner) {
+            every_property(inner, path, look);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The contract of a catalog, and what is SQLite's own: several handles, kills, damage.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use lifeboat::catalog::{Catalog, SqliteCatalog};
+use lifeboat::domain::policy::Method;
+use lifeboat::domain::run::{Event, RunOutcome, RunState, Work};
+use lifeboat::domain::transcript::Verdict;
+use lifeboat::domain::units::Span;
+
+use crate::support::sample::{self, at};
+
+fn policy() -> lifeboat::domain::ids::PolicyName {
+    "orders".parse().unwrap()
+}
+
+fn work(job: &str) -> Work {
+    Work::Backup { job: job.parse().unwrap() }
+}
+
+fn planned(job: &str) -> Event {
+    Event::Planned { work: work(job), scheduled_for: None }
+}
+
+fn started() -> Event {
+    Event::Started { host: "db1".to_owned(), pid: 42, pid_started: 777 }
+}
+
+/// Every implementation passes this, from an empty catalog.
+async fn contract(catalog: &dyn Catalog) {
+    let orders = policy();
+    let other = "billing".parse().unwrap();
+
+    // An empty catalog answers every question.
+    assert!(catalog.runs(None, 10).await.unwrap().is_empty());
+    assert!(catalog.run(sample::run(1)).await.unwrap().is_none());
+    assert!(catalog.transcript(sample::run(1)).await.unwrap().is_none());
+    assert!(catalog.transcripts(&orders, 10).await.unwrap().is_empty());
+    assert!(catalog.artifacts(&orders).await.unwrap().is_empty());
+    assert!(catalog.scratches_owed().await.unwrap().is_empty());
+    assert_eq!(catalog.next_sequence(&orders).await.unwrap(), 1);
+
+    // Planned → Started → Finished; times are those of the events.
+    let backup = sample::run(1);
+    catalog.append(at("2026-11-20T03:00:00Z"), &orders, backup, planned("nightly")).await.unwrap();
+    assert_eq!(catalog.run(backup).await.unwrap().unwrap().state, RunState::Planned);
+    catalog.append(at("2026-11-20T03:00:01Z"), &orders, backup, started()).await.unwrap();
+    let running = catalog.run(backup).await.unwrap().unwrap();
+    assert_eq!(running.state, RunState::Running { host: "db1".to_owned(), pid: 42, pid_started: 777 });
+    assert_eq!((running.ended_at, running.took), (None, None));
+    let newest = sample::artifact(Method::Physical, "2026-11-20T03:00:01Z", 7);
+    catalog.append(at("2026-11-20T03:00:41Z"), &orders, backup, Event::Committed(newest.clone())).await.unwrap();
+    let done = Event::Finished { outcome: RunOutcome::Succeeded };
+    catalog.append(at("2026-11-20T03:00:42.5Z"), &orders, backup, done).await.unwrap();
+    let ended = catalog.run(backup).await.unwrap().unwrap();
+    assert_eq!(ended.state, RunState::Ended(RunOutcome::Succeeded));
+    assert_eq!(ended.took, Some(Span::from_millis(41_500)));
+    assert_eq!(ended.work, work("nightly"));
+
+    // Planned → Started → Abandoned; who comes back late changes nothing.
+    let lost = sample::run(2);
+    catalog.append(at("2026-11-20T04:00:00Z"), &orders, lost, planned("dump")).await.unwrap();
+    catalog.append(at("2026-11-20T04:00:01Z"), &orders, lost, started()).await.unwrap();
+    let dead = Event::Abandoned { why: "process 42 is gone".to_owned() };
+    catalog.append(at("2026-11-20T06:00:00Z"), &orders, lost, dead).await.unwrap();
+    let late = Event::Finished { outcome: RunOutcome::Succeeded };
+    catalog.append(at("2026-11-20T07:00:00Z"), &orders, lost, late).await.unwrap();
+    let lost = catalog.run(lost).await.unwrap().unwrap();
+    assert_eq!(lost.state, RunState::Abandoned("process 42 is gone".to_owned()));
+    assert_eq!(lost.ended_at, Some(at("2026-11-20T06:00:00Z")));
+
+    // A drill leaves its whole transcript behind.
+    let transcript = sample::physical();
+    let drill = sample::run(3);
+    let plan = Event::Planned {
+        work: Work::Drill { drill: "restore-latest".parse().unwrap() },
+        scheduled_for: Some(at("2026-11-20T05:00:00Z")),
+    };
+    catalog.append(at("2026-11-20T05:00:00Z"), &orders, drill, plan).await.unwrap();
+    let made = |name: &str| Event::ScratchMade { name: name.to_owned() };
+    let gone = |name: &str, swept| Event::ScratchDestroyed { name: name.to_owned(), swept };
+    catalog.append(at("2026-11-20T05:00:01Z"), &orders, drill, made("lifeboat-a")).await.unwrap();
+    catalog.append(at("2026-11-20T05:00:01Z"), &orders, drill, made("lifeboat-b")).await.unwrap();
+    assert_eq!(catalog.scratches_owed().await.unwrap().len(), 2);
+    catalog.append(at("2026-11-20T05:00:02Z"), &orders, drill, gone("lifeboat-a", false)).await.unwrap();
+    let owed = catalog.scratches_owed().await.unwrap();
+    assert_eq!(owed, [(orders.clone(), drill, "lifeboat-b".to_owned())]);
+    // The sweep of a later run pays the debt too.
+    catalog.append(at("2026-11-20T06:00:02Z"), &orders, sample::run(9), gone("lifeboat-b", true)).await.unwrap();
+    assert!(catalog.scratches_owed().await.unwrap().is_empty());
+    let body = Event::Drilled(Box::new(transcript.clone()));
+    catalog.append(at("2026-11-20T05:01:00Z"), &orders, drill, body).await.unwrap();
+    let outcome = RunOutcome::Judged(Verdict::Proven);
+    catalog.append(at("2026-11-20T05:01:00Z"), &orders, drill, Event::Finished { outcome }).await.unwrap();
+    assert_eq!(catalog.transcript(drill).await.unwrap(), Some(transcript.clone()));
+    let second = sample::logical_with_findings();
+    let body = Event::Drilled(Box::new(second.clone()));
+    catalog.append(at("2026-11-20T08:00:00Z"), &orders, sample::run(4), body).await.unwrap();
+    assert_eq!(catalog.transcripts(&orders, 10).await.unwrap(), [second.clone(), transcript]);
+    assert_eq!(catalog.transcripts(&orders, 1).await.unwrap(), [second]);
+
+    // Newest first, by policy, at most so many.
+    catalog.append(at("2026-11-20T09:00:00Z"), &other, sample::run(5), planned("nightly")).await.unwrap();
+    let ids = |runs: Vec<lifeboat::domain::run::Run>| runs.iter().map(|run| run.id).collect::<Vec<_>>();
+    let all = ids(catalog.runs(None, 10).await.unwrap());
+    assert_eq!(all, [sample::run(5), sample::run(3), sample::run(2), sample::run(1)]);
+    assert_eq!(ids(catalog.runs(Some(&orders), 2).await.unwrap()), [sample::run(3), sample::run(2)]);
+
+    // Artifacts come newest recovery point first, whatever the order in which they were written down.
+    let oldest = sample::artifact(Method::Logical, "2026-11-18T02:00:00Z", 5);
+    let middle = sample::artifact(Method::Logical, "2026-11-20T03:00:00.5Z", 6);
+    let taken = catalog.adopt(at("2026-11-20T10:00:00Z"), vec![oldest.clone(), middle.clone(), newest.clone()]).await;
+    assert_eq!(taken.unwrap(), 2, "one of the three was known");
+    assert_eq!(catalog.artifacts(&orders).await.unwrap(), [newest.clone(), middle.clone(), oldest.clone()]);
+    assert_eq!(catalog.adopt(at("2026-11-20T11:00:00Z"), vec![oldest.clone(), middle]).await.unwrap(), 0);
+    let mut copy = oldest.clone();
+    copy.store = "dr-region".parse().unwrap();
+    assert_eq!(catalog.adopt(at("2026-11-20T12:00:00Z"), vec![copy]).await.unwrap(), 1, "the same in another store");
+    let places = catalog.find(&oldest.backup).await.unwrap();
+    assert_eq!(places, [(orders.clone(), "dr-region".parse().unwrap()), (orders.clone(), "primary".parse().unwrap())]);
+    assert!(catalog.find(&"20200101T000000Z-00000000".parse().unwrap()).await.unwrap().is_empty());
+
+    // Sequence numbers go on from the highest that was ever given, for each policy.
+    assert_eq!(catalog.next_sequence(&orders).await.unwrap(), 8);
+    assert_eq!(catalog.next_sequence(&other).await.unwrap(), 1);
+    // A run that was adopted is no run that somebody planned.
+    assert_eq!(catalog.runs(None, 10).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/folder/lifeboat.db");
+    contract(&SqliteCatalog::open(&path).unwrap()).await;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    for side in ["-wal", "-shm"] {
+        if let Ok(meta) = std::fs::metadata(path.with_file_name(format!("lifeboat.db{side}"))) {
+            assert_eq!(meta.permissions().mode() & 0o077, 0, "{side} is nobody else's business");
+        }
+    }
+    SqliteCatalog::examine(&path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_handles_on_one_new_file_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Arc::new(folder.path().join("lifeboat.db"));
+    let writers: Vec<_> = (0_u128..6)
+        .map(|writer| {
+            let path = Arc::clone(&path);
+            tokio::spawn(async move {
+                let catalog = SqliteCatalog::open(&path).unwrap();
+                for n in 0..20 {
+                    let run = sample::run(writer * 100 + n);
+                    catalog.append(at("2026-11-20T03:00:00Z"), &policy(), run, planned("nightly")).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let runs = SqliteCatalog::open(&path).unwrap().runs(None, 1_000).await.unwrap();
+    let distinct: BTreeSet<_> = runs.iter().map(|run| run.id).collect();
+    assert_eq!((runs.len(), distinct.len()), (120, 120));
+}
+
+#[tokio::test]
+async fn two_handles_that_adopt_the_same_store_take_each_artifact_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lifeboat.db");
+    let (one, two) = (SqliteCatalog::open(&path).unwrap(), SqliteCatalog::open(&path).unwrap());
+    let records: Vec<_> =
+        (1..=9).map(|n| sample::artifact(Method::Logical, &format!("2026-11-0{n}T00:00:00Z"), n)).collect();
+    let now = at("2026-11-20T00:00:00Z");
+    let (first, second) = tokio::join!(one.adopt(now, records.clone()), two.adopt(now, records));
+    assert_eq!(first.unwrap() + second.unwrap(), 9);
+    assert_eq!(one.artifacts(&policy()).await.unwrap().len(), 9);
+}
+
+#[tokio::test]
+async fn what_was_appended_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lifeboat.db");
+    let catalog = SqliteCatalog::open(&path).unwrap();
+    catalog.append(at("2026-11-20T03:00:00Z"), &policy(), sample::run(1), planned("nightly")).await.unwrap();
+    // A killed process never closes its files: what is on disk at this moment is all that a next start has.
+    let copy = folder.path().join("after-the-kill.db");
+    for side in ["", "-wal"] {
+        let from = path.with_file_name(format!("lifeboat.db{side}"));
+        std::fs::copy(from, copy.with_file_name(format!("after-the-kill.db{side}"))).unwrap();
+    }
+    std::mem::forget(catalog);
+    let reopened = SqliteCatalog::open(&copy).unwrap();
+    assert_eq!(reopened.runs(None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn no_event_can_be_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lifeboat.db");
+    let catalog = SqliteCatalog::open(&path).unwrap();
+    catalog.append(at("2026-11-20T03:00:00Z"), &policy(), sample::run(1), planned("nightly")).await.unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    for sql in [
+        "update event set at = '2020-01-01T00:00:00Z'",
+        "update event set seq = seq + 1",
+        "delete from event",
+        "delete from event where seq = 1",
+        "insert or replace into event (seq, at, policy, run, kind, body) values (1, 'x', 'x', 'x', 'x', '{}')",
+        "insert into event (at, policy, run, kind, body) values ('x', 'x', 'x', 'x', 'not JSON')",
+    ] {
+        assert!(raw.execute(sql, []).is_err(), "{sql} must be refused");
+    }
+    assert_eq!(catalog.runs(None, 10).await.unwrap().len(), 1);
+}
+
+fn broke(path: &Path) -> lifeboat::domain::check::Broke {
+    match SqliteCatalog::open(path) {
+        Ok(_) => panic!("{} must not open", path.display()),
+        Err(broke) => broke,
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_catalog_is_told_from_a_damaged_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.db");
+    std::fs::write(&text, "this is no database, but it is long enough to look like the header of one ".repeat(20))
+        .unwrap();
+    let error = broke(&text);
+    assert!(error.hint.unwrap().contains("lifeboat catalog rebuild"), "{}", error.error);
+    assert!(error.error.contains("text.db"));
+
+    let foreign = folder.path().join("foreign.db");
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("create table mine (a int)").unwrap();
+    let error = broke(&foreign);
+    assert!(error.error.contains("another program"), "{}", error.error);
+
+    let newer = folder.path().join("newer.db");
+    drop(SqliteCatalog::open(&newer).unwrap());
+    let raw = rusqlite::Connection::open(&newer).unwrap();
+    raw.execute("insert into refinery_schema_history values (99, 'later', '2030-01-01T00:00:00Z', '1')", []).unwrap();
+    let error = broke(&newer);
+    assert!(error.error.contains("newer lifeboat"), "{}", error.error);
+    raw.execute("update refinery_schema_history set checksum = 'x' where version = 99", []).unwrap();
+    assert!(broke(&newer).hint.unwrap().contains("rebuild"));
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_is_an_error_and_never_an_empty_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lifeboat.db");
+    {
+        let catalog = SqliteCatalog::open(&path).unwrap();
+        for n in 0..200 {
+            catalog.append(at("2026-11-20T03:00:00Z"), &policy(), sample::run(n), planned("nightly")).await.unwrap();
+        }
+    }
+    let whole = std::fs::read(&path).unwrap();
+    let (mut refused, mut same) = (0, 0);
+    for page in 1..whole.len() / 4096 {
+        let damaged = folder.path().join(format!("page-{page}.db"));
+        let mut bytes = whole.clone();
+        bytes[page * 4096..page * 4096 + 512].fill(0xA5);
+        std::fs::write(&damaged, bytes).unwrap();
+        let examined = SqliteCatalog::examine(&damaged);
+        let answer = match SqliteCatalog::open(&damaged) {
+            Ok(catalog) => catalog.runs(None, 1_000).await,
+            Err(broke) => Err(broke),
+        };
+        match answer {
+            Err(_) => refused += 1,
+            Ok(runs) => {
+                assert_eq!(runs.len(), 200, "page {page} was lost in silence");
+                same += 1;
+            }
+        }
+        assert!(examined.is_err(), "page {page} is damaged, and the examination did not see it");
+    }
+    assert!(refused > 0, "{refused} refused, {same} the same");
+}
+
+#[test]
+fn places_that_cannot_be_written_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let error = broke(&file.join("below/lifeboat.db"));
+    assert!(error.error.contains("a-file") && error.hint.is_some(), "{error}");
+    let error = broke(folder.path());
+    assert!(error.hint.is_some(), "{error}");
+    // Root may write everywhere but here.
+    let error = broke(Path::new("/proc/lifeboat.db"));
+    assert!(error.error.contains("/proc/lifeboat.db") && error.hint.is_some(), "{error}");
+}
