@@ -148,9 +148,10 @@ impl Plan {
     }
 
     fn json(&self) -> serde_json::Value {
-        let databases = self.databases.as_ref().map(|all| {
-            all.iter().map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect::<Vec<_>>()
-        });
+        let databases = self
+            .databases
+            .as_ref()
+            .map(|all| all.iter().map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect::<Vec<_>>());
         json!({
             "policy": self.policy,
             "job": self.job,
@@ -169,13 +170,19 @@ impl Plan {
             Method::Logical => "a dump of",
             Method::Physical => "a base backup of the whole server, with",
             Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
-                return format!("{}/{}: nothing: method \"{}\" is not done by this version", self.policy, self.job, self.method.as_str());
+                return format!(
+                    "{}/{}: nothing: method \"{}\" is not done by this version",
+                    self.policy,
+                    self.job,
+                    self.method.as_str()
+                );
             }
         };
         let databases = match &self.databases {
             None => "databases that could not be asked for".to_owned(),
             Some(all) => {
-                let size = |bytes: &Option<u64>| bytes.map_or("size unknown".to_owned(), |bytes| ByteSize(bytes).to_string());
+                let size =
+                    |bytes: &Option<u64>| bytes.map_or("size unknown".to_owned(), |bytes| ByteSize(bytes).to_string());
                 let shown: Vec<String> =
                     all.iter().take(8).map(|(name, bytes)| format!("{name} ({})", size(bytes))).collect();
                 let more = all.len().saturating_sub(8);

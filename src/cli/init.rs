@@ -101,7 +101,9 @@ pub fn write(dir: &Path, url: &str, policy: &str, store: Option<&Path>) -> Resul
     let loaded = load::load(&dir.join("lifeboat.toml")).map_err(|errors| Failure {
         exit: Exit::Error,
         text: format!("what is in {} now does not load: {}", dir.display(), errors.render(false)),
-        hint: Some("files that were there before may be the cause; else this is a fault of lifeboat: report it".to_owned()),
+        hint: Some(
+            "files that were there before may be the cause; else this is a fault of lifeboat: report it".to_owned(),
+        ),
     })?;
     Ok(Written { files: files.into_iter().map(|file| file.path).collect(), warnings: loaded.warnings })
 }
@@ -183,7 +185,8 @@ fn write_all(dir: &Path, files: &[NewFile]) -> Result<(), Broke> {
             let path = dir.join(&file.path);
             let mode = if file.private { 0o600 } else { 0o644 };
             let fail = |error: std::io::Error| {
-                let hint = "check that the folder can be written and that the disk is not full; nothing was left behind";
+                let hint =
+                    "check that the folder can be written and that the disk is not full; nothing was left behind";
                 Broke::hinted(format!("{} could not be written: {error}", path.display()), hint)
             };
             let mut out =
@@ -238,7 +241,9 @@ fn report(cli: &Cli, args: &Args, policy: &PolicyName, written: &Written) {
         text.push_str(&format!("warning: {warning}\n"));
     }
     if args.source.is_none() && args.url.is_none() {
-        text.push_str(&format!("\nNo URL was given: policies/{policy}.toml names the local server. Set its url first.\n"));
+        text.push_str(&format!(
+            "\nNo URL was given: policies/{policy}.toml names the local server. Set its url first.\n"
+        ));
     }
     text.push_str(&format!(
         "\nBefore anything else: move {} off this machine, and keep a copy of working.agekey elsewhere too.\n\

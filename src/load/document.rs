@@ -115,9 +115,8 @@ fn syntax_hint(message: &str) -> &'static str {
 impl Node {
     /// The value under dotted keys: `policy.name`.
     pub(super) fn get(&self, path: &str) -> Option<&Node> {
-        path.split('.').try_fold(self, |node, key| {
-            node.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node)
-        })
+        path.split('.')
+            .try_fold(self, |node, key| node.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node))
     }
 
     /// The entry of a key of this table.

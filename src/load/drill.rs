@@ -103,7 +103,8 @@ fn check_rules(document: &Document, check: &Node, problems: &mut Problems) {
             && from > to
         {
             let message = format!("nothing lies from {from} to {to}");
-            problems.add(document.problem(&low.span, message).hint("write the smaller number first: within = [low, high]"));
+            problems
+                .add(document.problem(&low.span, message).hint("write the smaller number first: within = [low, high]"));
         }
     } else {
         for key in ["sql", "is", "equals", "within", "database"] {

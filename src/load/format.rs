@@ -151,8 +151,7 @@ impl Format for PolicyName {
 
     fn read(text: &str) -> Result<PolicyName, Wrong> {
         PlaceName::read(text)?;
-        PolicyName::from_str(text)
-            .map_err(|error| Wrong { message: error.to_string(), hint: NAME_RULE.to_owned() })
+        PolicyName::from_str(text).map_err(|error| Wrong { message: error.to_string(), hint: NAME_RULE.to_owned() })
     }
 }
 
@@ -214,7 +213,8 @@ impl Format for Recipient {
             Ok(_) => Ok(Recipient(text.to_owned())),
             Err(why) => Err(Wrong {
                 message: format!("`{text}` is not an age recipient: {why}"),
-                hint: "it is the `age1…` that stands in the key file's comment (`age-keygen -y FILE` prints it)".to_owned(),
+                hint: "it is the `age1…` that stands in the key file's comment (`age-keygen -y FILE` prints it)"
+                    .to_owned(),
             }),
         }
     }
@@ -276,7 +276,10 @@ impl Format for Words {
 
     fn read(text: &str) -> Result<Words, Wrong> {
         if text.trim().is_empty() {
-            return Err(Wrong { message: "it is empty".to_owned(), hint: "say something, or leave the key out".to_owned() });
+            return Err(Wrong {
+                message: "it is empty".to_owned(),
+                hint: "say something, or leave the key out".to_owned(),
+            });
         }
         Ok(Words(text.to_owned()))
     }
@@ -298,7 +301,8 @@ impl Format for Variable {
             // Not repeated: what stands here by mistake may be the password itself.
             Err(Wrong {
                 message: "this is not the name of an environment variable".to_owned(),
-                hint: "write the variable's name, without $, such as \"ORDERS_PASSWORD\"; never the password".to_owned(),
+                hint: "write the variable's name, without $, such as \"ORDERS_PASSWORD\"; never the password"
+                    .to_owned(),
             })
         }
     }
@@ -428,7 +432,9 @@ mod tests {
 
     #[test]
     fn a_slug_is_a_name_or_nothing() {
-        for (text, slug_of) in [("Orders DB", "orders-db"), ("_x_", "x"), ("ünïcode", "n-code"), ("___", ""), ("a", "a")] {
+        for (text, slug_of) in
+            [("Orders DB", "orders-db"), ("_x_", "x"), ("ünïcode", "n-code"), ("___", ""), ("a", "a")]
+        {
             assert_eq!(slug(text), slug_of);
         }
         assert!(PolicyName::from_str(&slug(&"Ab_".repeat(50))).is_ok());

@@ -72,7 +72,8 @@ pub fn load(config: &Path) -> Result<Loaded, LoadErrors> {
 
     // Nothing is wrong, so every file was read; a configuration that was not would have been a problem.
     let config = config::convert(raw_config.unwrap_or_default(), &file, &folder, &mut warnings);
-    let mut drills: Vec<Drill> = raw_drills.into_iter().flatten().map(|raw| drill::convert(raw, &mut warnings)).collect();
+    let mut drills: Vec<Drill> =
+        raw_drills.into_iter().flatten().map(|raw| drill::convert(raw, &mut warnings)).collect();
     drills.sort_by(|a, b| a.name.cmp(&b.name));
     let mut policies: Vec<Policy> = raw_policies
         .into_iter()
@@ -104,7 +105,11 @@ fn shape<T: DeserializeOwned>(
         Ok(raw) => Some(raw),
         Err(error) => {
             // The walker is as strict as serde, or should be; what slips through must still be an error.
-            problems.add(Problem::of_file(&document.path, error.to_string(), "see the JSON Schema: lifeboat check --schema"));
+            problems.add(Problem::of_file(
+                &document.path,
+                error.to_string(),
+                "see the JSON Schema: lifeboat check --schema",
+            ));
             None
         }
     }
@@ -167,7 +172,8 @@ fn across(main: Option<&Document>, policies: &Files, drills: &Files, problems: &
         table.map(Node::entries).unwrap_or_default().iter().map(|entry| entry.key.clone()).collect()
     };
     let (stores, servers) = (keys("stores"), keys("scratch.servers"));
-    let drill_names: Vec<String> = readable(drills).filter_map(|file| Some(file.root.get("drill.name")?.text()?.to_owned())).collect();
+    let drill_names: Vec<String> =
+        readable(drills).filter_map(|file| Some(file.root.get("drill.name")?.text()?.to_owned())).collect();
     // A drill that could not be read may be the one that is named: an error would only follow from the other.
     let all_drills_known = drill_names.len() == drills.len();
     let mut known = |document: &Document, node: &Node, what: &str, names: &[String], how: &str| {
@@ -195,7 +201,13 @@ fn across(main: Option<&Document>, policies: &Files, drills: &Files, problems: &
     }
     for document in readable(drills) {
         if let Some(node) = document.root.get("scratch.server").filter(|_| main.is_some()) {
-            known(document, node, "scratch server", &servers, "write [scratch.servers.NAME] url = \"…\" in lifeboat.toml");
+            known(
+                document,
+                node,
+                "scratch server",
+                &servers,
+                "write [scratch.servers.NAME] url = \"…\" in lifeboat.toml",
+            );
         }
     }
 }
@@ -235,7 +247,9 @@ fn warn_of_hopeless_drills(policies: &[Policy], drills: &[Drill], warnings: &mut
             }
             if drill.steps.iter().any(|step| matches!(step, Step::Sabotage(_))) && used.schedule.is_some() {
                 let (policy, drill) = (&policy.name, &drill.name);
-                warnings.push(format!("policy {policy}: drill {drill} breaks its scratch on purpose, so it never proves anything"));
+                warnings.push(format!(
+                    "policy {policy}: drill {drill} breaks its scratch on purpose, so it never proves anything"
+                ));
             }
         }
     }

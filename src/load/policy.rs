@@ -56,7 +56,8 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             && node.text().and_then(|text| text.parse::<Span>().ok()) == Some(Span::ZERO)
         {
             let message = format!("`{key}` is no time at all: no backup can meet it");
-            problems.add(document.problem(&node.span, message).hint("write what the business can bear, such as \"5m\""));
+            problems
+                .add(document.problem(&node.span, message).hint("write what the business can bear, such as \"5m\""));
         }
     }
     if let Some(percent) = root.get("content").and_then(|content| content.entry("sample_percent"))
@@ -99,7 +100,10 @@ pub(super) fn convert(
     }
     let allowed: Span = raw.objectives.allowances.values().map(|span| span.0).sum();
     if allowed >= raw.objectives.rto.0 {
-        warn(format!("the allowances ({allowed}) use up the whole RTO ({}): no drill can meet it", raw.objectives.rto.0));
+        warn(format!(
+            "the allowances ({allowed}) use up the whole RTO ({}): no drill can meet it",
+            raw.objectives.rto.0
+        ));
     }
     if let Some(wal) = &raw.wal {
         if wal.stream {
@@ -124,7 +128,8 @@ pub(super) fn convert(
     // In the order in which they are written, which is the order in which they happen.
     let mut allowances: Vec<(String, Span)> =
         raw.objectives.allowances.into_iter().map(|(name, span)| (name, span.0)).collect();
-    let place = |name: &str| document.root.get("objectives.allowances").and_then(|all| Some(all.entry(name)?.span.start));
+    let place =
+        |name: &str| document.root.get("objectives.allowances").and_then(|all| Some(all.entry(name)?.span.start));
     allowances.sort_by_key(|(name, _)| place(name));
     let source = Source {
         password: login::password(

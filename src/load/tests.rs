@@ -200,12 +200,30 @@ fn a_wrong_policy_is_told_with_place_and_hint() {
         ("name = \"orders\"", "name = \"Orders_DB\"", "orders.toml:2:8", "is not a name", "`orders-db`"),
         ("owner = \"payments-dba\"", "owner = \"\"", "orders.toml:3:9", "empty", "say something"),
         ("owner = \"payments-dba\"\n", "", "orders.toml:1:1", "`owner` is missing in [policy]", "owner ="),
-        ("kind = \"postgres\"", "kind = \"postgre\"", "orders.toml:7:8", "`postgre` is no value of `kind`", "\"postgres\""),
+        (
+            "kind = \"postgres\"",
+            "kind = \"postgre\"",
+            "orders.toml:7:8",
+            "`postgre` is no value of `kind`",
+            "\"postgres\"",
+        ),
         ("[source]\n", "[source]\npassword = \"hunter2\"\n", "orders.toml:7:1", "unknown key `password`", "passfile"),
         ("url = \"p", "url = \"q", "orders.toml:8:7", "not a PostgreSQL connection URL", "postgresql://"),
         ("lifeboat@/", "lifeboat:hunter2@/", "orders.toml:8:7", "holds a password", "take it out"),
-        ("[source]\n", "[source]\npassfile = \"a\"\npassword_env = \"B\"\n", "orders.toml:8:1", "second place", "keep one"),
-        ("[source]\n", "[source]\ndatabases = \"some\"\n", "orders.toml:7:13", "`some` is no value of `databases`", "all"),
+        (
+            "[source]\n",
+            "[source]\npassfile = \"a\"\npassword_env = \"B\"\n",
+            "orders.toml:8:1",
+            "second place",
+            "keep one",
+        ),
+        (
+            "[source]\n",
+            "[source]\ndatabases = \"some\"\n",
+            "orders.toml:7:13",
+            "`some` is no value of `databases`",
+            "all",
+        ),
         ("[source]\n", "[source]\ndatabases = 3\n", "orders.toml:7:13", "must be a string or an array", "quotes"),
         ("[[backup]]", "[backup]", "orders.toml:16:1", "`backup` must be an array; this is a table", "[[backup]]"),
         ("[policy]", "[[policy]]", "orders.toml:1:1", "`policy` must be a table; this is an array", "[policy]"),
@@ -218,13 +236,31 @@ fn a_wrong_policy_is_told_with_place_and_hint() {
         ("[\"dr-region\"]", "\"dr-region\"", "orders.toml:22:10", "must be an array", "brackets"),
         ("weekly = 8", "weekly = -8", "orders.toml:23:37", "`weekly` is -8", "from 0"),
         ("weekly = 8", "weekly = \"8\"", "orders.toml:23:37", "must be an integer", "without quotes"),
-        ("store = \"primary\"\n", "store = \"primary\"\nlevel = 22\n", "orders.toml:22:9", "`level` is 22", "from 1 to 19"),
+        (
+            "store = \"primary\"\n",
+            "store = \"primary\"\nlevel = 22\n",
+            "orders.toml:22:9",
+            "`level` is 22",
+            "from 1 to 19",
+        ),
         ("stream = true", "stream = \"yes\"", "orders.toml:26:10", "must be true or false", "without quotes"),
         (KEY_2, KEY_1, "orders.toml:30:82", "twice", "escrow"),
         (KEY_2, "age1nonsense", "orders.toml:30:82", "not an age recipient", "age-keygen"),
-        ("use = \"point-in-time\"", "use = \"point-in-tim\"", "orders.toml:33:7", "no drill `point-in-tim`", "point-in-time"),
+        (
+            "use = \"point-in-time\"",
+            "use = \"point-in-tim\"",
+            "orders.toml:33:7",
+            "no drill `point-in-tim`",
+            "point-in-time",
+        ),
         ("[wal]", "[content]\nsample_percent = 5\n[wal]", "orders.toml:26:1", "samples nothing", "sample_over"),
-        ("[wal]", "[content]\nsample_over = \"1 GiB\"\nsample_percent = 0\n[wal]", "orders.toml:27:18", "is 0", "from 1 to 100"),
+        (
+            "[wal]",
+            "[content]\nsample_over = \"1 GiB\"\nsample_percent = 0\n[wal]",
+            "orders.toml:27:18",
+            "is 0",
+            "from 1 to 100",
+        ),
         ("\"critical\"", "2026-01-01", "orders.toml:4:8", "a date or time", "quotes"),
         ("\"critical\"", "\"critical", "orders.toml:4:", "this is not TOML", "quotes"),
         ("tier = ", "name = \"x\"\ntier = ", "orders.toml:4:1", "duplicate", "remove"),
@@ -247,19 +283,55 @@ fn a_wrong_drill_is_told_with_place_and_hint() {
         ("until = \"latest\"", "until = \"2026-01-01\"", "pit.toml:12:17", "no value of `until`", "\"latest\""),
         ("\"now\" ", "\"random\" ", "pit.toml:5:8", "not a moment of loss", "\"now\""),
         ("pick = \"latest\"", "pick = \"newest\"", "pit.toml:4:19", "picks no backup", "oldest"),
-        ("kind = \"cluster\"", "kind = \"rds\"", "pit.toml:8:8", "`rds` is no value of `kind`", "\"cluster\", \"database\""),
+        (
+            "kind = \"cluster\"",
+            "kind = \"rds\"",
+            "pit.toml:8:8",
+            "`rds` is no value of `kind`",
+            "\"cluster\", \"database\"",
+        ),
         ("kind = \"cluster\"", "kind = \"database\"", "pit.toml:7:1", "`server` is missing", "scratch.servers"),
-        ("kind = \"cluster\"", "kind = \"database\"\nserver = \"spare\"", "pit.toml:10:13", "cannot be cut off", "preferred"),
-        ("isolation = \"required\"", "server = \"spare\"", "pit.toml:9:1", "goes with kind = \"database\"", "leave it out"),
+        (
+            "kind = \"cluster\"",
+            "kind = \"database\"\nserver = \"spare\"",
+            "pit.toml:10:13",
+            "cannot be cut off",
+            "preferred",
+        ),
+        (
+            "isolation = \"required\"",
+            "server = \"spare\"",
+            "pit.toml:9:1",
+            "goes with kind = \"database\"",
+            "leave it out",
+        ),
         ("isolation", "izolation", "pit.toml:9:1", "unknown key `izolation`", "`isolation`"),
         ("restore.until = \"latest\"\n[[steps]]\n", "", "pit.toml:12:1", "before anything is restored", "begin with"),
         ("restore.until", "restor.until", "pit.toml:12:1", "unknown key `restor` in steps", "`restore`"),
         ("restore.until = \"latest\"", "provision = {}", "pit.toml:12:1", "unknown key `provision`", "leave it out"),
-        ("restore.until = \"latest\"", "restore.until = \"latest\"\ncheck.name = \"content\"", "pit.toml:13:1", "second key", "[[steps]]"),
+        (
+            "restore.until = \"latest\"",
+            "restore.until = \"latest\"\ncheck.name = \"content\"",
+            "pit.toml:13:1",
+            "second key",
+            "[[steps]]",
+        ),
         ("\"page_checksums\"", "\"page_checksum\"", "pit.toml:16:14", "is not a check", "page_checksums"),
         ("\"page_checksums\"", "\"readiness\"", "pit.toml:16:14", "step of its own", "await-ready"),
-        ("\"page_checksums\"", "\"content\"\ncheck.sql = \"select 1\"", "pit.toml:17:7", "goes with the check `assert`", "leave it out"),
-        ("\"page_checksums\"", "\"content\"\ncheck.heapallindexed = true", "pit.toml:17:7", "goes with the check `amcheck`", "leave"),
+        (
+            "\"page_checksums\"",
+            "\"content\"\ncheck.sql = \"select 1\"",
+            "pit.toml:17:7",
+            "goes with the check `assert`",
+            "leave it out",
+        ),
+        (
+            "\"page_checksums\"",
+            "\"content\"\ncheck.heapallindexed = true",
+            "pit.toml:17:7",
+            "goes with the check `amcheck`",
+            "leave",
+        ),
         (", is = true", "", "pit.toml:18:9", "does not say what the answer must be", "equals"),
         (", is = true", ", is = true, equals = \"t\"", "pit.toml:18:85", "second answer", "keep one"),
         (", is = true", ", within = [2, 1]", "pit.toml:18:85", "nothing lies from 2 to 1", "smaller"),
@@ -267,7 +339,13 @@ fn a_wrong_drill_is_told_with_place_and_hint() {
         ("sql = \"select count(*) > 0 from orders\", ", "", "pit.toml:18:9", "`assert` needs `sql`", "sql ="),
         ("query = \"select 1 from orders limit 1\", ", "", "pit.toml:14:15", "`query` is missing", "query ="),
         ("[[steps]]\nrestore", "[[steps]]\n[[steps]]\nrestore", "pit.toml:11:1", "empty table", "possible"),
-        ("[[steps]]\nawait", "[[steps]]\nrestore.until = \"latest\"\n[[steps]]\nawait", "pit.toml:14:1", "a second restore", "another"),
+        (
+            "[[steps]]\nawait",
+            "[[steps]]\nrestore.until = \"latest\"\n[[steps]]\nawait",
+            "pit.toml:14:1",
+            "a second restore",
+            "another",
+        ),
     ] {
         assert!(DRILL.contains(good), "{good}");
         let errors = load_texts(CONFIG, &policy(), &DRILL.replacen(good, bad, 1)).expect_err(bad);
@@ -286,9 +364,27 @@ fn a_wrong_configuration_is_told_with_place_and_hint() {
         ("\"store\"", "\"~/store\"", "lifeboat.toml:3:8", "literally", "whole path"),
         ("\"/mnt/dr\"", "\"store\"", "lifeboat.toml:6:8", "same folder as store `primary`", "its own"),
         ("[stores.primary]", "[sores]\n[stores.primary]", "lifeboat.toml:1:2", "unknown key `sores`", "`stores`"),
-        ("[stores.primary]", "[limits]\nparallel = 0\n[stores.primary]", "lifeboat.toml:2:12", "`parallel` is 0", "from 1 to 64"),
-        ("[stores.primary]", "[limits]\nparallel = 99999999999999999999\n[stores.primary]", "lifeboat.toml:2:12", "beyond 64 bits", "integer"),
-        ("[scratch.servers.spare]", "[scratch.servers.spare]\ntls = \"on\"", "lifeboat.toml:8:7", "`on` is no value of `tls`", "require"),
+        (
+            "[stores.primary]",
+            "[limits]\nparallel = 0\n[stores.primary]",
+            "lifeboat.toml:2:12",
+            "`parallel` is 0",
+            "from 1 to 64",
+        ),
+        (
+            "[stores.primary]",
+            "[limits]\nparallel = 99999999999999999999\n[stores.primary]",
+            "lifeboat.toml:2:12",
+            "beyond 64 bits",
+            "integer",
+        ),
+        (
+            "[scratch.servers.spare]",
+            "[scratch.servers.spare]\ntls = \"on\"",
+            "lifeboat.toml:8:7",
+            "`on` is no value of `tls`",
+            "require",
+        ),
     ] {
         assert!(CONFIG.contains(good), "{good}");
         let errors = load_texts(&CONFIG.replacen(good, bad, 1), &policy(), DRILL).expect_err(bad);
@@ -300,13 +396,16 @@ fn a_wrong_configuration_is_told_with_place_and_hint() {
 
 #[test]
 fn all_errors_of_all_files_come_at_once() {
-    let policy = policy().replace("rpo = \"5m\"", "rpo = \"5\"").replace("tier", "teir").replace("\"primary\"", "\"none\"");
-    let errors = load_texts(&CONFIG.replace("kind", "kidn"), &policy, &DRILL.replace("isolation", "isolatoin")).unwrap_err();
+    let policy =
+        policy().replace("rpo = \"5m\"", "rpo = \"5\"").replace("tier", "teir").replace("\"primary\"", "\"none\"");
+    let errors =
+        load_texts(&CONFIG.replace("kind", "kidn"), &policy, &DRILL.replace("isolation", "isolatoin")).unwrap_err();
     let files: Vec<String> = told(&errors).iter().map(|line| line.split(':').next().unwrap().to_owned()).collect();
     let of = |name: &str| files.iter().filter(|file| *file == name).count();
     assert_eq!((of("lifeboat.toml"), of("orders.toml"), of("pit.toml")), (4, 3, 1), "{:#?}", told(&errors));
     let text = errors.render(false);
-    for part in ["8 things are wrong", "orders.toml:11:7", "rpo = \"5\"", "hint: did you mean `tier`?", "pit.toml:9:1"] {
+    for part in ["8 things are wrong", "orders.toml:11:7", "rpo = \"5\"", "hint: did you mean `tier`?", "pit.toml:9:1"]
+    {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }
@@ -341,10 +440,15 @@ fn names_are_unique_across_files() {
     write(folder.path(), CONFIG, &policy(), DRILL);
     std::fs::write(folder.path().join("policies/second.toml"), policy()).unwrap();
     std::fs::write(folder.path().join("drills/zwei.toml"), DRILL).unwrap();
-    let twice = policy().replace("[wal]", "[[backup]]\nname = \"nightly\"\nmethod = \"logical\"\nstore = \"primary\"\n[wal]");
+    let twice =
+        policy().replace("[wal]", "[[backup]]\nname = \"nightly\"\nmethod = \"logical\"\nstore = \"primary\"\n[wal]");
     std::fs::write(folder.path().join("policies/third.toml"), twice.replace("\"orders\"", "\"third\"")).unwrap();
     let errors = told(&load(&folder.path().join("lifeboat.toml")).unwrap_err());
-    for part in ["second.toml:2:8: there is already a policy `orders`", "zwei.toml:2:8: there is already a drill", "third.toml:26:8: there is already a backup job"] {
+    for part in [
+        "second.toml:2:8: there is already a policy `orders`",
+        "zwei.toml:2:8: there is already a drill",
+        "third.toml:26:8: there is already a backup job",
+    ] {
         assert!(errors.iter().any(|line| line.starts_with(part)), "{part}: {errors:#?}");
     }
     assert_eq!(errors.len(), 3, "{errors:#?}");

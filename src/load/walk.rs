@@ -74,7 +74,9 @@ impl Walker<'_> {
         }
         let hint = match nearest(text, words.iter().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("possible: {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")),
+            None => {
+                format!("possible: {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "))
+            }
         };
         self.wrong(node, format!("`{text}` is no value of `{}`", last(path)), hint);
     }

@@ -85,7 +85,11 @@ impl Cluster {
         let mut cluster = Cluster {
             data_dir: folder.join("data"),
             socket_dir: folder.join("s"),
-            sandbox: Sandbox { wrap: Vec::new(), owner, isolation: crate::domain::transcript::Isolation { user, ..Default::default() } },
+            sandbox: Sandbox {
+                wrap: Vec::new(),
+                owner,
+                isolation: crate::domain::transcript::Isolation { user, ..Default::default() },
+            },
             demand,
             programs: programs.clone(),
             preload: config.preload.clone(),
@@ -253,7 +257,8 @@ impl Cluster {
         let own = process::network_of(std::process::id().cast_signed());
         let apart = servers.peek().is_some()
             && own.is_some()
-            && servers.all(|process| process::network_of(process.pid).is_some_and(|theirs| Some(&theirs) != own.as_ref()));
+            && servers
+                .all(|process| process::network_of(process.pid).is_some_and(|theirs| Some(&theirs) != own.as_ref()));
         let promised = std::mem::replace(&mut self.sandbox.isolation.network, apart);
         if promised && !apart && self.demand == IsolationDemand::Required {
             return Err(Broke::hinted(

@@ -52,7 +52,8 @@ pub(super) async fn attempt(way: &Endpoint) -> Answer {
     let client = match way.connect().await {
         Ok(client) => client,
         Err(EndpointError::Connect { why, .. }) => {
-            let no_way = ["does not exist", "is not permitted to log in", "not currently accepting", "too many connections for"];
+            let no_way =
+                ["does not exist", "is not permitted to log in", "not currently accepting", "too many connections for"];
             if no_way.iter().any(|words| why.contains(words)) {
                 return Answer::NotThisWay(why);
             }
@@ -105,7 +106,13 @@ pub(super) async fn look(server: &Endpoint, log: &str) -> Result<Started, Stop> 
     let text = |at: usize| seen.get(at).map(String::as_str).unwrap_or_default();
     let quiet = [(4, ""), (5, "off"), (6, ""), (7, "0"), (8, "")];
     if let Some((at, _)) = quiet.iter().find(|(at, wanted)| text(*at) != *wanted) {
-        let names = ["listen_addresses", "archive_mode", "primary_conninfo", "max_logical_replication_workers", "restore_command"];
+        let names = [
+            "listen_addresses",
+            "archive_mode",
+            "primary_conninfo",
+            "max_logical_replication_workers",
+            "restore_command",
+        ];
         let name = names.get(at - 4).unwrap_or(&"a setting");
         let hint = "nothing was asked of it, and it is ended; report this";
         return Err(Broke::hinted(format!("the scratch server runs with {name} = '{}'", text(*at)), hint).into());
@@ -115,7 +122,8 @@ pub(super) async fn look(server: &Endpoint, log: &str) -> Result<Started, Stop> 
     let replayed_to = text(1).parse().map_err(|_| odd("log position"))?;
     let timeline = text(2).parse().map_err(|_| odd("timeline"))?;
     let version = text(3).split(' ').next().unwrap_or_default().to_owned();
-    let mut facts = vec![format!("server {version} takes connections on timeline {timeline}, its log ends at {replayed_to}")];
+    let mut facts =
+        vec![format!("server {version} takes connections on timeline {timeline}, its log ends at {replayed_to}")];
     for words in ["redo starts at", "consistent recovery state reached at", "redo done at"] {
         if let Some((_, rest)) = log.lines().rev().find_map(|line| line.split_once(words)) {
             facts.push(format!("{words}{}", rest.split(" system usage").next().unwrap_or(rest)));

@@ -72,13 +72,17 @@ impl OnServer {
         let identifier = identifier.ok().and_then(|rows| rows.into_iter().next()).filter(|text| !text.is_empty());
         let identifier = identifier.ok_or_else(|| {
             Broke::hinted(
-                format!("the scratch server `{place}` does not tell its system identifier, so it may be a source: refused"),
+                format!(
+                    "the scratch server `{place}` does not tell its system identifier, so it may be a source: refused"
+                ),
                 "its role must be able to call pg_control_system()",
             )
         })?;
         if sources.contains(&identifier) {
             return Err(Broke::hinted(
-                format!("the scratch server `{place}` is the source of a policy or a backup (system identifier {identifier}): refused"),
+                format!(
+                    "the scratch server `{place}` is the source of a policy or a backup (system identifier {identifier}): refused"
+                ),
                 "a scratch is never made on a source or a copy of one; name another server",
             ));
         }
@@ -181,10 +185,7 @@ pub(super) fn run_of(database: &str) -> Option<RunId> {
 }
 
 /// Drops the databases of those runs that `doomed` names. Gives what was dropped and seen to be gone, and what could not be.
-pub(super) async fn drop_databases(
-    endpoint: &Endpoint,
-    doomed: impl Fn(RunId) -> bool,
-) -> (Vec<String>, Vec<Broke>) {
+pub(super) async fn drop_databases(endpoint: &Endpoint, doomed: impl Fn(RunId) -> bool) -> (Vec<String>, Vec<Broke>) {
     let (mut dropped, mut broken) = (Vec::new(), Vec::new());
     let client = match endpoint.connect().await {
         Ok(client) => client,

@@ -54,9 +54,8 @@ impl Scratch {
         let kind = match plan.kind {
             ScratchKind::Cluster => {
                 let (config, programs, demand) = (config.clone(), programs.clone(), plan.isolation);
-                let made = tokio::task::spawn_blocking(move || {
-                    cluster::Cluster::provision(run, &config, &programs, demand)
-                });
+                let made =
+                    tokio::task::spawn_blocking(move || cluster::Cluster::provision(run, &config, &programs, demand));
                 let made = made.await.map_err(|error| Broke::new(error.to_string()))?;
                 Kind::Cluster(Box::new(made?))
             }

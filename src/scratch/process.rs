@@ -61,7 +61,8 @@ fn signal(process: &Inside, folder: &Path, signal: Signal) {
 pub(super) fn ask_to_end(folder: &Path) {
     let all = inside(folder);
     let servers = all.iter().filter(|process| process.program == "postgres");
-    for process in servers.filter(|one| !all.iter().any(|other| other.pid == one.parent && other.program == "postgres")) {
+    for process in servers.filter(|one| !all.iter().any(|other| other.pid == one.parent && other.program == "postgres"))
+    {
         signal(process, folder, Signal::QUIT);
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn unprivileged(configured: &str) -> Result<(String, Option<(u32, u32
         let name = users.iter().find(|user| user.1 == me.as_raw()).map(|user| user.0.to_owned());
         return Ok((name.unwrap_or_else(|| format!("uid {}", me.as_raw())), None));
     }
-    let wanted: &[&str] = if configured.is_empty() { &["postgres", "nobody"] } else { &[configured, "postgres", "nobody"] };
+    let wanted: &[&str] =
+        if configured.is_empty() { &["postgres", "nobody"] } else { &[configured, "postgres", "nobody"] };
     let found = wanted.iter().find_map(|name| users.iter().find(|user| user.0 == *name && user.1 != 0));
     let (name, uid, gid) = found.ok_or_else(|| {
         Broke::hinted(

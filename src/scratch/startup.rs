@@ -30,8 +30,14 @@ const MACHINE: [(&str, &str); 33] = [
     ("could not access file", "install that extension's package on this machine, for this major version"),
     ("could not find function", "install that extension's package on this machine, in the source's version"),
     ("resource manager with ID", "name the library that writes that log in lifeboat.toml: [scratch] preload = [\"…\"]"),
-    ("database locale is incompatible", "install the source's locale on this machine (Debian: locales-all), or drill where it is"),
-    ("is not recognized by setlocale", "install the source's locale on this machine (Debian: locales-all), or drill where it is"),
+    (
+        "database locale is incompatible",
+        "install the source's locale on this machine (Debian: locales-all), or drill where it is",
+    ),
+    (
+        "is not recognized by setlocale",
+        "install the source's locale on this machine (Debian: locales-all), or drill where it is",
+    ),
     ("invalid locale name", "install the source's locale on this machine (Debian: locales-all), or drill where it is"),
     ("ICU is not supported", "use PostgreSQL programs that were built with ICU"),
     ("could not open collator", "use PostgreSQL programs whose ICU knows the source's locale"),
@@ -124,12 +130,9 @@ pub(super) fn last_words(log: &str, same_major: bool, libraries: &str) -> Stop {
             "use programs of the source's major version ([postgres] bin_dirs)",
         )
         .into(),
-        Some(Cause::Data(code)) => Finding::new(
-            code,
-            "data folder",
-            format!("the restored server does not start: {first}"),
-        )
-        .into(),
+        Some(Cause::Data(code)) => {
+            Finding::new(code, "data folder", format!("the restored server does not start: {first}")).into()
+        }
         Some(Cause::Machine(hint)) => {
             let hint = match first.contains("resource manager") && !libraries.is_empty() {
                 true => format!("{hint}; the source preloads {libraries}"),

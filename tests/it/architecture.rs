@@ -34,8 +34,18 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 #[test]
 fn pure_rooms_name_no_clock_file_process_environment_or_socket() {
     let forbidden = [
-        "tokio", "std::fs", "std::process", "std::env", "std::net", "std::os", "std::time::Instant", "SystemTime",
-        "Timestamp::now", "Zoned::now", "crate::clock", "std::io",
+        "tokio",
+        "std::fs",
+        "std::process",
+        "std::env",
+        "std::net",
+        "std::os",
+        "std::time::Instant",
+        "SystemTime",
+        "Timestamp::now",
+        "Zoned::now",
+        "crate::clock",
+        "std::io",
     ];
     for room in ["domain", "judge", "render"] {
         for (path, text) in sources(room) {
@@ -70,7 +80,8 @@ fn rooms_call_only_those_below_them() {
                 for (at, _) in line.match_indices("crate::") {
                     let rest = &line[at + "crate::".len()..];
                     let named: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-                    let fine = named.is_empty() || named == room || named == "domain" || allowed.contains(&named.as_str());
+                    let fine =
+                        named.is_empty() || named == room || named == "domain" || allowed.contains(&named.as_str());
                     assert!(fine, "{}:{number}: {room} may not name {named}", path.display());
                 }
             }

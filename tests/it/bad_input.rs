@@ -47,7 +47,11 @@ fn names_that_are_not_there_and_configurations_that_are_wrong() {
         assert!(ran.stderr.contains(word) && ran.stderr.contains("orders.toml"), "{bad:?}: {ran:?}");
         home.run(&["check"]).expect(2);
     }
-    std::fs::write(&policy, good.replace("rpo = \"", "rpo = \"x").replace("rto = \"", "rto = \"y").replace("tier", "teir")).unwrap();
+    std::fs::write(
+        &policy,
+        good.replace("rpo = \"", "rpo = \"x").replace("rto = \"", "rto = \"y").replace("tier", "teir"),
+    )
+    .unwrap();
     let all = home.run(&["check"]).expect(2);
     for word in ["rpo", "rto", "teir"] {
         assert!(all.stderr.contains(word), "all errors at once, `{word}` too: {}", all.stderr);
@@ -73,9 +77,8 @@ fn servers_that_cannot_be_reached_and_passwords_that_are_wrong() {
     let good = std::fs::read_to_string(&policy).unwrap();
     std::fs::write(&policy, good.replace("[source]\n", "[source]\npassword_env = \"ORDERS_PASSWORD\"\n")).unwrap();
     refused(home.run(&["backup", POLICY]), 1, "ORDERS_PASSWORD");
-    let with = |password: &str, args: &[&str]| {
-        crate::support::home::ran(home.command(args).env("ORDERS_PASSWORD", password))
-    };
+    let with =
+        |password: &str, args: &[&str]| crate::support::home::ran(home.command(args).env("ORDERS_PASSWORD", password));
     refused(with("wrong-canary", &["backup", POLICY]), 1, "password");
     with("canary-4b1d", &["backup", POLICY]).expect(0);
     with("canary-4b1d", &["drill", POLICY]).expect(0);
@@ -115,7 +118,8 @@ fn folders_that_cannot_be_written_and_keys_that_others_can_read() {
     refused(again, 2, "lifeboat.toml");
     refused(home.run(&["init", "postgresql://a:secret@/b", "--dir", "/tmp/never"]), 2, "password");
     home.run(&["backup", POLICY]).expect(0);
-    std::fs::write(home.path().join("lifeboat.db"), "not a database at all, but long enough to be read as one").unwrap();
+    std::fs::write(home.path().join("lifeboat.db"), "not a database at all, but long enough to be read as one")
+        .unwrap();
     refused(home.run(&["status"]), 1, "catalog rebuild");
     home.run(&["catalog", "rebuild"]).expect(0);
     home.run(&["drill", POLICY]).expect(0);

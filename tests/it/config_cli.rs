@@ -56,7 +56,8 @@ fn offline_check_says_what_is_there_and_tries_nothing() {
     let folder = tempfile::tempdir().unwrap();
     configure(folder.path(), "postgresql://nobody@/nothing?host=/nowhere");
     let (out, err) = expect(&lifeboat(folder.path(), &["check", "--offline"]), 0);
-    for part in ["1 policy, 2 drills, 1 store", "orders/nightly: a base backup", "orders/dump: a dump", "1 ok, 0 wrong"] {
+    for part in ["1 policy, 2 drills, 1 store", "orders/nightly: a base backup", "orders/dump: a dump", "1 ok, 0 wrong"]
+    {
         assert!(out.contains(part), "{part} is not in {out}");
     }
     assert!(err.is_empty(), "{err}");
@@ -123,7 +124,9 @@ fn init_writes_what_loads_and_check_finds_it_good() {
         assert!(out.contains(part), "{part} is not in {out}");
     }
     let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
-    for (path, wanted) in [("keys", 0o700), ("keys/working.agekey", 0o600), ("keys/escrow.agekey", 0o600), ("keys/signing.pem", 0o600)] {
+    for (path, wanted) in
+        [("keys", 0o700), ("keys/working.agekey", 0o600), ("keys/escrow.agekey", 0o600), ("keys/signing.pem", 0o600)]
+    {
         assert_eq!(mode(path), wanted, "{path}");
     }
     let (out, _) = expect(&lifeboat(folder.path(), &["check", "--output", "json"]), 0);
@@ -182,10 +185,15 @@ fn init_refuses_what_it_cannot_use() {
 
 #[test]
 fn check_finds_what_a_backup_would_stumble_over() {
-    let options = Options { checksums: false, conf: "wal_level = minimal\nmax_wal_senders = 0\n".to_owned(), ..Options::default() };
+    let options = Options {
+        checksums: false,
+        conf: "wal_level = minimal\nmax_wal_senders = 0\n".to_owned(),
+        ..Options::default()
+    };
     let server = Server::start_with(options);
     server.sql("postgres", "create role weak login");
-    server.sql("postgres", "create table secret (n int); create table visible (n int); grant select on visible to weak");
+    server
+        .sql("postgres", "create table secret (n int); create table visible (n int); grant select on visible to weak");
     server.sql("postgres", "alter table visible enable row level security");
     let folder = tempfile::tempdir().unwrap();
     configure(folder.path(), &server.url("postgres").replace("postgres@", "weak@"));

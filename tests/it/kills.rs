@@ -28,7 +28,8 @@ fn descendant(ancestor: u32, program: &str) -> Option<Pid> {
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let first = String::from_utf8_lossy(command.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+            let first =
+                String::from_utf8_lossy(command.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
             if first.ends_with(program) && has_ancestor(pid, ancestor) {
                 return Pid::from_raw(pid.cast_signed());
             }

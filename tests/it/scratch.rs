@@ -111,7 +111,10 @@ fn left_in(dir: &Path) -> Vec<String> {
 /// Numbers of the processes that work in a folder.
 fn working_in(dir: &Path) -> Vec<PathBuf> {
     let procs = std::fs::read_dir("/proc").unwrap().flatten();
-    procs.filter_map(|proc| std::fs::read_link(proc.path().join("cwd")).ok()).filter(|cwd| cwd.starts_with(dir)).collect()
+    procs
+        .filter_map(|proc| std::fs::read_link(proc.path().join("cwd")).ok())
+        .filter(|cwd| cwd.starts_with(dir))
+        .collect()
 }
 
 #[tokio::test]
@@ -155,7 +158,8 @@ async fn a_hostile_copy_runs_and_reaches_nothing() {
     assert!(error.contains("failed"), "{error}");
     assert!(!was_reached(&listener), "nothing reached the host");
     // What listens in there can be seen by the server itself: nothing but a socket file.
-    let sql = "create temp table l(t text); copy l from program 'cat /proc/net/tcp /proc/net/tcp6'; select count(*) from l";
+    let sql =
+        "create temp table l(t text); copy l from program 'cat /proc/net/tcp /proc/net/tcp6'; select count(*) from l";
     assert_eq!(ask(&scratch, sql).await.unwrap(), "2", "two headings, and no TCP socket");
     ask(&scratch, "select pg_switch_wal()").await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -233,7 +237,11 @@ async fn what_a_killed_run_left_is_swept_and_nothing_else() {
 }
 
 /// Copies a server, breaks the copy, and starts it.
-async fn start_broken(options: Options, sql: &str, breakage: impl Fn(&Path, &mut ScratchConfig)) -> Result<Started, Stop> {
+async fn start_broken(
+    options: Options,
+    sql: &str,
+    breakage: impl Fn(&Path, &mut ScratchConfig),
+) -> Result<Started, Stop> {
     let server = Server::start_with(options);
     let mut ground = ground();
     for line in sql.lines() {
@@ -287,8 +295,7 @@ async fn bad_data_are_a_finding() {
     assert!(["checkpoint_record", "wal_missing"].contains(&found.as_str()), "{found}");
     let no_database = |data: &Path, _: &mut ScratchConfig| {
         if data != Path::new("") {
-            let mut folders: Vec<u32> =
-                left_in(&data.join("base")).iter().map(|name| name.parse().unwrap()).collect();
+            let mut folders: Vec<u32> = left_in(&data.join("base")).iter().map(|name| name.parse().unwrap()).collect();
             folders.sort_unstable();
             let newest = folders.pop().unwrap();
             std::fs::remove_dir_all(data.join("base").join(newest.to_string())).unwrap();
@@ -320,12 +327,8 @@ async fn a_machine_that_cannot_is_an_error() {
 async fn a_scratch_server_that_is_a_source_is_refused_by_its_identifier() {
     let server = Server::start();
     let mut ground = ground();
-    let other = ScratchServer {
-        url: server.url("postgres"),
-        password: PasswordSource::Default,
-        tls: None,
-        tls_ca: None,
-    };
+    let other =
+        ScratchServer { url: server.url("postgres"), password: PasswordSource::Default, tls: None, tls_ca: None };
     ground.config.servers.insert("other".parse().unwrap(), other);
     let source = fingerprint(&server).server.system_identifier;
     let plan = plan(ScratchKind::Database);

@@ -66,7 +66,8 @@ fn shipped_drills_look_at_everything_that_applies() {
     assert_eq!(drill("restore-logical").method, Some(Method::Logical));
     assert_eq!(drill("scratch-database").scratch.kind, ScratchKind::Database);
     for drill in &loaded.drills {
-        let ready = drill.steps.iter().find_map(|step| if let Step::AwaitReady(ready) = step { Some(ready) } else { None });
+        let ready =
+            drill.steps.iter().find_map(|step| if let Step::AwaitReady(ready) = step { Some(ready) } else { None });
         assert_eq!(ready.unwrap().query, "select 1", "{}: no table that a user may not have", drill.name);
     }
 }

@@ -82,7 +82,10 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
         no_tablespaces = done.no_tablespaces;
         facts.warnings.extend(done.notes);
     } else {
-        facts.warnings.push("roles, owners and grants are not part of this restore: everything belongs to the role that restored it".to_owned());
+        facts.warnings.push(
+            "roles, owners and grants are not part of this restore: everything belongs to the role that restored it"
+                .to_owned(),
+        );
     }
     let restorer = match what.whole_server {
         true => Some(make_restorer(&client).await?),
@@ -156,7 +159,8 @@ async fn make_restorer(client: &Client) -> Result<String, Broke> {
     let taken = column(client, "select rolname from pg_roles").await?;
     let mut names = (1..).map(|n| if n == 1 { RESTORER.to_owned() } else { format!("{RESTORER}_{n}") });
     let name = names.find(|name| !taken.contains(name)).unwrap_or_else(|| RESTORER.to_owned());
-    let sql = format!("create role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls", quoted(&name));
+    let sql =
+        format!("create role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls", quoted(&name));
     run(client, &sql).await?;
     Ok(name)
 }
@@ -328,8 +332,7 @@ impl OneDatabase<'_> {
 
     /// `CREATE DATABASE`, and the statements about the database that come when all is restored.
     async fn database_statements(&self, definitions: &[Entry]) -> Result<(String, Vec<String>), Stop> {
-        let entries: Vec<&Entry> =
-            definitions.iter().filter(|entry| toc::who(&entry.title) == Who::Database).collect();
+        let entries: Vec<&Entry> = definitions.iter().filter(|entry| toc::who(&entry.title) == Who::Database).collect();
         let script = self.runner.script(self.admin, &entries, true).await?;
         let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
         let (mut create, mut properties) = (None, Vec::new());
@@ -338,7 +341,9 @@ impl OneDatabase<'_> {
             let words = first_words(&statement);
             match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
                 ["create", "database", ..] if create.is_none() => create = Some(statement),
-                ["alter", "database", ..] | ["alter", "role", ..] | ["comment", "on", "database", ..] => properties.push(statement),
+                ["alter", "database", ..] | ["alter", "role", ..] | ["comment", "on", "database", ..] => {
+                    properties.push(statement)
+                }
                 ["grant" | "revoke", ..] | ["security", "label", ..] => properties.push(statement),
                 _ => {}
             }
@@ -351,7 +356,8 @@ impl OneDatabase<'_> {
     async fn create(&self, statement: &str, elsewhere: bool) -> Result<(), Stop> {
         let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
         let all = tokens(statement).map_err(damaged)?;
-        let name_ends = all.get(2).map(|token| token.2).ok_or_else(|| damaged("its database has no name".to_owned()))?;
+        let name_ends =
+            all.get(2).map(|token| token.2).ok_or_else(|| damaged("its database has no name".to_owned()))?;
         let mut rest = statement.get(name_ends..).unwrap_or_default().to_owned();
         let tablespace = all.iter().position(|(token, ..)| *token == Token::Word("tablespace".to_owned()));
         if let Some(at) = tablespace.filter(|_| elsewhere || self.runner.no_tablespaces) {
@@ -407,7 +413,11 @@ impl OneDatabase<'_> {
                 }
                 if findings.len() < TOLD_AT_MOST {
                     let object = format!("{}: {}", self.original, statement.chars().take(200).collect::<String>());
-                    findings.push(Finding::new("restore_error", object, format!("it was refused: {}", root_cause(&error))));
+                    findings.push(Finding::new(
+                        "restore_error",
+                        object,
+                        format!("it was refused: {}", root_cause(&error)),
+                    ));
                 }
             }
         }
@@ -431,7 +441,10 @@ impl OneDatabase<'_> {
         let left = column(here, &leftover).await?;
         if left.first().is_some_and(|count| count != "0") {
             let count = left.first().map_or("", String::as_str);
-            facts.warnings.push(format!("{}: {count} objects whose owner the dump does not name went to the superuser", self.original));
+            facts.warnings.push(format!(
+                "{}: {count} objects whose owner the dump does not name went to the superuser",
+                self.original
+            ));
         }
         run(here, &format!("reassign owned by {role} to current_user")).await?;
         run(here, &format!("drop owned by {role}")).await?;

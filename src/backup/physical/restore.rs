@@ -152,9 +152,10 @@ impl Ground {
         if path == CONTROL {
             return self.data_dir.join(CONTROL_UNTIL_WHOLE);
         }
-        let elsewhere = self.mapped.iter().find_map(|(link, dir)| {
-            path.strip_prefix(link.as_str())?.strip_prefix('/').map(|rest| dir.join(rest))
-        });
+        let elsewhere = self
+            .mapped
+            .iter()
+            .find_map(|(link, dir)| path.strip_prefix(link.as_str())?.strip_prefix('/').map(|rest| dir.join(rest)));
         elsewhere.unwrap_or_else(|| self.data_dir.join(path))
     }
 
@@ -171,9 +172,9 @@ impl Ground {
                 continue;
             }
             let range = usize::try_from(slice.at).ok().zip(usize::try_from(slice.at + slice.bytes).ok());
-            let bytes = range.and_then(|(from, to)| plain.get(from..to)).ok_or_else(|| {
-                Broke::new(format!("part {} is shorter than it was verified to be", part.key))
-            })?;
+            let bytes = range
+                .and_then(|(from, to)| plain.get(from..to))
+                .ok_or_else(|| Broke::new(format!("part {} is shorter than it was verified to be", part.key)))?;
             let place = self.place(&slice.path);
             let file = self.open(&place, member.mode, member.cuts.is_empty())?;
             file.write_all_at(bytes, slice.offset).map_err(|error| failed("write", &place, &error))?;
@@ -188,7 +189,11 @@ impl Ground {
     fn open(&self, place: &Path, mode: u32, in_one_piece: bool) -> Result<File, Broke> {
         let mut options = OpenOptions::new();
         options.write(true).mode(file_mode(mode)).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-        if in_one_piece { options.create_new(true) } else { options.create(true).truncate(false) };
+        if in_one_piece {
+            options.create_new(true)
+        } else {
+            options.create(true).truncate(false)
+        };
         let file = options.open(place).map_err(|error| failed("make", place, &error))?;
         if let Some((uid, gid)) = self.owner {
             fchown(&file, Some(uid), Some(gid)).map_err(|error| failed("give away", place, &error))?;

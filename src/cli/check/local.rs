@@ -149,7 +149,9 @@ pub(super) fn programs(loaded: &Loaded, facts: &[(&Policy, Option<Facts>)], trie
             Some(facts) => {
                 let found = Programs::find(&loaded.config.bin_dirs, facts.major, &wanted);
                 let found = found
-                    .map(|programs| format!("{} in {}: {}", programs.version, programs.dir.display(), wanted.join(", ")))
+                    .map(|programs| {
+                        format!("{} in {}: {}", programs.version, programs.dir.display(), wanted.join(", "))
+                    })
                     .map_err(Broke::from);
                 tried.push(Tried::of("programs", subject, found));
             }
@@ -239,8 +241,8 @@ fn folder(dir: &Path) -> Result<String, Broke> {
 fn room(dir: &Path, wanted: u64) -> Result<String, Broke> {
     let there = nearest_folder(dir);
     let hint = "name a larger disk: [scratch] dir";
-    let stat = rustix::fs::statvfs(there)
-        .map_err(|error| Broke::hinted(format!("{}: {error}", there.display()), hint))?;
+    let stat =
+        rustix::fs::statvfs(there).map_err(|error| Broke::hinted(format!("{}: {error}", there.display()), hint))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let (free, wanted) = (ByteSize(free), ByteSize(wanted));
     if free < wanted {

@@ -30,7 +30,8 @@ impl Facts {
     /// Which databases a backup of this method holds.
     pub(super) fn databases_of(&self, method: Method, source: &Source) -> Vec<(String, Option<u64>)> {
         let named = |names: &[String]| {
-            let size = |name: &String| self.databases.iter().find(|(known, _)| known == name).and_then(|(_, size)| *size);
+            let size =
+                |name: &String| self.databases.iter().find(|(known, _)| known == name).and_then(|(_, size)| *size);
             names.iter().map(|name| (name.clone(), size(name))).collect()
         };
         match (&source.databases, method) {
@@ -117,7 +118,11 @@ pub(super) async fn ask(policy: &Policy, config: &Config, tried: &mut Vec<Tried>
         }
     }
     if takes(Method::Physical) {
-        tried.push(Tried::of("rights", format!("{name}: base backup"), replication(&endpoint, &server, &facts, config)));
+        tried.push(Tried::of(
+            "rights",
+            format!("{name}: base backup"),
+            replication(&endpoint, &server, &facts, config),
+        ));
         let checksums = match server.get::<_, &str>(4) {
             "on" => Ok("data checksums are on".to_owned()),
             _ => Err(Broke::hinted(
@@ -136,7 +141,8 @@ async fn connect(endpoint: Result<Endpoint, Broke>) -> Result<Connected, Broke> 
     let endpoint = endpoint?;
     let client = endpoint.connect().await.map_err(Broke::from)?;
     // Only questions, none of which may hang; and nothing that the role's own settings could change.
-    let settings = "set default_transaction_read_only = on; set statement_timeout = '30s'; set search_path = pg_catalog";
+    let settings =
+        "set default_transaction_read_only = on; set statement_timeout = '30s'; set search_path = pg_catalog";
     client.batch_execute(settings).await.map_err(|error| question_failed(&error))?;
     let server = client.query_one(SERVER, &[]).await.map_err(|error| question_failed(&error))?;
     Ok((endpoint, client, server))
@@ -168,7 +174,8 @@ async fn readable(endpoint: &Endpoint, facts: &Facts, database: &str) -> Result<
     let row = client.query_one(UNREADABLE, &[]).await.map_err(|error| question_failed(&error))?;
     let of = |at: usize| (row.get::<_, i64>(at), row.get::<_, Option<String>>(at + 1).unwrap_or_default());
     let ((denied, first_denied), (hidden, first_hidden)) = (of(0), of(2));
-    let (user, others) = (&endpoint.user, |count: i64| if count > 1 { format!(" and {} more", count - 1) } else { String::new() });
+    let (user, others) =
+        (&endpoint.user, |count: i64| if count > 1 { format!(" and {} more", count - 1) } else { String::new() });
     if denied > 0 {
         return Err(Broke::hinted(
             format!("role {user} may not read {first_denied}{}: the dump would fail", others(denied)),
@@ -240,7 +247,8 @@ async fn usable(
         let hint = format!("grant execute on function pg_control_system() to \"{}\"", endpoint.user);
         return Err(Broke::hinted("its system identifier cannot be asked, so it may be a source", hint));
     };
-    let same = |facts: &Option<Facts>| facts.as_ref().and_then(|facts| facts.system_identifier.as_ref()) == Some(&identifier);
+    let same =
+        |facts: &Option<Facts>| facts.as_ref().and_then(|facts| facts.system_identifier.as_ref()) == Some(&identifier);
     if let Some((policy, _)) = facts.iter().find(|(_, facts)| same(facts)) {
         let error = format!("it is the server that policy {} protects (system identifier {identifier})", policy.name);
         return Err(Broke::hinted(error, "name another server: a drill must never touch a source"));

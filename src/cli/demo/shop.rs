@@ -89,7 +89,8 @@ const DATA: [(&str, &str); 5] = [
 
 /// Makes the shop. Gives its size in bytes.
 pub async fn fill(server: &Endpoint, say: &dyn Fn(&str)) -> Result<u64, Broke> {
-    let broke = |error: tokio_postgres::Error| Broke::new(format!("the shop could not be filled: {}", root_cause(&error)));
+    let broke =
+        |error: tokio_postgres::Error| Broke::new(format!("the shop could not be filled: {}", root_cause(&error)));
     let client = server.with_database("postgres").connect().await?;
     client.batch_execute(&format!("create database {DATABASE}")).await.map_err(broke)?;
     let client = server.with_database(DATABASE).connect().await?;

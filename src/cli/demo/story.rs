@@ -52,7 +52,8 @@ impl Story {
         for (transcript, page) in proofs {
             let judgement = &transcript.judgement;
             let method = transcript.backup.as_ref().map_or("none", |backup| backup.method.as_str());
-            let measured = |span: Option<crate::domain::units::Span>| span.map_or("not measured".to_owned(), |s| s.to_string());
+            let measured =
+                |span: Option<crate::domain::units::Span>| span.map_or("not measured".to_owned(), |s| s.to_string());
             self.say(&format!(
                 "{method}: {} · RPO achieved {} of {} · RTO achieved {} of {} (allowances included)",
                 judgement.verdict.as_str(),

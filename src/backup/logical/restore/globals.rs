@@ -88,7 +88,9 @@ pub(super) async fn run(client: &Client, script: &str, superuser: &str, major: u
             Deed::Skip => continue,
             Deed::Run => statement.clone(),
             Deed::Tablespace { name, .. } if major < 15 => {
-                globals.notes.push(format!("tablespace {name} was left out: before version 15 it needs a folder of its own"));
+                globals
+                    .notes
+                    .push(format!("tablespace {name} was left out: before version 15 it needs a folder of its own"));
                 globals.no_tablespaces = true;
                 continue;
             }
@@ -151,7 +153,10 @@ mod tests {
             ("COMMENT ON ROLE a IS 'x'", Deed::Run),
             ("SET standard_conforming_strings = on", Deed::Skip),
             ("SELECT pg_catalog.set_config('search_path', '', false)", Deed::Skip),
-            ("CREATE TABLESPACE \"t s\" OWNER o LOCATION '/x'", Deed::Tablespace { name: "\"t s\"".into(), owner: Some("o".into()) }),
+            (
+                "CREATE TABLESPACE \"t s\" OWNER o LOCATION '/x'",
+                Deed::Tablespace { name: "\"t s\"".into(), owner: Some("o".into()) },
+            ),
             ("GRANT ALL ON TABLE pg_authid TO a", Deed::Refuse),
             ("COPY (select 1) TO PROGRAM 'x'", Deed::Refuse),
             ("SELECT pg_read_file('x')", Deed::Refuse),

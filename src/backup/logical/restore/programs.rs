@@ -81,7 +81,10 @@ impl<'a> Runner<'a> {
         let mut list = WorkFile::make(self.work_dir, &format!("list-{}", uuid::Uuid::now_v7()))?;
         let text: String = entries.iter().map(|entry| format!("{}\n", entry.line)).collect();
         list.file.write_all(text.as_bytes()).map_err(|error| {
-            Broke::hinted(format!("could not write {}: {error}", list.path.display()), "see whether its folder has room")
+            Broke::hinted(
+                format!("could not write {}: {error}", list.path.display()),
+                "see whether its folder has room",
+            )
         })?;
         Ok(list)
     }
@@ -168,7 +171,15 @@ fn hear(text: &str) -> Said {
 
 /// A message up to the value that it quotes: `invalid input syntax for type integer: "…"`.
 fn without_rows(message: &str) -> String {
-    let quoting = ["invalid input syntax", "invalid byte sequence", "out of range", "malformed", "value too long", "missing data", "extra data"];
+    let quoting = [
+        "invalid input syntax",
+        "invalid byte sequence",
+        "out of range",
+        "malformed",
+        "value too long",
+        "missing data",
+        "extra data",
+    ];
     match message.find(": \"").filter(|_| quoting.iter().any(|words| message.contains(words))) {
         // `COPY failed for table "t": ERROR: …: "value"`: the table may be told, the value not.
         Some(_) => message.rsplit_once(": \"").map_or(message, |(head, _)| head).to_owned(),
@@ -187,7 +198,10 @@ pub(super) fn environment(message: &str) -> Option<&'static str> {
         ("terminating connection", "see the server's log"),
         ("connection to server", "see the server's log"),
         ("no connection to the server", "see the server's log"),
-        ("could not open extension control file", "install that extension's package on this machine, for this major version"),
+        (
+            "could not open extension control file",
+            "install that extension's package on this machine, for this major version",
+        ),
         ("is not available", "install that extension's package on this machine, for this major version"),
         ("has no installation script", "install that extension's package in the source's version"),
         ("could not access file", "install that extension's package on this machine, for this major version"),
@@ -207,8 +221,18 @@ fn fatal(text: &str) -> Stop {
         text.lines().filter_map(|line| line.split_once("error: ")).map(|(_, message)| without_rows(message)).collect();
     let said = errors.first().cloned().unwrap_or_else(|| "it ended without saying why".to_owned());
     let damaged = [
-        "input file", "unexpected end of file", "magic string", "valid archive", "unexpected section", "unexpected block",
-        "could not find block", "corrupt", "entry ID", "unexpected data offset", "unrecognized", "invalid",
+        "input file",
+        "unexpected end of file",
+        "magic string",
+        "valid archive",
+        "unexpected section",
+        "unexpected block",
+        "could not find block",
+        "corrupt",
+        "entry ID",
+        "unexpected data offset",
+        "unrecognized",
+        "invalid",
     ];
     if let Some(hint) = environment(&said) {
         return Broke::hinted(format!("pg_restore could not work here: {said}"), hint).into();
@@ -241,7 +265,10 @@ mod tests {
 
     #[test]
     fn a_damaged_dump_is_a_finding_and_a_lost_server_is_not() {
-        for text in ["pg_restore: error: could not read from input file: end of file", "pg_restore: error: did not find magic string in file header"] {
+        for text in [
+            "pg_restore: error: could not read from input file: end of file",
+            "pg_restore: error: did not find magic string in file header",
+        ] {
             assert!(matches!(fatal(text), Stop::Found(_)), "{text}");
         }
         for text in ["pg_restore: error: connection to server on socket \"x\" failed: No such file", ""] {

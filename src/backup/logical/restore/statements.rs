@@ -177,7 +177,12 @@ mod tests {
 
     fn sql(text: &str) -> Vec<String> {
         let pieces = split(text).unwrap();
-        pieces.into_iter().map(|piece| match piece { Piece::Sql(text) | Piece::Backslash(text) => text }).collect()
+        pieces
+            .into_iter()
+            .map(|piece| match piece {
+                Piece::Sql(text) | Piece::Backslash(text) => text,
+            })
+            .collect()
     }
 
     #[test]
@@ -189,7 +194,10 @@ mod tests {
         assert_eq!(sql("create rule r as on insert to t do (a; b);x;").len(), 2);
         let function = "CREATE FUNCTION f() RETURNS integer\n LANGUAGE sql\n BEGIN ATOMIC\n SELECT CASE WHEN true THEN 1 END;\n SELECT 2;\nEND";
         assert_eq!(sql(&format!("{function};\nx;")), [function, "x"]);
-        assert_eq!(sql("\\restrict abc\nselect 1;\n\\unrestrict abc\n"), ["\\restrict abc", "select 1", "\\unrestrict abc"]);
+        assert_eq!(
+            sql("\\restrict abc\nselect 1;\n\\unrestrict abc\n"),
+            ["\\restrict abc", "select 1", "\\unrestrict abc"]
+        );
         assert_eq!(sql("select 1\n\\! rm\n;").len(), 1, "inside of a statement it is the server's to refuse");
     }
 

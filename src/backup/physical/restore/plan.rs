@@ -104,8 +104,12 @@ pub(super) fn draw(manifest: &Manifest) -> Result<Plan, Vec<Finding>> {
         let member = Member { kind: first.kind, mode: first.mode, size: first.size, cuts };
         plan.members.insert(path.to_owned(), member);
     }
-    let files: BTreeSet<&str> =
-        plan.members.iter().filter(|(_, member)| member.kind == MemberKind::File).map(|(path, _)| path.as_str()).collect();
+    let files: BTreeSet<&str> = plan
+        .members
+        .iter()
+        .filter(|(_, member)| member.kind == MemberKind::File)
+        .map(|(path, _)| path.as_str())
+        .collect();
     for path in plan.members.keys() {
         if let Some((at, _)) = path.match_indices('/').find(|(at, _)| files.contains(&path[..*at])) {
             tell("member_contradiction", path, format!("{} is a file, and a folder too", &path[..at]));

@@ -55,7 +55,8 @@ impl Tally {
     /// torn while the backup read it can carry an older one: the backup then read it again and said so by its count, which is
     /// believed for that many pages and no more, and for none that the backup calls bad.
     pub(super) fn settle(&self, manifest: &Manifest) -> PageTally {
-        let mut suspects = std::mem::take(&mut *self.suspects.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let mut suspects =
+            std::mem::take(&mut *self.suspects.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         suspects.sort();
         let wal = manifest.wal.as_ref();
         let in_log = |lsn: Lsn| wal.is_some_and(|wal| (wal.start..=wal.end).contains(&lsn));
