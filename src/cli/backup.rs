@@ -88,7 +88,8 @@ fn show(job: &BackupJob, result: &Result<BackupReport, Broke>) {
     }
 }
 
-fn line(report: &BackupReport) -> String {
+/// A backup in one line.
+pub fn line(report: &BackupReport) -> String {
     let mut line = format!(
         "{}/{}  {}  {}  recovery point {:.3}  {} in {} parts, {} stored  {} ({}/s)",
         report.policy,

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod drill;
 pub mod house;
+pub mod interrupt;
 pub mod process;
 pub mod restore;
 

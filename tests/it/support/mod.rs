@@ -5,3 +5,7 @@ pub mod copies;
 pub mod data;
 pub mod home;
 pub mod server;
+
+/// The fixed transcripts, artifacts and policies of the unit tests, compiled against the crate under test.
+#[path = "../../../src/domain/sample.rs"]
+pub mod sample;
