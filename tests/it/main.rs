@@ -21,6 +21,7 @@ mod main_job;
 mod probe;
 mod real_day;
 mod render_cli;
+mod scratch;
 mod seal;
 mod seal_shape;
 mod shipped_files;
