@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::Broke;
 use crate::domain::drill::{Drill, Pick};
@@ -9,7 +10,6 @@ use crate::domain::ids::BackupId;
 use crate::domain::policy::Policy;
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::engine::{self, House, house, sweep};
-use crate::progress::Silent;
 use crate::render;
 
 /// Arguments.
@@ -32,10 +32,11 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let drills = chosen(&house, policy, args).map_err(Failure::usage)?;
     let swept = sweep::sweep(&house).await?;
     output::say_swept(&swept);
-    let progress = Silent;
     let mut transcripts = Vec::new();
     for drill in &drills {
-        let transcript = engine::drill::run(&house, policy, drill, &progress).await?;
+        let bar = Bar::new(&format!("{}/{}", policy.name, drill.name));
+        let transcript = engine::drill::run(&house, policy, drill, &bar).await?;
+        bar.finish();
         let page = write_page(&house, &transcript);
         if cli.output == Output::Table {
             output::print(&render::report::terminal(&transcript, output::width(), output::color_on_stdout()));

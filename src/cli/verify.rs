@@ -10,8 +10,9 @@ use crate::domain::ids::{BackupId, PlaceName, RunId};
 use crate::domain::units::ByteSize;
 use crate::engine::House;
 use crate::engine::verify::{self, Conclusion, Depth, Reading, Report, Target, Verified};
-use crate::progress::Silent;
+use crate::progress::Progress;
 
+use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output};
 
 /// The `schema` of the JSON document.
@@ -38,13 +39,15 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let store = args.store.as_deref().map(|name| place(&house, name)).transpose()?;
     // Without a key in the configuration much can still be verified; a key that cannot be read is an error.
     let opener = if args.sealed_only || house.config.keys.identities.is_empty() { None } else { Some(house.opener()?) };
+    let bar = Arc::new(Bar::new(&args.target));
     let reading = Reading {
         opener,
         trusted: house.trusted()?,
         threads: house.config.limits.parallel,
-        progress: Arc::new(Silent),
+        progress: Arc::clone(&bar) as Arc<dyn Progress>,
     };
     let (run, report) = verify::verify(&house, &target, store.as_ref(), &reading).await?;
+    bar.finish();
     match cli.output {
         Output::Json => output::print_json(&document(&args.target, run, &report)),
         Output::Table => output::print(&table(&report)),

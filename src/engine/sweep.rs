@@ -69,7 +69,10 @@ pub async fn leftovers(house: &House, policy: &Policy) -> Result<Vec<Leftover>, 
     let mut found = Vec::new();
     for (name, store) in house.stores_of(policy)? {
         let mut backups: BTreeMap<BackupId, (u64, u64, bool)> = BTreeMap::new();
-        for object in store.list(&format!("{}/", policy.name)).await? {
+        let prefix = format!("{}/", policy.name);
+        let mut objects = store.list(&prefix).await?;
+        objects.extend(store.half_written(&prefix).await?);
+        for object in objects {
             let mut segments = object.key.splitn(3, '/').skip(1);
             let Some(Ok(backup)) = segments.next().map(str::parse::<BackupId>) else { continue };
             let entry = backups.entry(backup).or_default();

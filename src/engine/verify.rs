@@ -17,6 +17,7 @@ use crate::store::{self, Store};
 
 use super::House;
 use super::house::new_run;
+use super::process;
 
 mod report;
 
@@ -80,7 +81,7 @@ pub async fn verify(
     let run = new_run();
     if let Some(policy) = &policy {
         house.record(policy, run, Event::Planned { work: Work::Verify, scheduled_for: None }).await?;
-        house.record(policy, run, started()).await?;
+        house.record(policy, run, process::started()).await?;
     }
     verify_all(&stores, &wanted, reading, &mut report).await;
     if let Some(policy) = &policy {
@@ -317,14 +318,4 @@ impl Seen {
             verified.plain_bytes.0 += self.plain_bytes.load(Relaxed);
         }
     }
-}
-
-/// That this process begins now.
-fn started() -> Event {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    // proc_pid_stat(5): field 22, counted from behind the name in parentheses, which may itself hold any character.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let pid_started = after_name.split_whitespace().nth(19).and_then(|text| text.parse().ok()).unwrap_or_default();
-    Event::Started { host, pid: std::process::id(), pid_started }
 }
