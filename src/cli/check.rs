@@ -78,6 +78,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             facts.push((policy, asked));
         }
         source::scratch_servers(&loaded.config, &facts, &mut tried).await;
+        tried.push(local::catalog(&loaded.config));
         local::stores(&loaded.config, &mut tried).await;
         local::keys(&loaded, &mut tried);
         local::programs(&loaded, &facts, &mut tried);
@@ -142,9 +143,17 @@ impl Plan {
         self.databases.as_ref()?.iter().map(|(_, bytes)| *bytes).sum()
     }
 
-    /// About how many parts that makes: a dump is smaller than its database, a base backup about as large.
+    /// Plaintext of one part: the policy's word, or what a backup chooses from the size of the source (16 MiB, and more only
+    /// when there would be too many parts).
+    fn part_size(&self) -> Option<ByteSize> {
+        let chosen =
+            |bytes: u64| ByteSize(bytes.saturating_mul(2).div_ceil(50_000).next_multiple_of(1 << 20).max(16 << 20));
+        self.part_size.or_else(|| self.bytes().map(chosen))
+    }
+
+    /// About how many parts that makes: a dump is mostly smaller than its database, a base backup about as large.
     fn parts(&self) -> Option<u64> {
-        Some(self.bytes()?.div_ceil(self.part_size?.0.max(1)).max(1))
+        Some(self.bytes()?.div_ceil(self.part_size()?.0.max(1)).max(1))
     }
 
     fn json(&self) -> serde_json::Value {
@@ -168,7 +177,7 @@ impl Plan {
     fn sentence(&self) -> String {
         let what = match self.method {
             Method::Logical => "a dump of",
-            Method::Physical => "a base backup of the whole server, with",
+            Method::Physical => "a base backup of the whole server:",
             Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
                 return format!(
                     "{}/{}: nothing: method \"{}\" is not done by this version",
@@ -179,7 +188,7 @@ impl Plan {
             }
         };
         let databases = match &self.databases {
-            None => "databases that could not be asked for".to_owned(),
+            None => "the databases (the server was not asked)".to_owned(),
             Some(all) => {
                 let size =
                     |bytes: &Option<u64>| bytes.map_or("size unknown".to_owned(), |bytes| ByteSize(bytes).to_string());
@@ -190,10 +199,11 @@ impl Plan {
                 format!("{}{more}", shown.join(", "))
             }
         };
-        let parts = match (self.parts(), self.part_size) {
-            (Some(1), Some(size)) => format!("in one part of at most {size}"),
-            (Some(parts), Some(size)) => format!("in at most about {parts} parts of {size}"),
-            _ => "in parts whose size is chosen from that".to_owned(),
+        let parts = match (self.parts(), self.part_size()) {
+            (Some(1), Some(size)) => format!("in about one part of at most {size}"),
+            (Some(parts), Some(size)) => format!("in about {parts} parts of {size}"),
+            (_, Some(size)) => format!("in parts of {size}"),
+            (_, None) => "in parts whose size is chosen from that".to_owned(),
         };
         let when = self.schedule.as_deref().unwrap_or("only by hand");
         format!("{}/{}: {what} {databases}, {parts}, into store {}; {when}", self.policy, self.job, self.store)

@@ -21,6 +21,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     for server in document.root.get("scratch.servers").map(|servers| servers.entries()).unwrap_or_default() {
         login::rules(document, &server.node, problems);
     }
+    document.more_than_none(&document.root, "limits.connect_timeout", problems);
     let stores = document.root.get("stores").map(|stores| stores.entries()).unwrap_or_default();
     for (at, store) in stores.iter().enumerate() {
         let path = |node: &super::document::Node| node.get("path").and_then(|path| path.text().map(str::to_owned));
@@ -42,15 +43,15 @@ pub(super) fn folders(document: Option<&Document>) -> [PathBuf; 2] {
 /// The domain's configuration, of a file in which nothing is wrong.
 pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut Vec<String>) -> Config {
     let path = |written: Option<super::format::Written<super::format::FilePath>>, default: &str| match written {
-        Some(path) => path.0.from_folder(folder),
+        Some(path) => path.0.resolve(folder),
         None => folder.join(default),
     };
     let all = |list: Vec<super::format::Written<super::format::FilePath>>| -> Vec<PathBuf> {
-        list.into_iter().map(|path| path.0.from_folder(folder)).collect()
+        list.into_iter().map(|path| path.0.resolve(folder)).collect()
     };
     let stores = raw.stores.into_iter().filter_map(|(name, store)| {
         let store = match store.kind {
-            StoreKind::File => StoreConfig::File { path: store.path.0.from_folder(folder) },
+            StoreKind::File => StoreConfig::File { path: store.path.0.resolve(folder) },
         };
         // The walker has seen that every name is one.
         Some((PlaceName::from_str(&name).ok()?, store))
@@ -59,7 +60,7 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         warnings.extend(login::tls_warning(&format!("scratch server {name}"), &server.url.0.0, server.tls));
         let password =
             login::password(folder, server.passfile.as_ref(), server.password_file.as_ref(), server.password_env);
-        let tls_ca = server.tls_ca.map(|path| path.0.from_folder(folder));
+        let tls_ca = server.tls_ca.map(|path| path.0.resolve(folder));
         let server = ScratchServer { url: server.url.0.0, password, tls: server.tls, tls_ca };
         Some((PlaceName::from_str(&name).ok()?, server))
     });
@@ -71,14 +72,14 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         reports: path(raw.folders.reports, "reports"),
         stores: stores.collect(),
         scratch: ScratchConfig {
-            dir: raw.scratch.dir.map_or_else(scratch_dir, |path| path.0.from_folder(folder)),
+            dir: raw.scratch.dir.map_or_else(scratch_dir, |path| path.0.resolve(folder)),
             user: raw.scratch.user.map_or_else(|| "postgres".to_owned(), |user| user.0.0),
             preload: raw.scratch.preload.into_iter().map(|name| name.0.0).collect(),
             servers: servers.collect(),
         },
         keys: Keys {
             identities: all(raw.keys.identities),
-            signing: raw.keys.signing.map(|path| path.0.from_folder(folder)),
+            signing: raw.keys.signing.map(|path| path.0.resolve(folder)),
             trusted_signers: all(raw.keys.trusted_signers),
         },
         bin_dirs: all(raw.postgres.bin_dirs),

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::problem::{Problem, Problems};
+use crate::domain::units::Span;
 
 /// A file that was read. Its text has every password masked: it is only for showing.
 #[derive(Clone, Debug)]
@@ -94,6 +95,16 @@ impl Document {
         let root = Node { span: 0..0, value: table(tree.get_ref()) };
         // The rest of a file with syntax errors is guesswork; only its names are of use, to other files.
         Some(Document { path: path.to_owned(), shown, root })
+    }
+
+    /// A time that must be more than none; what is not a time at all is the walker's business.
+    pub(super) fn more_than_none(&self, table: &Node, key: &str, problems: &mut Problems) {
+        if let Some(node) = table.get(key)
+            && node.text().and_then(|text| text.parse::<Span>().ok()) == Some(Span::ZERO)
+        {
+            let message = format!("`{key}` is no time at all");
+            problems.add(self.problem(&node.span, message).hint("write what can be borne, such as \"5m\""));
+        }
     }
 
     /// A problem at a place in this file.

@@ -19,7 +19,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     let root = &document.root;
     scratch_rules(document, root, problems);
     let steps = root.get("steps").map(Node::items).unwrap_or_default();
-    let mut restored = false;
+    let (mut restored, mut told) = (false, false);
     for step in steps {
         let Some(entry) = step.entries().first() else { continue };
         match entry.key.as_str() {
@@ -28,7 +28,9 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
                 problems.add(document.problem(&entry.span, message).hint("write another drill for it"));
             }
             "restore" => restored = true,
-            "await-ready" | "check" | "sabotage" if !restored => {
+            // Told once: the steps after it have the same cause.
+            "await-ready" | "check" | "sabotage" if !restored && !told => {
+                told = true;
                 let message = format!("`{}` comes before anything is restored", entry.key);
                 let hint = "begin with [[steps]] restore.until = \"latest\"";
                 problems.add(document.problem(&entry.span, message).hint(hint));
@@ -38,13 +40,12 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
         if entry.key == "check" {
             check_rules(document, &entry.node, problems);
         }
-    }
-    if !restored
-        && !steps.is_empty()
-        && !steps.iter().any(|step| step.entries().iter().any(|entry| entry.key != "restore"))
-        && let Some(node) = root.get("steps")
-    {
-        problems.add(document.problem(&node.span, "the drill restores nothing").hint("add restore.until = \"latest\""));
+        let times: &[&str] = match entry.key.as_str() {
+            "await-ready" => &["within", "timeout"],
+            "check" => &["timeout"],
+            _ => &[],
+        };
+        times.iter().for_each(|key| document.more_than_none(&entry.node, key, problems));
     }
 }
 

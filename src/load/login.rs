@@ -26,8 +26,8 @@ pub(super) fn password(
     env: Option<Written<Variable>>,
 ) -> PasswordSource {
     match (passfile, file, env) {
-        (Some(path), _, _) => PasswordSource::Passfile(path.0.from_folder(folder)),
-        (None, Some(path), _) => PasswordSource::File(path.0.from_folder(folder)),
+        (Some(path), _, _) => PasswordSource::Passfile(path.0.resolve(folder)),
+        (None, Some(path), _) => PasswordSource::File(path.0.resolve(folder)),
         (None, None, Some(name)) => PasswordSource::Env(name.0.0),
         (None, None, None) => PasswordSource::Default,
     }

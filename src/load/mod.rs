@@ -12,8 +12,6 @@ mod login;
 mod policy;
 mod problem;
 mod raw;
-#[cfg(test)]
-mod tests;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -254,3 +252,6 @@ fn warn_of_hopeless_drills(policies: &[Policy], drills: &[Drill], warnings: &mut
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,14 +51,8 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&recipient.span, message).hint(hint));
         }
     }
-    for key in ["rpo", "rto", "proof_max_age"] {
-        if let Some(node) = root.get(&format!("objectives.{key}"))
-            && node.text().and_then(|text| text.parse::<Span>().ok()) == Some(Span::ZERO)
-        {
-            let message = format!("`{key}` is no time at all: no backup can meet it");
-            problems
-                .add(document.problem(&node.span, message).hint("write what the business can bear, such as \"5m\""));
-        }
+    for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat"] {
+        document.more_than_none(root, key, problems);
     }
     if let Some(percent) = root.get("content").and_then(|content| content.entry("sample_percent"))
         && root.get("content.sample_over").is_none()
@@ -140,7 +134,7 @@ pub(super) fn convert(
         ),
         url: raw.source.url.0.0,
         tls: raw.source.tls,
-        tls_ca: raw.source.tls_ca.map(|path| path.0.from_folder(folder)),
+        tls_ca: raw.source.tls_ca.map(|path| path.0.resolve(folder)),
         databases: match raw.source.databases {
             None => Databases::Url,
             Some(RawDatabases::All) => Databases::All,

@@ -136,6 +136,7 @@ fn init_writes_what_loads_and_check_finds_it_good() {
         ("source", "orders"),
         ("rights", "dump of Orders"),
         ("rights", "base backup"),
+        ("catalog", "sqlite"),
         ("store", "primary"),
         ("key", "signing"),
         ("key", "trusted signers"),
@@ -151,6 +152,7 @@ fn init_writes_what_loads_and_check_finds_it_good() {
     assert_eq!(left.filter(|entry| entry.file_type().is_file()).count(), 0, "the probe is gone");
     for job in document["jobs"].as_array().unwrap() {
         assert!(job["bytes"].as_u64().unwrap() > 1_000_000, "{job}");
+        assert!(job["parts"].as_u64().unwrap() >= 1, "{job}");
     }
 
     // A second time: nothing is replaced, and all that is there is named.

@@ -12,6 +12,7 @@ use ed25519_dalek::pkcs8::DecodePublicKey;
 
 use super::source::Facts;
 use super::tried::Tried;
+use crate::catalog::SqliteCatalog;
 use crate::domain::check::{Broke, CheckName};
 use crate::domain::config::{Config, StoreConfig};
 use crate::domain::drill::{Drill, IsolationDemand, ScratchKind, Step};
@@ -24,6 +25,19 @@ use crate::store;
 
 /// Probe objects of stores lie here, and nowhere else.
 const PROBE: &str = ".lifeboat-check";
+
+/// Opens the catalog if there is one; else looks whether it could be made. `check` itself writes nothing down.
+pub(super) fn catalog(config: &Config) -> Tried {
+    let path = &config.catalog;
+    let result = if path.exists() {
+        SqliteCatalog::open(path).map(|_| format!("{} can be opened", path.display()))
+    } else {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        writable(folder, "let this user write there, or name another: [catalog] path")
+            .map(|_| format!("{} will be made", path.display()))
+    };
+    Tried::of("catalog", "sqlite", result)
+}
 
 /// Tries each store with a small object.
 pub(super) async fn stores(config: &Config, tried: &mut Vec<Tried>) {
@@ -226,14 +240,19 @@ fn nearest_folder(dir: &Path) -> &Path {
 }
 
 fn folder(dir: &Path) -> Result<String, Broke> {
-    let hint = "make it and let this user write there, or name another: [scratch] dir";
+    let there = writable(dir, "make it and let this user write there, or name another: [scratch] dir")?;
+    let how = if there == dir { "can be written" } else { "will be made" };
+    Ok(format!("{} {how}", dir.display()))
+}
+
+/// Makes something in a folder, or in the nearest above it that is there, and removes it again; gives that folder.
+fn writable<'a>(dir: &'a Path, hint: &str) -> Result<&'a Path, Broke> {
     let there = nearest_folder(dir);
     if !there.is_dir() {
         return Err(Broke::hinted(format!("{} is not a folder", there.display()), hint));
     }
     match tempfile::Builder::new().prefix(PROBE).tempdir_in(there) {
-        Ok(_) if there == dir => Ok(format!("{} can be written", dir.display())),
-        Ok(_) => Ok(format!("{} will be made", dir.display())),
+        Ok(_) => Ok(there),
         Err(error) => Err(Broke::hinted(format!("nothing can be made in {}: {error}", there.display()), hint)),
     }
 }

@@ -94,7 +94,7 @@ pub(super) async fn ask(policy: &Policy, config: &Config, tried: &mut Vec<Tried>
             return None;
         }
     };
-    let (version, standby): (String, bool) = (server.get(0), server.get(2));
+    let (version, standby) = (version(&server), server.get::<_, bool>(2));
     let role = if standby { ", a standby" } else { "" };
     tried.push(Tried::ok(AREA, name, format!("{endpoint}: PostgreSQL {version}{role}")));
     let databases = match client.query(DATABASES, &[]).await {
@@ -153,6 +153,12 @@ fn question_failed(error: &tokio_postgres::Error) -> Broke {
         format!("the server did not answer a question about itself: {}", root_cause(error)),
         "see the server's log; the role needs no more than the right to connect for it",
     )
+}
+
+/// `15.20`, without what a packager adds to it.
+fn version(server: &Row) -> String {
+    let text: String = server.get(0);
+    text.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 fn size(row: &Row) -> Option<u64> {
@@ -253,11 +259,10 @@ async fn usable(
         let error = format!("it is the server that policy {} protects (system identifier {identifier})", policy.name);
         return Err(Broke::hinted(error, "name another server: a drill must never touch a source"));
     }
-    let (version, superuser, databases, roles): (String, bool, bool, bool) =
-        (row.get(0), row.get(7), row.get(8), row.get(9));
-    if !superuser && !(databases && roles) {
+    let (superuser, databases, roles): (bool, bool, bool) = (row.get(7), row.get(8), row.get(9));
+    if !(superuser || databases && roles) {
         let error = format!("role {} may not create databases and roles", endpoint.user);
         return Err(Broke::hinted(error, format!("alter role \"{}\" createdb createrole", endpoint.user)));
     }
-    Ok(format!("{endpoint}: PostgreSQL {version}, system identifier {identifier}"))
+    Ok(format!("{endpoint}: PostgreSQL {}, system identifier {identifier}", version(row)))
 }

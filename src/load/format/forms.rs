@@ -1,92 +1,15 @@
-//! Texts with a form of their own: durations, sizes, names, schedules. One definition each, for reading, for the JSON
-//! Schema, and for the errors of the walker.
+//! The forms themselves.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
-
+use super::{Format, Wrong, nearest, slug};
 use crate::domain::check::CheckName;
 use crate::domain::drill::{Loss, Pick};
 use crate::domain::ids::{BackupId, DrillName, JobName, NAME_RULE, PlaceName, PolicyName};
 use crate::domain::units::{ByteSize, Span};
 use crate::judge::schedule;
 use crate::probe::Endpoint;
-
-/// Why a text has not the form that it should have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    /// What is wrong.
-    pub(super) message: String,
-    /// What to write instead.
-    pub(super) hint: String,
-}
-
-/// A form of text.
-pub(super) trait Format: Sized {
-    /// Its name in the JSON Schema's `format`.
-    const NAME: &'static str;
-    /// Texts that have it.
-    const EXAMPLES: &'static [&'static str];
-    /// Reads it.
-    fn read(text: &str) -> Result<Self, Wrong>;
-    /// All texts that have it, when they can be counted.
-    fn all() -> Option<Vec<&'static str>> {
-        None
-    }
-}
-
-/// A text that was read by its [`Format`].
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Written<T>(pub(super) T);
-
-impl<'de, T: Format> Deserialize<'de> for Written<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        T::read(&text).map(Written).map_err(|wrong| serde::de::Error::custom(wrong.message))
-    }
-}
-
-impl<T: Format> JsonSchema for Written<T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::NAME.into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut schema = json_schema!({ "type": "string", "format": T::NAME, "examples": T::EXAMPLES });
-        if let Some(all) = T::all() {
-            schema.insert("enum".to_owned(), all.into());
-        }
-        schema
-    }
-}
-
-/// The check for a `format` of the schema.
-pub(super) fn check(format: &str, text: &str) -> Result<(), Wrong> {
-    match format {
-        Span::NAME => Span::read(text).map(drop),
-        ByteSize::NAME => ByteSize::read(text).map(drop),
-        PolicyName::NAME => PolicyName::read(text).map(drop),
-        When::NAME => When::read(text).map(drop),
-        Zone::NAME => Zone::read(text).map(drop),
-        Recipient::NAME => Recipient::read(text).map(drop),
-        Url::NAME => Url::read(text).map(drop),
-        FilePath::NAME => FilePath::read(text).map(drop),
-        Words::NAME => Words::read(text).map(drop),
-        Variable::NAME => Variable::read(text).map(drop),
-        Loss::NAME => Loss::read(text).map(drop),
-        Pick::NAME => Pick::read(text).map(drop),
-        CheckName::NAME => CheckName::read(text).map(drop),
-        // A format that only other programs know (`double` of schemars).
-        _ => Ok(()),
-    }
-}
 
 impl Format for Span {
     const NAME: &'static str = "duration-text";
@@ -110,20 +33,6 @@ impl Format for ByteSize {
             hint: "write a whole number with B, KiB, MiB, GiB, TiB or KB, MB, GB, TB, such as \"64 MiB\"".to_owned(),
         })
     }
-}
-
-/// The nearest valid name, for hints and for `lifeboat init`: lower case, `-` for everything else.
-pub(crate) fn slug(text: &str) -> String {
-    let mut slug = String::new();
-    for c in text.chars().flat_map(char::to_lowercase) {
-        if c.is_ascii_alphanumeric() {
-            slug.push(c);
-        } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    slug.truncate(63);
-    slug.trim_end_matches('-').to_owned()
 }
 
 macro_rules! name_format {
@@ -157,7 +66,7 @@ impl Format for PolicyName {
 
 /// When a job is due.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct When(pub(super) String);
+pub(in crate::load) struct When(pub(in crate::load) String);
 
 impl Format for When {
     const NAME: &'static str = "cron";
@@ -173,7 +82,7 @@ impl Format for When {
 
 /// An IANA time zone.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Zone(pub(super) String);
+pub(in crate::load) struct Zone(pub(in crate::load) String);
 
 impl Format for Zone {
     const NAME: &'static str = "timezone";
@@ -195,7 +104,7 @@ impl Format for Zone {
 
 /// An age recipient.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Recipient(pub(super) String);
+pub(in crate::load) struct Recipient(pub(in crate::load) String);
 
 impl Format for Recipient {
     const NAME: &'static str = "age-recipient";
@@ -222,7 +131,7 @@ impl Format for Recipient {
 
 /// A connection URL without a password.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Url(pub(super) String);
+pub(in crate::load) struct Url(pub(in crate::load) String);
 
 impl Format for Url {
     const NAME: &'static str = "connection-url";
@@ -238,11 +147,11 @@ impl Format for Url {
 
 /// A path as it was written.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct FilePath(PathBuf);
+pub(in crate::load) struct FilePath(PathBuf);
 
 impl FilePath {
     /// The path, read from `folder` unless it is absolute.
-    pub(super) fn from_folder(&self, folder: &Path) -> PathBuf {
+    pub(in crate::load) fn resolve(&self, folder: &Path) -> PathBuf {
         folder.join(&self.0)
     }
 }
@@ -268,7 +177,7 @@ impl Format for FilePath {
 
 /// A text that is not empty.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Words(pub(super) String);
+pub(in crate::load) struct Words(pub(in crate::load) String);
 
 impl Format for Words {
     const NAME: &'static str = "words";
@@ -287,7 +196,7 @@ impl Format for Words {
 
 /// The name of an environment variable.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Variable(pub(super) String);
+pub(in crate::load) struct Variable(pub(in crate::load) String);
 
 impl Format for Variable {
     const NAME: &'static str = "variable";
@@ -370,77 +279,5 @@ impl Format for CheckName {
             };
             Wrong { message, hint }
         })
-    }
-}
-
-/// The known word that is most like this one, if one is like it at all: it sounds like it, or is one slip of the fingers away.
-pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = text.to_lowercase();
-    let one_slip = |word: &str| word.len() > 2 && strsim::osa_distance(word, &lower) == 1;
-    let likeness = |word: &str| {
-        let word = word.to_lowercase();
-        strsim::jaro_winkler(&word, &lower) + if one_slip(&word) { 1.0 } else { 0.0 }
-    };
-    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.8).then_some(best)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_format_refuses_with_a_hint_and_takes_its_own_examples() {
-        fn examples<T: Format>() {
-            for text in T::EXAMPLES {
-                check(T::NAME, text).unwrap_or_else(|wrong| panic!("{}: {wrong:?}", T::NAME));
-            }
-        }
-        examples::<Span>();
-        examples::<ByteSize>();
-        examples::<PolicyName>();
-        examples::<When>();
-        examples::<Zone>();
-        examples::<Recipient>();
-        examples::<Url>();
-        examples::<FilePath>();
-        examples::<Variable>();
-        examples::<Loss>();
-        examples::<Pick>();
-        examples::<CheckName>();
-        for (format, text, part) in [
-            ("duration-text", "5 minuets", "not a duration"),
-            ("byte-size", "1.5GB", "not a size"),
-            ("name", "Orders_DB", "not a name"),
-            ("cron", "0 25 * * *", "hour `25`"),
-            ("timezone", "Europe/Berln", "not a time zone"),
-            ("age-recipient", "age1nonsense", "not an age recipient"),
-            ("age-recipient", "AGE-SECRET-KEY-1XYZ", "private key"),
-            ("connection-url", "postgresql://a:s3cret@h/d", "holds a password"),
-            ("path", "~/keys", "literally"),
-            ("variable", "$SECRET", "environment variable"),
-            ("moment", "random", "moment of loss"),
-            ("pick", "newest", "picks no backup"),
-            ("check-name", "complete", "not a check"),
-            ("check-name", "readiness", "step of its own"),
-            ("words", "  ", "empty"),
-        ] {
-            let wrong = check(format, text).unwrap_err();
-            assert!(wrong.message.contains(part), "{format}: {wrong:?}");
-            assert!(!wrong.hint.is_empty() && !wrong.message.contains("s3cret"), "{wrong:?}");
-        }
-        assert_eq!(check("timezone", "Europe/Berln").unwrap_err().hint, "did you mean \"Europe/Berlin\"?");
-        assert_eq!(check("name", "Orders_DB").unwrap_err().hint, "did you mean `orders-db`?");
-        assert!(!check("age-recipient", "AGE-SECRET-KEY-1XYZ").unwrap_err().message.contains("1XYZ"));
-    }
-
-    #[test]
-    fn a_slug_is_a_name_or_nothing() {
-        for (text, slug_of) in
-            [("Orders DB", "orders-db"), ("_x_", "x"), ("ünïcode", "n-code"), ("___", ""), ("a", "a")]
-        {
-            assert_eq!(slug(text), slug_of);
-        }
-        assert!(PolicyName::from_str(&slug(&"Ab_".repeat(50))).is_ok());
     }
 }
