@@ -1,13 +1,254 @@
 //! `lifeboat verify`.
 
-use super::{Cli, Exit, Failure};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::domain::check::Finding;
+use crate::domain::ids::{BackupId, PlaceName, RunId};
+use crate::domain::units::ByteSize;
+use crate::engine::House;
+use crate::engine::verify::{self, Conclusion, Depth, Reading, Report, Target, Verified};
+use crate::progress::Silent;
+
+use super::{Cli, Exit, Failure, Output, output};
+
+/// The `schema` of the JSON document.
+const SCHEMA: &str = "lifeboat.verify/1";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A policy, all of whose backups are verified, or the id of one backup (20260131T030000Z-0a1b2c3d).
+    #[arg(value_name = "POLICY|BACKUP-ID")]
+    target: String,
+    /// Look only into this store.
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+    /// Use no key: verify lengths, hashes and signature only. That leaves it unproven whether anything decrypts.
+    #[arg(long)]
+    sealed_only: bool,
+}
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let _ = (cli, args);
-    todo!()
+    let house = cli.house()?;
+    let target = target(&house, &args.target)?;
+    let store = args.store.as_deref().map(|name| place(&house, name)).transpose()?;
+    // Without a key in the configuration much can still be verified; a key that cannot be read is an error.
+    let opener = if args.sealed_only || house.config.keys.identities.is_empty() { None } else { Some(house.opener()?) };
+    let reading = Reading {
+        opener,
+        trusted: house.trusted()?,
+        threads: house.config.limits.parallel,
+        progress: Arc::new(Silent),
+    };
+    let (run, report) = verify::verify(&house, &target, store.as_ref(), &reading).await?;
+    match cli.output {
+        Output::Json => output::print_json(&document(&args.target, run, &report)),
+        Output::Table => output::print(&table(&report)),
+    }
+    Ok(exit(&report))
+}
+
+/// A backup id looks like nothing else; everything else is a policy's name.
+fn target(house: &House, text: &str) -> Result<Target, Failure> {
+    if let Ok(backup) = text.parse::<BackupId>() {
+        return Ok(Target::Backup(backup));
+    }
+    house.policy(text).map(|policy| Target::Policy(policy.name.clone())).map_err(Failure::usage)
+}
+
+fn place(house: &House, name: &str) -> Result<PlaceName, Failure> {
+    let names = || house.config.stores.keys().map(PlaceName::as_str);
+    let found = house.config.stores.keys().find(|known| known.as_str() == name);
+    found.cloned().ok_or_else(|| Failure::usage(crate::engine::house::unknown("store", name, names())))
+}
+
+fn exit(report: &Report) -> Exit {
+    match report.conclusion() {
+        Conclusion::NothingFound => Exit::Ok,
+        Conclusion::Found => Exit::Finding,
+        Conclusion::Broke => Exit::Error,
+        Conclusion::Unproven => Exit::Unproven,
+    }
+}
+
+/// For machines.
+fn document(target: &str, run: Option<RunId>, report: &Report) -> serde_json::Value {
+    serde_json::json!({
+        "schema": SCHEMA,
+        "target": target,
+        "run": run,
+        "conclusion": report.conclusion(),
+        "exit_code": exit(report) as u8,
+        "backups": report.backups,
+        "troubles": report.troubles,
+        "unproven": report.unproven,
+    })
+}
+
+/// For people: a line a backup, then everything that is wrong, then the conclusion.
+fn table(report: &Report) -> String {
+    let mut text = String::new();
+    if !report.backups.is_empty() {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(["backup", "store", "recovery point", "parts", "stored", "verified", "result"]);
+        for backup in &report.backups {
+            table.add_row(row(backup));
+        }
+        let _ = writeln!(text, "{table}");
+    }
+    let mut section = |mark: &str, lines: Vec<String>| {
+        for line in lines {
+            let _ = writeln!(text, "{mark} {line}");
+        }
+    };
+    for backup in &report.backups {
+        let name = format!("{}/{} in {}", backup.policy, backup.backup, backup.store);
+        section("✗", backup.findings.iter().map(|finding| format!("{name}: {}", sentence(finding))).collect());
+        section("!", backup.broke.iter().map(|broke| hinted(&name, &broke.error, broke.hint.as_deref())).collect());
+    }
+    let troubles = report.troubles.iter();
+    section("!", troubles.map(|trouble| hinted(&trouble.place, &trouble.error, trouble.hint.as_deref())).collect());
+    let mut unproven = report.unproven.clone();
+    for reason in report.backups.iter().flat_map(|backup| &backup.unproven) {
+        // Every backup has the same reasons: said once.
+        if !unproven.contains(reason) {
+            unproven.push(reason.clone());
+        }
+    }
+    section("?", unproven.into_iter().map(|reason| format!("unproven: {reason}")).collect());
+    text + &conclusion(report)
+}
+
+fn row(backup: &Verified) -> [String; 7] {
+    let result = match (&backup.broke, backup.findings.len(), backup.unproven.is_empty()) {
+        (_, count @ 1.., _) => counted(count as u64, "finding"),
+        (Some(_), _, _) => "could not be read".to_owned(),
+        (None, 0, false) => "unproven".to_owned(),
+        (None, 0, true) => "right".to_owned(),
+    };
+    let depth = match backup.depth {
+        Depth::Nothing => "nothing",
+        Depth::Sealed => "lengths, SHA-256, signature",
+        Depth::Opened => "signature, SHA-256, decrypted, BLAKE3",
+    };
+    [
+        backup.backup.to_string(),
+        backup.store.to_string(),
+        backup.recovery_point.map_or("?".to_owned(), |at| format!("{at:.0}")),
+        format!("{} of {}", backup.parts, backup.parts_of),
+        backup.sealed_bytes.to_string(),
+        depth.to_owned(),
+        result,
+    ]
+}
+
+fn sentence(finding: &Finding) -> String {
+    let mut text = format!("{}: {} [{}]", finding.object, finding.message, finding.code);
+    if let (Some(expected), Some(found)) = (&finding.expected, &finding.found) {
+        let _ = write!(text, "\n    expected {expected}\n    found    {found}");
+    }
+    text
+}
+
+fn hinted(place: &str, error: &str, hint: Option<&str>) -> String {
+    hint.map_or_else(|| format!("{place}: {error}"), |hint| format!("{place}: {error}\n    hint: {hint}"))
+}
+
+fn conclusion(report: &Report) -> String {
+    let read = ByteSize(report.backups.iter().map(|backup| backup.sealed_bytes.0).sum());
+    let parts = report.backups.iter().map(|backup| backup.parts).sum();
+    let looked =
+        format!("{} ({}, {read}) read back", counted(report.backups.len() as u64, "backup"), counted(parts, "part"));
+    match report.conclusion() {
+        Conclusion::NothingFound => format!("nothing found: {looked}, all right"),
+        Conclusion::Found => format!("FOUND: {} in {looked}", counted(report.count_findings(), "finding")),
+        Conclusion::Broke => format!("could not be verified: {looked} until then; see above"),
+        Conclusion::Unproven => format!("unproven: {looked}, nothing wrong was seen, and not everything was looked at"),
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::check::Broke;
+    use crate::domain::observed::Observed;
+    use crate::domain::units::Span;
+    use crate::engine::verify::Trouble;
+
+    fn verified() -> Verified {
+        Verified {
+            store: "primary".parse().unwrap(),
+            policy: "orders".parse().unwrap(),
+            backup: "20260131T030000Z-0a1b2c3d".parse().unwrap(),
+            method: None,
+            recovery_point: Some("2026-01-31T03:00:00Z".parse().unwrap()),
+            depth: Depth::Opened,
+            parts: 3,
+            parts_of: 3,
+            sealed_bytes: ByteSize(1 << 20),
+            plain_bytes: ByteSize(3 << 20),
+            signed_by: Observed::Known("key".to_owned()),
+            signer_trusted: true,
+            findings: vec![],
+            unproven: vec![],
+            broke: None,
+            took: Span::ZERO,
+        }
+    }
+
+    fn report(backup: Verified) -> Report {
+        Report { backups: vec![backup], ..Report::default() }
+    }
+
+    #[test]
+    fn people_read_what_was_verified_what_is_wrong_and_what_is_not_known() {
+        let good = table(&report(verified()));
+        for part in ["20260131T030000Z-0a1b2c3d", "3 of 3", "1.0 MiB", "nothing found: 1 backup (3 parts, 1.0 MiB)"] {
+            assert!(good.contains(part), "{part}: {good}");
+        }
+        let finding = Finding::new("part_hash", "part base/00001.zst.age", "it was changed").with("aa", "bb");
+        let bad = table(&report(Verified { findings: vec![finding], ..verified() }));
+        for part in
+            ["FOUND: 1 finding in", "part base/00001.zst.age: it was changed [part_hash]", "expected aa", "found    bb"]
+        {
+            assert!(bad.contains(part), "{part}: {bad}");
+        }
+        let dark = table(&report(Verified { depth: Depth::Sealed, unproven: vec!["no key".to_owned()], ..verified() }));
+        assert!(dark.contains("? unproven: no key") && !dark.contains("nothing found"), "{dark}");
+        let trouble = Trouble { place: "far".to_owned(), error: "gone".to_owned(), hint: Some("mount it".to_owned()) };
+        let broke = table(&Report { troubles: vec![trouble], ..report(verified()) });
+        assert!(broke.contains("! far: gone") && broke.contains("hint: mount it"), "{broke}");
+    }
+
+    #[test]
+    fn exit_codes_follow_the_worst_that_is_certain() {
+        let finding = Finding::new("x", "y", "z");
+        let broke = Some(Broke::new("gone"));
+        let unproven = vec!["no key".to_owned()];
+        for (backup, expected) in [
+            (verified(), Exit::Ok),
+            (Verified { unproven: unproven.clone(), ..verified() }, Exit::Unproven),
+            (Verified { depth: Depth::Sealed, ..verified() }, Exit::Unproven),
+            (Verified { broke: broke.clone(), ..verified() }, Exit::Error),
+            (Verified { broke: broke.clone(), unproven, ..verified() }, Exit::Error),
+            (Verified { broke, findings: vec![finding], ..verified() }, Exit::Finding),
+        ] {
+            let report = report(backup);
+            assert_eq!(exit(&report), expected, "{report:?}");
+            let document = document("orders", None, &report);
+            assert_eq!(document["exit_code"], expected as u8);
+            assert_eq!(document["schema"], "lifeboat.verify/1");
+            assert_eq!(document["backups"][0]["backup"], "20260131T030000Z-0a1b2c3d");
+        }
+        assert_eq!(exit(&Report::default()), Exit::Unproven);
+    }
 }

@@ -1,1 +1,330 @@
-//! The verify.
+//! The verify: artifacts are read back, every byte of them, and nothing is restored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use crate::domain::artifact::{Manifest, Part};
+use crate::domain::check::{Broke, Finding};
+use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::policy::Policy;
+use crate::domain::run::{Event, Work};
+use crate::domain::units::Span;
+use crate::progress::Progress;
+use crate::seal::{self, Opener, TrustedSigners};
+use crate::store::{self, Store};
+
+use super::House;
+use super::house::new_run;
+
+mod report;
+
+pub use report::{Conclusion, Depth, Report, Trouble, Verified};
+
+/// What is to be verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every backup of a policy.
+    Policy(PolicyName),
+    /// One backup, wherever it lies.
+    Backup(BackupId),
+}
+
+impl Target {
+    /// Whether it is this one.
+    fn wants(&self, policy: &PolicyName, backup: &BackupId) -> bool {
+        match self {
+            Target::Policy(name) => name == policy,
+            Target::Backup(id) => id == backup,
+        }
+    }
+
+    /// What a list can be narrowed to.
+    fn policy(&self) -> Option<&PolicyName> {
+        match self {
+            Target::Policy(name) => Some(name),
+            Target::Backup(_) => None,
+        }
+    }
+}
+
+/// With what artifacts are read.
+#[derive(Clone)]
+pub struct Reading {
+    /// Opens them; without it only the outside of each part is verified, and the rest is unproven.
+    pub opener: Option<Opener>,
+    /// Who may have signed.
+    pub trusted: TrustedSigners,
+    /// Parts that are read at once.
+    pub threads: usize,
+    /// Who watches.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// Verifies what the target names in the stores of the configuration (or in `only` one of them), and writes the run down.
+/// The run is none when there was nothing to run over.
+pub async fn verify(
+    house: &House,
+    target: &Target,
+    only: Option<&PlaceName>,
+    reading: &Reading,
+) -> Result<(Option<RunId>, Report), Broke> {
+    let mut report = Report::default();
+    let known = known_artifacts(house, target, only).await?;
+    let stores = open_stores(house, target, only, &known, &mut report)?;
+    let wanted = list_wanted(&stores, target, &known, &mut report).await;
+    let policies: BTreeSet<&PolicyName> = wanted.iter().map(|(_, policy, _)| policy).collect();
+    // One backup is of one policy; should two claim the same id, the run goes under the first.
+    let policy = target.policy().or(policies.first().copied()).cloned();
+    let run = new_run();
+    if let Some(policy) = &policy {
+        house.record(policy, run, Event::Planned { work: Work::Verify, scheduled_for: None }).await?;
+        house.record(policy, run, started()).await?;
+    }
+    verify_all(&stores, &wanted, reading, &mut report).await;
+    if let Some(policy) = &policy {
+        // What was found out is not thrown away because it cannot be written down.
+        if let Err(broke) = house.record(policy, run, Event::Finished { outcome: report.outcome() }).await {
+            report.trouble("catalog", broke);
+        }
+    }
+    Ok((policy.map(|_| run), report))
+}
+
+/// Where a backup lies, or must lie.
+pub type Place = (PlaceName, PolicyName, BackupId);
+
+/// The same without a house: verifies what is in these stores, and what is `known` to be there and is not.
+pub async fn verify_stores(
+    stores: &BTreeMap<PlaceName, Arc<dyn Store>>,
+    target: &Target,
+    known: &[Place],
+    reading: &Reading,
+) -> Report {
+    let mut report = Report::default();
+    let wanted = list_wanted(stores, target, known, &mut report).await;
+    verify_all(stores, &wanted, reading, &mut report).await;
+    report
+}
+
+/// The stores to look in. None is made: one that is not there must not look like an empty one.
+fn open_stores(
+    house: &House,
+    target: &Target,
+    only: Option<&PlaceName>,
+    known: &[Place],
+    report: &mut Report,
+) -> Result<BTreeMap<PlaceName, Arc<dyn Store>>, Broke> {
+    let of_policy = |policy: &Policy| -> Vec<PlaceName> {
+        policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies)).cloned().collect()
+    };
+    let names: BTreeSet<PlaceName> = match (only, target) {
+        (Some(name), _) => BTreeSet::from([name.clone()]),
+        (None, Target::Policy(name)) => of_policy(house.policy(name.as_str())?).into_iter().collect(),
+        (None, Target::Backup(_)) => house.config.stores.keys().cloned().collect(),
+    };
+    let mut stores = BTreeMap::new();
+    for name in names {
+        let Some(config) = house.config.stores.get(&name) else {
+            let known = house.config.stores.keys().map(PlaceName::as_str);
+            return Err(super::house::unknown("store", name.as_str(), known));
+        };
+        match store::open_existing(config) {
+            Ok(store) => {
+                stores.insert(name, store);
+            }
+            // The first backup makes the folder. Once one is known, its absence is trouble: the disk may not be mounted.
+            Err(_) if store::is_missing(config) && !known.iter().any(|(place, _, _)| *place == name) => {
+                report.unproven.push(format!("nothing was ever written to the store {name}"));
+            }
+            Err(error) => report.trouble(name.as_str(), error.into()),
+        }
+    }
+    Ok(stores)
+}
+
+/// What the catalog says must be there.
+async fn known_artifacts(house: &House, target: &Target, only: Option<&PlaceName>) -> Result<Vec<Place>, Broke> {
+    let mut known: Vec<Place> = match target {
+        Target::Policy(policy) => {
+            let records = house.catalog.artifacts(policy).await?;
+            records.into_iter().map(|record| (record.store, record.policy, record.backup)).collect()
+        }
+        Target::Backup(backup) => {
+            let found = house.catalog.find(backup).await?;
+            found.into_iter().map(|(policy, store)| (store, policy, backup.clone())).collect()
+        }
+    };
+    known.retain(|(store, _, _)| only.is_none_or(|only| only == store));
+    Ok(known)
+}
+
+/// What the stores hold of the target, and what is known to be in those that could be opened; by store, oldest first.
+async fn list_wanted(
+    stores: &BTreeMap<PlaceName, Arc<dyn Store>>,
+    target: &Target,
+    known: &[Place],
+    report: &mut Report,
+) -> BTreeSet<Place> {
+    let mut wanted = BTreeSet::new();
+    for (name, store) in stores {
+        match seal::list_backups(&**store, target.policy()).await {
+            Ok(backups) => {
+                let mine = backups.into_iter().filter(|(policy, backup)| target.wants(policy, backup));
+                wanted.extend(mine.map(|(policy, backup)| (name.clone(), policy, backup)));
+            }
+            Err(error) => report.trouble(name.as_str(), error.into()),
+        }
+    }
+    for place in known {
+        if stores.contains_key(&place.0) {
+            wanted.insert(place.clone());
+        } else if !report.troubles.iter().any(|trouble| trouble.place == place.0.as_str()) {
+            report.unproven.push(format!(
+                "the catalog knows backup {} in the store {}, which was not looked into",
+                place.2, place.0
+            ));
+        }
+    }
+    if wanted.is_empty() && report.unproven.is_empty() {
+        report.unproven.push("there is no backup to verify".to_owned());
+    }
+    wanted
+}
+
+async fn verify_all(
+    stores: &BTreeMap<PlaceName, Arc<dyn Store>>,
+    wanted: &BTreeSet<Place>,
+    reading: &Reading,
+    report: &mut Report,
+) {
+    for (place, policy, backup) in wanted {
+        // A store that could not be listed is a trouble already; each of its backups would only repeat it.
+        if report.troubles.iter().any(|trouble| trouble.place == place.as_str()) {
+            continue;
+        }
+        if let Some(store) = stores.get(place) {
+            report.backups.push(verify_backup(Arc::clone(store), place, policy, backup, reading).await);
+        }
+    }
+}
+
+/// Reads one backup back: manifest and signature, then every part once.
+pub async fn verify_backup(
+    store: Arc<dyn Store>,
+    place: &PlaceName,
+    policy: &PolicyName,
+    backup: &BackupId,
+    reading: &Reading,
+) -> Verified {
+    let begun = Instant::now();
+    let mut verified = Verified::begin(place, policy, backup);
+    reading.progress.stage(&format!("verify {backup}"));
+    match seal::load_manifest(&*store, policy, backup, &reading.trusted).await {
+        Ok(sealed) => {
+            verified.signed_by = sealed.signed_by;
+            verified.signer_trusted = sealed.signer_trusted;
+            verified.findings = sealed.findings;
+            if reading.trusted.is_empty() {
+                verified.unproven.push(
+                    "who made it: no trusted signer is configured ([keys] trusted_signers), and anybody can sign"
+                        .to_owned(),
+                );
+            }
+            verify_parts(store, &sealed.manifest, &mut verified, reading).await;
+        }
+        Err(stop) => verified.stopped(stop),
+    }
+    verified.took = Span::from_std(begun.elapsed());
+    verified
+}
+
+async fn verify_parts(store: Arc<dyn Store>, manifest: &Manifest, verified: &mut Verified, reading: &Reading) {
+    let prefix = format!("{}/{}", verified.policy, verified.backup);
+    verified.method = Some(manifest.method);
+    verified.recovery_point = Some(manifest.recovery_point.at);
+    verified.parts_of = manifest.streams.iter().map(|stream| stream.parts.len() as u64).sum();
+    reading.progress.expect(manifest.sealed_bytes().0);
+    let opener = match &reading.opener {
+        None => {
+            verified
+                .unproven
+                .push("that it decrypts, decompresses and is what was backed up: no key was used".to_owned());
+            None
+        }
+        Some(opener) if manifest.recipients.iter().any(|recipient| opener.recipients().contains(recipient)) => {
+            Some(opener)
+        }
+        Some(opener) => {
+            // Said once, rather than of each of ten thousand parts; what can be seen without a key is still looked at.
+            let message = "none of the configured identities can open this backup";
+            let finding = Finding::new("wrong_key", format!("backup {prefix}"), message);
+            verified.findings.push(finding.with(manifest.recipients.join(", "), opener.recipients().join(", ")));
+            None
+        }
+    };
+    verified.depth = if opener.is_some() { Depth::Opened } else { Depth::Sealed };
+    for stream in &manifest.streams {
+        let seen = Arc::new(Seen::default());
+        let (count, progress) = (Arc::clone(&seen), Arc::clone(&reading.progress));
+        let note = move |part: &Part| {
+            count.add(part);
+            progress.moved(part.sealed_bytes);
+        };
+        let done = match opener {
+            Some(opener) => {
+                let note = move |_: usize, part: &_, _| {
+                    note(part);
+                    Ok(())
+                };
+                seal::for_each_part(Arc::clone(&store), &prefix, stream, opener, reading.threads, note).await
+            }
+            None => {
+                let note = move |_: usize, part: &_| note(part);
+                seal::for_each_sealed(Arc::clone(&store), &prefix, stream, reading.threads, note).await
+            }
+        };
+        seen.give_to(verified, opener.is_some());
+        if let Err(stop) = done {
+            verified.stopped(stop);
+        }
+        if verified.broke.is_some() {
+            return;
+        }
+    }
+}
+
+/// The parts that were right, also of a stream that was not.
+#[derive(Default)]
+struct Seen {
+    parts: AtomicU64,
+    sealed_bytes: AtomicU64,
+    plain_bytes: AtomicU64,
+}
+
+impl Seen {
+    fn add(&self, part: &Part) {
+        self.parts.fetch_add(1, Relaxed);
+        self.sealed_bytes.fetch_add(part.sealed_bytes, Relaxed);
+        self.plain_bytes.fetch_add(part.plain_bytes, Relaxed);
+    }
+
+    fn give_to(&self, verified: &mut Verified, opened: bool) {
+        verified.parts += self.parts.load(Relaxed);
+        verified.sealed_bytes.0 += self.sealed_bytes.load(Relaxed);
+        if opened {
+            verified.plain_bytes.0 += self.plain_bytes.load(Relaxed);
+        }
+    }
+}
+
+/// That this process begins now.
+fn started() -> Event {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    // proc_pid_stat(5): field 22, counted from behind the name in parentheses, which may itself hold any character.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let pid_started = after_name.split_whitespace().nth(19).and_then(|text| text.parse().ok()).unwrap_or_default();
+    Event::Started { host, pid: std::process::id(), pid_started }
+}

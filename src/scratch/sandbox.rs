@@ -22,7 +22,7 @@ pub(super) struct Sandbox {
 }
 
 /// The user that servers run as when lifeboat is root: the configured one, else `postgres`, else `nobody`.
-pub(super) fn unprivileged(configured: &str) -> Result<(String, Option<(u32, u32)>), Broke> {
+pub fn unprivileged(configured: &str) -> Result<(String, Option<(u32, u32)>), Broke> {
     let me = rustix::process::geteuid();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let users: Vec<(&str, u32, u32)> = passwd

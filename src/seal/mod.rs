@@ -14,6 +14,7 @@ mod manifest;
 mod open;
 mod shape;
 mod write;
+mod yard;
 
 pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signing_key, recipient_of};
 pub use manifest::{SealedManifest, list_backups, load_manifest, store_manifest};

@@ -1,20 +1,15 @@
 //! The way in: cut, compress, encrypt, hash, store.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex};
 
-use age::x25519::Recipient;
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use zstd::bulk::Compressor;
-use zstd::zstd_safe::CParameter;
 
 use crate::domain::artifact::{MemberKind, Part, Slice, Stream, StreamKind};
 use crate::store::{Store, key_fault};
 
 use super::keys::parse_recipient;
+use super::yard::{Flight, Job, Shared, Yard};
 use super::{GLOBALS_STREAM, MAX_GLOBALS_BYTES, MAX_PART_BYTES, MAX_PARTS, SealError, is_inside, part_key};
 
 /// How parts are made.
@@ -34,28 +29,6 @@ pub struct SealOptions {
 pub struct Sealer {
     yard: Arc<Yard>,
     part_bytes: usize,
-}
-
-/// What all streams of a sealer share.
-struct Yard {
-    store: Arc<dyn Store>,
-    prefix: String,
-    recipients: Vec<Recipient>,
-    level: i32,
-    runtime: Handle,
-    /// How many more parts may be sealed now.
-    free: Mutex<usize>,
-    freed: Condvar,
-    /// Tools that are not in use: making them anew for each part would cost a tenth of the time, in page faults.
-    tools: Mutex<Vec<Tools>>,
-}
-
-/// What one part needs while it is sealed.
-struct Tools {
-    compressor: Compressor<'static>,
-    compressed: Vec<u8>,
-    /// The last part's plaintext, emptied: the next part is filled into it.
-    plain: Vec<u8>,
 }
 
 /// A tar member whose data comes next.
@@ -122,8 +95,8 @@ impl Sealer {
     }
 }
 
-/// Takes the bytes of one stream. **Blocking**: use it on a blocking thread. Dropping it abandons the stream: the last part
-/// is never stored, and those that wait to be sealed are not either.
+/// Takes the bytes of one stream. **Blocking**: use it (and drop it) on a blocking thread. Dropping it abandons the stream:
+/// the last part is never stored, and those that wait to be sealed are not either; what was stored before stays.
 pub struct StreamWriter {
     yard: Arc<Yard>,
     name: String,
@@ -139,23 +112,6 @@ pub struct StreamWriter {
     cut: usize,
     plain_bytes: u64,
     shared: Arc<Shared>,
-}
-
-/// What a stream's writer and its sealing threads share.
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    done: BTreeMap<usize, Part>,
-    in_flight: usize,
-    /// The first cause; it is given out once.
-    error: Option<SealError>,
-    failed: bool,
-    abandoned: bool,
 }
 
 impl StreamWriter {
@@ -230,10 +186,7 @@ impl StreamWriter {
         if !self.plain.is_empty() || !self.slices.is_empty() {
             self.hand_over()?;
         }
-        let mut state = self.shared.lock();
-        while state.in_flight > 0 {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut state = self.shared.landed();
         state.check()?;
         let parts: Vec<Part> = std::mem::take(&mut state.done).into_values().collect();
         drop(state);
@@ -281,8 +234,11 @@ impl StreamWriter {
 }
 
 impl Drop for StreamWriter {
+    /// Waits for the parts that are on their way, so that afterwards nothing of this stream is written any more and what
+    /// is there can be removed.
     fn drop(&mut self) {
         self.shared.lock().abandoned = true;
+        drop(self.shared.landed());
     }
 }
 
@@ -298,154 +254,40 @@ fn slice(member: &Member, offset: u64, bytes: usize, at: usize) -> Slice {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::FileStore;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn more_parts_than_five_digits_can_name_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(FileStore::open(&folder.path().join("store")).unwrap());
+        let recipients = vec![crate::seal::generate_identity().1];
+        let options = SealOptions { recipients, level: 3, part_bytes: 1, threads: 2 };
+        let sealer = Sealer::new(store, "orders/x".to_owned(), options).unwrap();
+        let error = tokio::task::spawn_blocking(move || {
+            let mut writer = sealer.stream("base", StreamKind::Tar);
+            // As if so many had gone before.
+            writer.cut = MAX_PARTS - 1;
+            writer.write(b"12")?;
+            writer.finish()
+        });
+        let error = error.await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("100000 parts") && error.contains("part_size"), "{error}");
     }
 
-    fn check(&self) -> Result<(), SealError> {
-        self.lock().check()
-    }
-}
-
-impl State {
-    /// The first failure, with its real cause the first time it is asked for.
-    fn check(&mut self) -> Result<(), SealError> {
-        if self.failed { Err(self.error.take().unwrap_or(SealError::Stopped)) } else { Ok(()) }
-    }
-}
-
-impl Yard {
-    fn take_slot(self: &Arc<Yard>) -> Slot {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Slot { yard: Arc::clone(self) }
-    }
-
-    fn take_tools(&self) -> io::Result<Tools> {
-        if let Some(tools) = self.tools.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(tools);
-        }
-        let mut compressor = Compressor::new(self.level)?;
-        compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        Ok(Tools { compressor, compressed: Vec::new(), plain: Vec::new() })
-    }
-
-    /// zstd, then age, of one part: one whole frame in one whole age file.
-    fn seal(&self, plain: &[u8], tools: &mut Tools) -> io::Result<Vec<u8>> {
-        tools.compressed.clear();
-        tools.compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-        tools.compressor.compress_to_buffer(plain, &mut tools.compressed)?;
-        let recipients = self.recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
-        // 16 bytes of tag a chunk of 64 KiB, and a header of some 130 bytes a recipient.
-        let length = tools.compressed.len();
-        let mut sealed = Vec::with_capacity(length + length / 4096 + 1024 + 256 * self.recipients.len());
-        let mut writer = encryptor.wrap_output(&mut sealed)?;
-        writer.write_all(&tools.compressed)?;
-        writer.finish()?;
-        Ok(sealed)
-    }
-}
-
-/// The right to seal one part; given back when dropped, even by a thread that panics.
-struct Slot {
-    yard: Arc<Yard>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        *self.yard.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.yard.freed.notify_all();
-    }
-}
-
-/// A part on its way; counted down when dropped, even by a thread that panics.
-struct Flight {
-    shared: Arc<Shared>,
-}
-
-impl Flight {
-    fn begin(shared: &Arc<Shared>) -> Flight {
-        shared.lock().in_flight += 1;
-        Flight { shared: Arc::clone(shared) }
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.shared.lock().in_flight -= 1;
-        self.shared.changed.notify_all();
-    }
-}
-
-/// A part that waits to be sealed. The fields are dropped in this order: the slot is free before the flight has landed.
-struct Job {
-    index: usize,
-    key: String,
-    plain: Vec<u8>,
-    members: Vec<Slice>,
-    tools: Tools,
-    slot: Slot,
-    flight: Flight,
-}
-
-impl Job {
-    fn run(self) {
-        let Job { index, key, plain, members, mut tools, slot, flight } = self;
-        let yard = Arc::clone(&slot.yard);
-        if !flight.shared.lock().stops() {
-            let done = yard.make_part(key, &plain, members, &mut tools, &flight.shared);
-            let mut state = flight.shared.lock();
-            match done {
-                Ok(Some(part)) => {
-                    state.done.insert(index, part);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    state.failed = true;
-                    state.error.get_or_insert(error);
-                }
-            }
-        }
-        tools.plain = plain;
-        tools.plain.clear();
-        yard.tools.lock().unwrap_or_else(PoisonError::into_inner).push(tools);
-        drop(slot);
-        drop(flight);
-    }
-}
-
-impl State {
-    /// Whether nothing more needs to be sealed: nobody wants this stream any more.
-    fn stops(&self) -> bool {
-        self.failed || self.abandoned
-    }
-}
-
-impl Yard {
-    /// Hashes, seals and stores one part; nothing is stored when its stream was given up meanwhile.
-    fn make_part(
-        &self,
-        key: String,
-        plain: &[u8],
-        members: Vec<Slice>,
-        tools: &mut Tools,
-        shared: &Shared,
-    ) -> Result<Option<Part>, SealError> {
-        let plain_blake3 = blake3::hash(plain).to_hex().to_string();
-        let sealed = self.seal(plain, tools).map_err(|source| SealError::Seal { key: key.clone(), source })?;
-        let (sealed_bytes, sealed_sha256) = (sealed.len() as u64, hex::encode(Sha256::digest(&sealed)));
-        if shared.lock().stops() {
-            return Ok(None);
-        }
-        let object = format!("{}/{key}", self.prefix);
-        self.runtime.block_on(self.store.put_new(&object, Bytes::from(sealed)))?;
-        let plain_bytes = plain.len() as u64;
-        Ok(Some(Part { key, plain_bytes, plain_blake3, sealed_bytes, sealed_sha256, members }))
+    #[tokio::test(flavor = "multi_thread")]
+    async fn globals_beyond_their_limit_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(FileStore::open(&folder.path().join("store")).unwrap());
+        let recipients = vec![crate::seal::generate_identity().1];
+        let options = SealOptions { recipients, level: 3, part_bytes: 1, threads: 2 };
+        let sealer = Sealer::new(store, "orders/x".to_owned(), options).unwrap();
+        let mut writer = sealer.stream("globals", StreamKind::Globals);
+        writer.part_bytes = 10;
+        writer.write(b"1234567890").unwrap();
+        let error = writer.write(b"1").unwrap_err().to_string();
+        assert!(error.contains("256 MiB"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::key::{TEMP_PREFIX, check_key, check_prefix};
+use super::key::{TEMP_PREFIX, check_key, check_key_to_delete, check_prefix, is_temp};
 use super::{ObjectInfo, Store, StoreError};
 
 /// A folder. Objects are files of mode 0600 in folders of mode 0700; a half-written one has a name that `list` does not
@@ -97,10 +97,15 @@ impl Store for FileStore {
     }
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         check_prefix(prefix)?;
-        self.blocking("list", prefix, Folder::list).await
+        self.blocking("list", prefix, |folder, prefix| folder.list(prefix, |key| check_key(key).is_ok())).await
+    }
+    async fn half_written(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        check_prefix(prefix)?;
+        let half = |key: &str| is_temp(key.rsplit('/').next().unwrap_or(key));
+        self.blocking("list", prefix, move |folder, prefix| folder.list(prefix, half)).await
     }
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        check_key(key)?;
+        check_key_to_delete(key)?;
         self.blocking("delete", key, Folder::delete).await
     }
 }
@@ -239,7 +244,7 @@ impl Folder {
         }
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+    fn list(&self, prefix: &str, shows: impl Fn(&str) -> bool) -> Result<Vec<ObjectInfo>, StoreError> {
         let failed = |error| self.failed("list", prefix, error);
         if !self.root.is_dir() {
             return Err(self.absent(prefix));
@@ -259,7 +264,7 @@ impl Folder {
             };
             // What is no UTF-8 is no key, and was not written by lifeboat.
             let Some(key) = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str) else { continue };
-            if !entry.file_type().is_file() || !key.starts_with(prefix) || check_key(key).is_err() {
+            if !entry.file_type().is_file() || !key.starts_with(prefix) || !shows(key) {
                 continue;
             }
             let meta = match entry.metadata().map_err(io::Error::from) {

@@ -44,6 +44,20 @@ pub(super) fn check_key(key: &str) -> Result<(), StoreError> {
     }
 }
 
+/// The same, but a half-written object can be named: to be removed.
+pub(super) fn check_key_to_delete(key: &str) -> Result<(), StoreError> {
+    match key.rsplit_once('/').unwrap_or(("", key)) {
+        ("", name) if is_temp(name) => Ok(()),
+        (folder, name) if is_temp(name) => check_key(folder),
+        _ => check_key(key),
+    }
+}
+
+/// Whether this is the name of a half-written object.
+pub(super) fn is_temp(name: &str) -> bool {
+    name.strip_prefix(TEMP_PREFIX).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// A list's prefix is the beginning of a key: its last segment may be empty or cut.
 pub(super) fn check_prefix(prefix: &str) -> Result<(), StoreError> {
     let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);

@@ -10,7 +10,7 @@
 mod file;
 mod key;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -45,6 +45,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn get(&self, key: &str) -> Result<Bytes, StoreError>;
     /// All objects whose key begins with `prefix`, sorted by key.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+    /// What killed writers left half written, as `list` would show it; `delete` takes these keys too. A writer that is at
+    /// work right now has some as well. Stores that know no such thing have none.
+    async fn half_written(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let _ = prefix;
+        Ok(Vec::new())
+    }
     /// Removes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 }
@@ -165,6 +171,21 @@ impl From<StoreError> for Broke {
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
     match config {
         StoreConfig::File { path } => Ok(Arc::new(FileStore::open(path)?)),
+    }
+}
+
+/// The same, but a folder that is not there is an error: for those who only read.
+pub fn open_existing(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
+    match config {
+        StoreConfig::File { path } => Ok(Arc::new(FileStore::open_existing(path)?)),
+    }
+}
+
+/// Whether a store was never made: certainly no folder is there, but its parent is.
+pub fn is_missing(config: &StoreConfig) -> bool {
+    let certainly_not = |path: &Path| path.try_exists().is_ok_and(|there| !there);
+    match config {
+        StoreConfig::File { path } => certainly_not(path) && path.parent().is_some_and(Path::is_dir),
     }
 }
 

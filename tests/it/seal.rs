@@ -182,9 +182,10 @@ async fn a_dropped_writer_never_closes_its_last_part() {
         drop(writer);
     })
     .await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let stored = yard.store.list("").await.unwrap();
     assert!(stored.len() <= 2, "the third part was full, but nobody said that the stream was: {stored:?}");
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(yard.store.list("").await.unwrap(), stored, "nothing lands after the writer is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,41 +218,6 @@ async fn bad_options_and_bad_members_are_refused() {
     .await;
     let mut writer = yard.sealer("orders/x", 100).stream("db", StreamKind::Dump { database: "d".to_owned() });
     assert!(writer.member(member("a", 0)).is_err(), "a dump has no members");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn more_parts_than_five_digits_name_are_refused() {
-    /// Takes everything at once: this test is not about disks.
-    #[derive(Debug)]
-    struct Null;
-    #[async_trait]
-    impl Store for Null {
-        fn url(&self) -> String {
-            "null:".to_owned()
-        }
-        async fn put_new(&self, _key: &str, _bytes: Bytes) -> Result<(), StoreError> {
-            Ok(())
-        }
-        async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-            Err(StoreError::NotFound { key: key.to_owned(), store: self.url() })
-        }
-        async fn list(&self, _prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-            Ok(vec![])
-        }
-        async fn delete(&self, _key: &str) -> Result<(), StoreError> {
-            Ok(())
-        }
-    }
-    let yard = Yard::new();
-    let sealer = Sealer::new(Arc::new(Null), "orders/x".to_owned(), yard.options(1, 2)).unwrap();
-    let error = blocking(move || {
-        let mut writer = sealer.stream("base", StreamKind::Tar);
-        writer.write(&[7; 100_001])?;
-        writer.finish()
-    })
-    .await
-    .unwrap_err();
-    assert!(error.to_string().contains("100000 parts") && error.to_string().contains("part_size"), "{error}");
 }
 
 /// What a test feeds a writer.
@@ -691,4 +657,58 @@ async fn a_manifest_is_written_last_once_and_only_when_it_is_right() {
     assert_eq!(seal::list_backups(&*yard.store, Some(&"order".parse().unwrap())).await.unwrap(), vec![]);
     let empty = FileStore::open(&yard.folder.path().join("empty")).unwrap();
     assert_eq!(seal::list_backups(&empty, None).await.unwrap(), vec![]);
+}
+
+/// Runs in a process of its own, whose memory it measures.
+#[test]
+fn memory_is_bounded_by_the_parts_in_flight() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "seal::inside_a_process_whose_memory_is_measured"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    eprintln!("{text}");
+}
+
+/// The most memory that this process ever had, in MiB (proc_pid_status(5)).
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by memory_is_bounded_by_the_parts_in_flight"]
+async fn inside_a_process_whose_memory_is_measured() {
+    const PART: usize = 4 << 20;
+    let yard = Yard::new();
+    let block = noise(3, 1 << 20);
+    let before = peak_mib();
+    let mut writer = yard.sealer("orders/x", PART).stream("base", StreamKind::Tar);
+    let begun = std::time::Instant::now();
+    let stream = blocking(move || {
+        // Three quarters that compress, one that does not.
+        for number in 0..192 {
+            writer.write(if number % 4 == 0 { &block } else { &[0; 1 << 20] }).unwrap();
+        }
+        writer.finish().unwrap()
+    })
+    .await;
+    let (sealing, sealed) = (peak_mib() - before, begun.elapsed());
+    let (counted, count) = (Arc::new(AtomicUsize::new(0)), stream.parts.len());
+    let counter = counted.clone();
+    let give = move |bytes: Vec<u8>| {
+        counter.fetch_add(bytes.len(), Ordering::SeqCst);
+        Ok(())
+    };
+    let begun = std::time::Instant::now();
+    seal::read_stream(yard.store.clone(), "orders/x", &stream, &yard.opener, 2, give).await.unwrap();
+    let (both, opened) = (peak_mib() - before, begun.elapsed());
+    eprintln!(
+        "192 MiB in {count} parts: sealed in {sealed:?} with {sealing} MiB, opened in {opened:?}, {both} MiB in all"
+    );
+    assert_eq!(counted.load(Ordering::SeqCst), 192 << 20);
+    // (threads + 2) parts, each as plaintext, compressed and sealed.
+    assert!(sealing < 4 * 3 * 4 && both < 4 * 3 * 4 + 32, "{sealing} and {both} MiB");
 }

@@ -112,6 +112,10 @@ async fn a_folder_is_private_hides_what_is_half_written_and_follows_no_links() {
     }
     std::fs::write(root.join("p/b/.lifeboat-tmp-0123"), "half").unwrap();
     assert_eq!(keys(&store.list("").await.unwrap()), ["p/b/x"]);
+    assert_eq!(keys(&store.half_written("p/").await.unwrap()), ["p/b/.lifeboat-tmp-0123"]);
+    assert!(matches!(store.get("p/b/.lifeboat-tmp-0123").await, Err(StoreError::BadKey(_))));
+    store.delete("p/b/.lifeboat-tmp-0123").await.unwrap();
+    assert_eq!(store.half_written("").await.unwrap(), vec![]);
 
     let outside = dir.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
@@ -262,18 +266,52 @@ async fn inside_a_full_disk() {
     store.put_new("p/b/fits", Bytes::from(vec![1; 1_000])).await.unwrap();
 }
 
+/// Whether system calls can be made to fail.
+fn can_inject() -> bool {
+    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
+    let can = traced.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("SKIPPED: strace is not here, or may not trace");
+    }
+    can
+}
+
+#[test]
+fn file_systems_without_rename_noreplace_and_without_links_keep_the_contract() {
+    if !can_inject() {
+        return;
+    }
+    let no_noreplace = ["-e", "inject=renameat2:error=EINVAL"];
+    let no_links = ["-e", "inject=link,linkat:error=EPERM"];
+    for missing in [&no_noreplace[..], &[no_noreplace, no_links].concat()] {
+        let dir = folder();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-e", "trace=renameat2,link,linkat"]).args(missing);
+        let log = again("inside_an_old_file_system", &mut strace, dir.path());
+        assert!(log.contains("renameat2(") && log.contains("(INJECTED)"), "{log}");
+        assert_eq!(log.contains("EPERM"), missing.len() > 2, "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by file_systems_without_rename_noreplace_and_without_links_keep_the_contract"]
+async fn inside_an_old_file_system() {
+    let root = given_folder().join("store");
+    contract(Arc::new(FileStore::open(&root).unwrap())).await;
+    assert_eq!(std::fs::read_dir(root).unwrap().count(), 0, "no temporary file is left");
+}
+
 #[test]
 fn a_failed_fsync_is_final() {
+    if !can_inject() {
+        return;
+    }
     // The first fsync of put_new is that of a new folder's parent, later ones the file's and its folder's: fail each in turn.
     for number in 1..=4 {
         let dir = folder();
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-e", "trace=fsync,fdatasync"]);
         strace.args(["-e", &format!("inject=fsync:error=EIO:when={number}")]);
-        if strace.get_program() != "strace" || Command::new("strace").args(["-qq", "true"]).status().is_err() {
-            eprintln!("SKIPPED: strace is not here");
-            return;
-        }
         std::fs::create_dir(dir.path().join("store")).unwrap();
         let log = again("inside_a_failing_disk", &mut strace, dir.path());
         assert!(log.contains("(INJECTED)"), "{log}");

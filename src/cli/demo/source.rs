@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::domain::check::Broke;
 use crate::probe::Endpoint;
 use crate::programs::Programs;
-use crate::scratch::user;
+use crate::scratch;
 
 /// A running server. Dropping it kills it.
 pub struct Source {
@@ -25,15 +25,15 @@ impl Source {
     /// Makes a cluster in `folder` and starts it.
     pub async fn start(folder: &Path, programs: &Programs) -> Result<Source, Broke> {
         let (data, socket) = (folder.join("source"), folder.join("socket"));
-        let owner = user::to_run_as("postgres")?;
+        let (_, owner) = scratch::unprivileged("postgres")?;
         for dir in [&data, &socket] {
             let made = std::fs::DirBuilder::new().mode(0o700).create(dir).and_then(|()| match &owner {
-                Some(owner) => chown(dir, Some(owner.uid), Some(owner.gid)),
+                Some((uid, gid)) => chown(dir, Some(*uid), Some(*gid)),
                 None => Ok(()),
             });
             made.map_err(|error| Broke::new(format!("{} could not be made: {error}", dir.display())))?;
         }
-        let mut initdb = unprivileged(&programs.path("initdb"), owner.as_ref());
+        let mut initdb = unprivileged(&programs.path("initdb"), owner);
         initdb.args(["--no-sync", "--data-checksums", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
         initdb.arg(format!("--username={SUPERUSER}")).arg("-D").arg(&data);
         let output = initdb.output().map_err(|error| Broke::new(format!("initdb does not run: {error}")))?;
@@ -41,7 +41,7 @@ impl Source {
             let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Broke::hinted(format!("initdb failed: {words}"), "is there room in the temporary folder?"));
         }
-        let mut postgres = unprivileged(&programs.path("postgres"), owner.as_ref());
+        let mut postgres = unprivileged(&programs.path("postgres"), owner);
         postgres.arg("-D").arg(&data).arg("-k").arg(&socket);
         // The demo's data are worth nothing: no fsync. (A real source must never run so.)
         for setting in ["listen_addresses=", "fsync=off", "max_wal_size=2GB", "shared_buffers=128MB"] {
@@ -107,10 +107,10 @@ impl Drop for Source {
 }
 
 /// A command with a bare environment, as the user that servers run as.
-fn unprivileged(program: &Path, owner: Option<&user::User>) -> Command {
+fn unprivileged(program: &Path, owner: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(program);
-    if let Some(owner) = owner {
-        command.uid(owner.uid).gid(owner.gid);
+    if let Some((uid, gid)) = owner {
+        command.uid(uid).gid(gid);
     }
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

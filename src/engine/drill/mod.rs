@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::perform::Performance;
-use super::{House, house, process};
+use super::{House, house, interrupt, process};
 use crate::clock::now;
 use crate::domain::check::{Broke, CheckResult, Finding, Outcome, Stop};
 use crate::domain::drill::{Drill, IsolationDemand, Loss, Step};
@@ -111,9 +111,9 @@ impl Rehearsal {
         let steps = self.transcript.drill.steps.clone();
         let mut going = true;
         tokio::select! {
-            () = interrupted() => {
+            signal = interrupt::asked_to_stop() => {
                 self.record(Step::Destroy, None, Instant::now(), Ended::Broke {
-                    error: "the drill was interrupted by a signal".to_owned(),
+                    error: format!("the drill was interrupted by {signal}"),
                     hint: None,
                 }, Vec::new());
             }
@@ -147,6 +147,7 @@ impl Rehearsal {
             store: picked.store.url(),
             why: picked.why.clone(),
             started_at: manifest.started_at,
+            finished_at: manifest.finished_at,
             recovery_point: manifest.recovery_point.at,
             basis: manifest.recovery_point.basis,
             manifest_sha256: sealed.sha256.clone(),
@@ -333,16 +334,5 @@ fn nothing_judged() -> Judgement {
         rta: None,
         phases: Vec::new(),
         valid_until: None,
-    }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn interrupted() {
-    let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
     }
 }
