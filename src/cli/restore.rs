@@ -1,13 +1,194 @@
 //! `lifeboat restore`.
 
-use super::{Cli, Exit, Failure};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::progress::Bar;
+use super::{Cli, Exit, Failure, Output, output};
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ids::{BackupId, BadId};
+use crate::domain::policy::{Method, PasswordSource};
+use crate::engine::restore::{self, Request, Restored, Target};
+use crate::probe::Endpoint;
+use crate::seal::{Opener, TrustedSigners};
+use crate::store::{self, Store};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    after_help = "Without a configuration, a store and a key are enough:\n  lifeboat restore --store /mnt/backups --identity escrow.agekey --to /var/lib/postgresql/15/restored\n\nThe password of --to-database comes from PGPASSWORD, PGPASSFILE, ~/.pgpass or --passfile, never from the URL."
+)]
+pub struct Args {
+    /// Which policy's backup; may be left out with --store, if the store holds one policy only.
+    #[arg(value_name = "POLICY")]
+    policy: Option<String>,
+    /// Which backup: its id, or `latest`.
+    #[arg(long, value_name = "ID", default_value = "latest")]
+    backup: String,
+    /// Which method's backup: physical for --to, logical for --to-database.
+    #[arg(long, value_name = "METHOD", value_parser = ["physical", "logical"])]
+    method: Option<String>,
+    /// Restore a physical backup into this folder, which must not exist or be empty.
+    #[arg(long, value_name = "DIR", required_unless_present = "to_database", conflicts_with = "to_database")]
+    to: Option<PathBuf>,
+    /// Restore a logical backup into the database that this URL names, which must not exist or be empty.
+    #[arg(long, value_name = "URL")]
+    to_database: Option<String>,
+    /// Give a tablespace a folder of its own; may be repeated.
+    #[arg(long, value_name = "NAME=DIR")]
+    tablespace: Vec<String>,
+    /// A passfile for --to-database.
+    #[arg(long, value_name = "FILE", requires = "to_database")]
+    passfile: Option<PathBuf>,
+    /// Use this store (a folder, or file:///…), and no configuration and no catalog.
+    #[arg(long, value_name = "URL", requires = "identity")]
+    store: Option<String>,
+    /// An age identity that opens the backup; may be repeated.
+    #[arg(long, value_name = "KEYFILE", requires = "store")]
+    identity: Vec<PathBuf>,
+    /// A public key (SPKI PEM) that is trusted to have signed; may be repeated.
+    #[arg(long, value_name = "PUB", requires = "store")]
+    trusted_signer: Vec<PathBuf>,
+    /// Go on although the signature is missing, wrong or a stranger's.
+    #[arg(long)]
+    accept_unsigned: bool,
+    /// A folder with PostgreSQL's programs, to look in first; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Vec<PathBuf>,
+}
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let _ = (cli, args);
-    todo!()
+    let bar = Bar::new("restore");
+    let restored = match &args.store {
+        Some(url) => {
+            let request = request_alone(args, url).map_err(Failure::usage)?;
+            restore::restore(&request, &bar).await
+        }
+        None => {
+            let house = cli.house()?;
+            let name = args.policy.as_deref().ok_or_else(|| {
+                let hint = "lifeboat restore POLICY …; or, without a configuration: --store URL --identity KEYFILE";
+                Failure::usage(Broke::hinted("which policy's backup?", hint))
+            })?;
+            let policy = house.policy(name).map_err(Failure::usage)?;
+            let stores = house.stores_of(policy)?.into_values().collect();
+            let mut request = request(args, stores, house.opener()?, house.trusted()?).map_err(Failure::usage)?;
+            request.policy = Some(policy.name.clone());
+            request.bin_dirs.extend(house.config.bin_dirs.iter().cloned());
+            request.parallel = house.config.limits.parallel;
+            restore::recorded(&house, &policy.name, &request, &bar).await
+        }
+    };
+    bar.finish();
+    match restored {
+        Ok(restored) => {
+            show(cli, &restored);
+            Ok(if restored.findings.is_empty() { Exit::Ok } else { Exit::Finding })
+        }
+        Err(Stop::Broke(broke)) => Err(broke.into()),
+        Err(Stop::Found(findings)) => Err(found(&findings)),
+    }
+}
+
+/// A store and a key, on a machine that has nothing else.
+fn request_alone(args: &Args, url: &str) -> Result<Request, Broke> {
+    let opener = Opener::read(&args.identity)?;
+    let trusted = TrustedSigners::read(&args.trusted_signer)?;
+    let mut request = request(args, vec![store::open_url(url)?], opener, trusted)?;
+    request.policy =
+        args.policy.as_deref().map(str::parse).transpose().map_err(|error: BadId| {
+            Broke::hinted(error.to_string(), "leave it out if the store holds one policy only")
+        })?;
+    Ok(request)
+}
+
+fn request(
+    args: &Args,
+    stores: Vec<Arc<dyn Store>>,
+    opener: Opener,
+    trusted: TrustedSigners,
+) -> Result<Request, Broke> {
+    let backup = match args.backup.as_str() {
+        "latest" => None,
+        id => Some(id.parse::<BackupId>().map_err(|error| Broke::hinted(error.to_string(), "or say `latest`"))?),
+    };
+    let tablespaces = args.tablespace.iter().map(|text| match text.split_once('=') {
+        Some((name, dir)) if !name.is_empty() && !dir.is_empty() => Ok((name.to_owned(), PathBuf::from(dir))),
+        _ => Err(Broke::hinted(format!("`{text}` does not say which folder"), "write --tablespace NAME=DIR")),
+    });
+    let target = match (&args.to, &args.to_database) {
+        (Some(dir), _) => Target::Folder(dir.clone()),
+        (None, Some(url)) => Target::Database(Box::new(database(args, url)?)),
+        (None, None) => return Err(Broke::hinted("where to?", "say --to DIR or --to-database URL")),
+    };
+    Ok(Request {
+        stores,
+        opener,
+        trusted,
+        policy: None,
+        backup,
+        method: args.method.as_deref().map(|word| if word == "logical" { Method::Logical } else { Method::Physical }),
+        target,
+        tablespaces: tablespaces.collect::<Result<_, _>>()?,
+        accept_unsigned: args.accept_unsigned,
+        bin_dirs: args.bin_dir.clone(),
+        parallel: std::thread::available_parallelism().map_or(2, usize::from),
+    })
+}
+
+/// The server and database of `--to-database`, with a password from where libpq would look for one.
+fn database(args: &Args, url: &str) -> Result<Endpoint, Broke> {
+    let password = match &args.passfile {
+        Some(file) => PasswordSource::Passfile(file.clone()),
+        None if std::env::var_os("PGPASSWORD").is_some() => PasswordSource::Env("PGPASSWORD".to_owned()),
+        None => PasswordSource::Default,
+    };
+    Ok(Endpoint::open(url, &password, None, None, Duration::from_secs(10))?)
+}
+
+fn show(cli: &Cli, restored: &Restored) {
+    if cli.output == Output::Json {
+        output::print_json(restored);
+        return;
+    }
+    // What is wrong or must be known goes where it is seen even when the commands go into a file.
+    for warning in &restored.warnings {
+        eprintln!("warning: {warning}");
+    }
+    for finding in &restored.findings {
+        eprintln!("finding: {}: {}", finding.object, finding.message);
+    }
+    let pages = restored.pages.map(|(verified, bad)| format!(", {verified} page checksums right, {bad} wrong"));
+    let mut text = format!(
+        "Restored {} of {} into {}\n  brings back {} ({}, {} in {}{})\n\nNext:\n",
+        restored.backup,
+        restored.policy,
+        restored.target,
+        restored.recovery_point,
+        restored.method.as_str(),
+        restored.plain_bytes,
+        restored.took,
+        pages.unwrap_or_default()
+    );
+    for command in &restored.commands {
+        text.push_str(&format!("  {command}\n"));
+    }
+    output::print(&text);
+}
+
+/// Why the backup was not brought back: every finding by name.
+fn found(findings: &[Finding]) -> Failure {
+    let mut text = "the backup is not what it should be, and was not brought back".to_owned();
+    for finding in findings {
+        text.push_str(&format!("\n  {}: {} [{}]", finding.object, finding.message, finding.code));
+    }
+    let signature = findings.iter().all(|finding| finding.code.starts_with("sign"));
+    let hint = if signature {
+        "if you know where it comes from, go on with --accept-unsigned"
+    } else {
+        "restore another backup (--backup ID), or from another store (--store URL)"
+    };
+    Failure { exit: Exit::Finding, text, hint: Some(hint.to_owned()) }
 }

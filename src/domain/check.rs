@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::Span;
+use super::units::{ByteSize, Span};
 
 /// The checks that lifeboat knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -198,6 +198,25 @@ pub struct Measure {
     pub what: String,
 }
 
+impl fmt::Display for Measure {
+    /// `157,286 pages`, `1 table`, `1.2 GiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.what == "bytes" {
+            return fmt::Display::fmt(&ByteSize(self.count), f);
+        }
+        let digits = self.count.to_string();
+        for (index, digit) in digits.chars().enumerate() {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        let singular = self.count == 1 && self.what.ends_with('s') && !self.what.ends_with("xes");
+        let what = if singular { self.what.trim_end_matches('s') } else { &self.what };
+        write!(f, " {what}")
+    }
+}
+
 impl Measure {
     /// So many of these.
     pub fn new(count: u64, what: &str) -> Measure {
@@ -254,5 +273,24 @@ impl From<Broke> for Stop {
 impl From<Finding> for Stop {
     fn from(finding: Finding) -> Stop {
         Stop::Found(vec![finding])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Measure;
+
+    #[test]
+    fn measures_read_well() {
+        for (count, what, text) in [
+            (0, "tables", "0 tables"),
+            (1, "tables", "1 table"),
+            (1, "indexes", "1 indexes"),
+            (157_286, "pages", "157,286 pages"),
+            (1_000_000, "rows", "1,000,000 rows"),
+            (1_288_490_189, "bytes", "1.2 GiB"),
+        ] {
+            assert_eq!(Measure::new(count, what).to_string(), text);
+        }
     }
 }

@@ -17,5 +17,4 @@ pub mod transcript;
 pub mod units;
 
 #[cfg(test)]
-#[allow(missing_docs, clippy::unwrap_used, reason = "fixed content for tests")]
 pub mod sample;

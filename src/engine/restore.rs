@@ -1,1 +1,230 @@
-//! The restore.
+//! The restore for the real day: from a store and a key alone, or with all of a configuration.
+//!
+//! ```text
+//! choose a backup → is it what its signer signed? → is there room, and is the target free? → put it back → say how to go on
+//! ```
+//! Nothing is ever overwritten. What is not whole cannot be started, and says so.
+
+mod choose;
+mod database;
+mod folder;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::house::new_run;
+use super::{House, process};
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ids::{BackupId, PolicyName};
+use crate::domain::observed::Observed;
+use crate::domain::policy::Method;
+use crate::domain::run::{Event, RunOutcome, Work};
+use crate::domain::units::{ByteSize, Span};
+use crate::probe::Endpoint;
+use crate::progress::Progress;
+use crate::seal::{Opener, SealedManifest, TrustedSigners};
+use crate::store::Store;
+
+/// The `schema` of what a restore reports.
+pub const RESTORE_SCHEMA: &str = "lifeboat.restore/1";
+/// What a folder is marked with when the restore into it did not end well.
+pub const INCOMPLETE: &str = "RESTORE-INCOMPLETE.txt";
+
+/// Where a backup is brought back to.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A data folder that is to be made (physical).
+    Folder(PathBuf),
+    /// A database that is to be made, or is empty (logical).
+    Database(Box<Endpoint>),
+}
+
+/// What is wanted.
+pub struct Request {
+    /// Where backups are looked for.
+    pub stores: Vec<Arc<dyn Store>>,
+    /// What opens them.
+    pub opener: Opener,
+    /// Who is trusted to have signed.
+    pub trusted: TrustedSigners,
+    /// Of which policy; none: the only one in the store.
+    pub policy: Option<PolicyName>,
+    /// Which; none: the newest that the target can take.
+    pub backup: Option<BackupId>,
+    /// By which method; none: physical for a folder, logical for a database.
+    pub method: Option<Method>,
+    /// Where to.
+    pub target: Target,
+    /// Folders for tablespaces, by name.
+    pub tablespaces: Vec<(String, PathBuf)>,
+    /// Go on although the signature is missing, wrong or a stranger's.
+    pub accept_unsigned: bool,
+    /// Folders of PostgreSQL's programs to look in first.
+    pub bin_dirs: Vec<PathBuf>,
+    /// Threads and jobs.
+    pub parallel: usize,
+}
+
+/// What was brought back, and how to go on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Restored {
+    /// [`RESTORE_SCHEMA`].
+    pub schema: &'static str,
+    /// Of which policy.
+    pub policy: PolicyName,
+    /// Which backup.
+    pub backup: BackupId,
+    /// Why this one.
+    pub why: String,
+    /// How it was taken.
+    pub method: Method,
+    /// The moment that it brings back, by the source's clock.
+    pub recovery_point: jiff::Timestamp,
+    /// The key that signed it, if its signature is right: base64.
+    pub signed_by: Observed<String>,
+    /// Whether that key is a trusted one.
+    pub signer_trusted: bool,
+    /// Where it is now.
+    pub target: String,
+    /// Plaintext.
+    pub plain_bytes: ByteSize,
+    /// How long it took, in seconds.
+    pub took: Span,
+    /// Pages that were verified on the way, and how many were wrong (physical).
+    pub pages: Option<(u64, u64)>,
+    /// What is to be done next: commands, in order.
+    pub commands: Vec<String>,
+    /// What a person should know before that.
+    pub warnings: Vec<String>,
+    /// What is wrong with the backup although it was brought back.
+    pub findings: Vec<Finding>,
+}
+
+/// What one way of putting back has to tell.
+struct Done {
+    target: String,
+    pages: Option<(u64, u64)>,
+    commands: Vec<String>,
+    warnings: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+/// Restores, and writes it down in the catalog.
+pub async fn recorded(
+    house: &House,
+    policy: &PolicyName,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<Restored, Stop> {
+    let run = new_run();
+    house.record(policy, run, Event::Planned { work: Work::Restore, scheduled_for: None }).await?;
+    house.record(policy, run, process::started()).await?;
+    let restored = restore(request, progress).await;
+    let outcome = match &restored {
+        Ok(_) => RunOutcome::Succeeded,
+        Err(Stop::Found(findings)) => RunOutcome::Found(findings.len() as u64),
+        Err(Stop::Broke(broke)) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
+    };
+    // On the real day a catalog that cannot be written must not hide that the database is back.
+    if let Err(broke) = house.record(policy, run, Event::Finished { outcome }).await {
+        progress.say(&format!("warning: the catalog could not be written: {broke}"));
+    }
+    restored
+}
+
+/// Restores.
+pub async fn restore(request: &Request, progress: &dyn Progress) -> Result<Restored, Stop> {
+    let began = Instant::now();
+    let wanted = match (request.method, &request.target) {
+        (Some(method), _) => method,
+        (None, Target::Folder(_)) => Method::Physical,
+        (None, Target::Database(_)) => Method::Logical,
+    };
+    match (wanted, &request.target) {
+        (Method::Physical, Target::Folder(_)) | (Method::Logical, Target::Database(_)) => {}
+        (method, _) => {
+            let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
+            let error = format!("a {} backup cannot be brought back to that target", method.as_str());
+            return Err(Broke::hinted(error, hint).into());
+        }
+    }
+    // Before a store is asked for anything: a target that cannot be used is the quickest thing to know.
+    match &request.target {
+        Target::Folder(dir) => folder::refuse_unless_free(dir)?,
+        Target::Database(_) if !request.tablespaces.is_empty() => {
+            return Err(Broke::new("--tablespace is for --to DIR; a database goes where its server keeps it").into());
+        }
+        Target::Database(_) => {}
+    }
+    let chosen = choose::choose(request, wanted, progress).await?;
+    progress
+        .say(&format!("backup {} of {}: {}", chosen.sealed.manifest.backup, chosen.sealed.manifest.policy, chosen.why));
+    let mut warnings = vouch(&chosen.sealed, request)?;
+    for warning in &warnings {
+        progress.say(&format!("warning: {warning}"));
+    }
+    let manifest = &chosen.sealed.manifest;
+    progress.stage("restore");
+    progress.expect(manifest.plain_bytes().0);
+    let done = match &request.target {
+        Target::Folder(dir) => folder::restore(request, &chosen, dir, progress).await?,
+        Target::Database(endpoint) => database::restore(request, &chosen, endpoint, progress).await?,
+    };
+    warnings.extend(done.warnings);
+    Ok(Restored {
+        schema: RESTORE_SCHEMA,
+        policy: manifest.policy.clone(),
+        backup: manifest.backup.clone(),
+        why: chosen.why.clone(),
+        method: manifest.method,
+        recovery_point: manifest.recovery_point.at,
+        signed_by: chosen.sealed.signed_by.clone(),
+        signer_trusted: chosen.sealed.signer_trusted,
+        target: done.target,
+        plain_bytes: manifest.plain_bytes(),
+        took: Span::from_std(began.elapsed()),
+        pages: done.pages,
+        commands: done.commands,
+        warnings,
+        findings: done.findings,
+    })
+}
+
+/// Whether somebody vouches for it. What is wrong stops the restore, unless the person says that it must go on.
+fn vouch(sealed: &SealedManifest, request: &Request) -> Result<Vec<String>, Stop> {
+    let mut findings = sealed.findings.clone();
+    if !request.trusted.is_empty() && !sealed.signer_trusted && findings.is_empty() {
+        let message = "no key that is trusted has signed it: anybody can make such a backup";
+        findings.push(Finding::new("signer_untrusted", "manifest", message));
+    }
+    if !findings.is_empty() && !request.accept_unsigned {
+        return Err(Stop::Found(findings));
+    }
+    let mut warnings: Vec<String> =
+        findings.iter().map(|finding| format!("accepted all the same: {}", finding.message)).collect();
+    if request.trusted.is_empty() {
+        let whose = match &sealed.signed_by {
+            Observed::Known(key) => format!("its signature is right, but whose the key {key} is nobody said"),
+            Observed::Absent | Observed::Unknown(_) => "it carries no right signature".to_owned(),
+        };
+        warnings.push(format!("nobody vouches for this backup: {whose} (name a key with --trusted-signer)"));
+    }
+    Ok(warnings)
+}
+
+/// Whether `bytes` fit onto the disk of `dir`.
+fn refuse_without_room(dir: &std::path::Path, bytes: ByteSize, what: &str) -> Result<(), Broke> {
+    // A file system that does not tell is tried all the same.
+    let Ok(found) = rustix::fs::statvfs(dir) else { return Ok(()) };
+    let free = ByteSize(found.f_bavail.saturating_mul(found.f_frsize));
+    if free < bytes {
+        return Err(Broke::hinted(
+            format!("{what} needs {bytes}, and {} has {free} left", dir.display()),
+            "make room, or name another place",
+        ));
+    }
+    Ok(())
+}

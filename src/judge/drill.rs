@@ -322,7 +322,7 @@ fn proofs(transcript: &Transcript, rpa: Option<Span>, rta: Option<Span>) -> Vec<
         .iter()
         .filter(|check| has_passed(check))
         .flat_map(|check| &check.looked_at)
-        .map(|measure| format!("{} {}", measure.count, measure.what))
+        .map(ToString::to_string)
         .collect();
     let passed = transcript.checks.iter().filter(|check| has_passed(check)).count();
     reasons.push(format!("{} passed; they looked at {}", count(passed, "check", "checks"), looked.join(", ")));

@@ -373,10 +373,14 @@ impl Format for CheckName {
     }
 }
 
-/// The known word that is most like this one, if one is like it at all.
+/// The known word that is most like this one, if one is like it at all: it sounds like it, or is one slip of the fingers away.
 pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = text.to_lowercase();
-    let likeness = |word: &str| strsim::jaro_winkler(&word.to_lowercase(), &lower);
+    let one_slip = |word: &str| word.len() > 2 && strsim::osa_distance(word, &lower) == 1;
+    let likeness = |word: &str| {
+        let word = word.to_lowercase();
+        strsim::jaro_winkler(&word, &lower) + if one_slip(&word) { 1.0 } else { 0.0 }
+    };
     let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.8).then_some(best)
 }

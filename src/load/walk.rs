@@ -184,7 +184,7 @@ impl Walker<'_> {
         let (least, most) = (limit("minItems").unwrap_or(0), limit("maxItems").unwrap_or(usize::MAX));
         if !(least..=most).contains(&items.len()) {
             let wanted = if least == most { least.to_string() } else { format!("at least {least}") };
-            let message = format!("`{}` holds {}; wanted: {wanted}", last(path), items.len());
+            let message = format!("`{}` holds {}, not {wanted}", last(path), items.len());
             self.wrong(node, message, format!("write {wanted}{}", purpose(schema)));
         }
         if let Some(schema) = schema.get("items") {

@@ -271,7 +271,10 @@ fn bar(rows: &[(String, Span, &'static str)], what: &str) -> Bar {
                 key: key.unwrap_or_default(),
                 name: name.clone(),
                 took: span.to_string(),
-                share: format!("{:.0} %", span.as_secs_f64() / total * 100.0),
+                share: match span.as_secs_f64() / total * 100.0 {
+                    share if share < 0.5 => "under 1 %".to_owned(),
+                    share => format!("{share:.0} %"),
+                },
                 from,
                 width: width * scale,
                 label: width * scale > 22.0,

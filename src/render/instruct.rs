@@ -28,6 +28,20 @@ pub(super) fn block(commands: &str) -> String {
     format!("{fence}sh\n{}\n{fence}\n", commands.trim_end())
 }
 
+/// The heading of a step in a runbook.
+pub fn heading(step: &Step) -> String {
+    match step {
+        Step::Provision => "Make an empty place".to_owned(),
+        Step::Restore(restore) => match &restore.until {
+            Target::Latest => "Restore as far as the backup goes, and start".to_owned(),
+        },
+        Step::AwaitReady(_) => "Wait for the first useful query".to_owned(),
+        Step::Check(check) => format!("Check {}", check.name),
+        Step::Sabotage(_) => "Leave out: break it on purpose".to_owned(),
+        Step::Destroy => "Clean up, after a rehearsal".to_owned(),
+    }
+}
+
 /// What a human does for this step, in Markdown.
 pub fn instruct(step: &Step, source: &Source<'_>) -> String {
     match step {
@@ -275,8 +289,8 @@ pub(super) fn signature(source: &Source<'_>) -> String {
     );
     for signer in source.signers {
         commands.push_str(&format!(
-            "jq -r .signature manifest.json.sig | base64 -d > /tmp/manifest.sig\n\
-             openssl pkeyutl -verify -pubin -inkey {} -rawin -in manifest.json -sigfile /tmp/manifest.sig\n",
+            "openssl pkeyutl -verify -pubin -inkey {} -rawin -in manifest.json \\\n  \
+             -sigfile <(jq -r .signature manifest.json.sig | base64 -d)\n",
             quote(signer)
         ));
     }

@@ -242,7 +242,7 @@ fn by_hand(out: &mut String, facts: &Facts<'_>, drill: &Drill) -> std::fmt::Resu
     let source = Source { key: &key, signers: &signers, ..source };
     for (index, step) in drill.steps.iter().enumerate() {
         let took = last.and_then(|last| took(last, step)).map_or_else(String::new, |took| format!(" ({took})"));
-        writeln!(out, "#### {}. {}{took}\n", index + 1, super::narrate::name(step, None))?;
+        writeln!(out, "#### {}. {}{took}\n", index + 1, super::instruct::heading(step))?;
         writeln!(out, "{}", instruct(step, &source))?;
     }
     Ok(())

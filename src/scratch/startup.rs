@@ -57,7 +57,7 @@ const MACHINE: [(&str, &str); 33] = [
 ];
 
 /// Messages that say that the data are bad.
-const DATA: [(&str, &str); 37] = [
+const DATA: [(&str, &str); 38] = [
     ("could not locate a valid checkpoint record", "checkpoint_record"),
     ("could not locate required checkpoint record", "checkpoint_record"),
     ("invalid primary checkpoint", "checkpoint_record"),
@@ -67,6 +67,7 @@ const DATA: [(&str, &str); 37] = [
     ("WAL ends before consistent recovery point", "wal_missing"),
     ("recovery ended before configured recovery target", "wal_missing"),
     ("requested WAL segment", "wal_missing"),
+    ("\"pg_wal/", "wal_missing"),
     ("requested timeline", "timeline"),
     ("unexpected timeline ID", "timeline"),
     ("is not a child of", "timeline"),
@@ -198,6 +199,7 @@ mod tests {
             ("could not locate required checkpoint record", Some("checkpoint_record")),
             ("could not find redo location referenced by checkpoint record", Some("wal_missing")),
             ("WAL ends before end of online backup", Some("wal_missing")),
+            ("could not open file \"pg_wal/000000010000000000000002\": No such file or directory", Some("wal_missing")),
             ("requested timeline 2 is not a child of this server's history", Some("timeline")),
             ("incorrect checksum in control file", Some("control_file")),
             ("could not read file \"global/pg_control\": read 100 of 296", Some("control_file")),

@@ -1,16 +1,46 @@
 //! Puts a logical backup back.
+//!
+//! A dump can run code: constraint and index functions, triggers, event triggers. So in a scratch that is all ours it is
+//! restored in this order, and by these:
+//!
+//! 1. globals, statement by statement, by the superuser;
+//! 2. definitions and rows, by a role that owns the new database and has no other right; only what no such role can make
+//!    (extensions, foreign servers, functions in C, …) by the superuser, and listed;
+//! 3. owners and grants, by the superuser, who runs nothing else of the dump's text;
+//! 4. materialized views, whose queries then run as their owners; event triggers and the database's own settings last.
 
+mod globals;
+mod programs;
+mod statements;
+mod toc;
+
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use crate::domain::artifact::Manifest;
-use crate::domain::check::Stop;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use self::programs::{Runner, Said, WorkFile};
+use self::statements::{Piece, Token, split, tokens};
+use self::toc::{Entry, Who};
+use crate::domain::artifact::{Manifest, Stream, StreamKind};
+use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::transcript::RestoreFacts;
 use crate::probe::Endpoint;
+use crate::probe::endpoint::root_cause;
 use crate::programs::Programs;
 use crate::progress::Progress;
-use crate::seal::Opener;
+use crate::seal::{self, Opener};
 use crate::store::Store;
+
+/// The role that restores: made for it, and dropped at the end.
+const RESTORER: &str = "lifeboat_restorer";
+/// A script of roles that is larger than this is no script of roles.
+const GLOBALS_BYTES: usize = 256 << 20;
+/// Owners and grants are sent so many at once.
+const AT_ONCE: usize = 200;
+const TOLD_AT_MOST: usize = 100;
 
 /// What is put back, and where.
 pub struct PutBack<'a> {
@@ -40,6 +70,481 @@ pub struct PutBack<'a> {
 
 /// Restores globals and databases.
 pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
-    let _ = what;
-    todo!()
+    let mut facts = RestoreFacts::default();
+    let admin = administrate(&what.server).await?;
+    let client = admin.connect().await.map_err(Broke::from)?;
+    let major = column(&client, "select current_setting('server_version_num')").await?;
+    let major = major.first().and_then(|text| text.parse::<u32>().ok()).unwrap_or_default() / 10_000;
+    let mut no_tablespaces = !what.whole_server;
+    if what.whole_server {
+        let script = fetch_globals(what, &mut facts).await?;
+        let done = globals::run(&client, &script, &what.server.user, major).await?;
+        no_tablespaces = done.no_tablespaces;
+        facts.warnings.extend(done.notes);
+    } else {
+        facts.warnings.push(
+            "roles, owners and grants are not part of this restore: everything belongs to the role that restored it"
+                .to_owned(),
+        );
+    }
+    let restorer = match what.whole_server {
+        true => Some(make_restorer(&client).await?),
+        false => None,
+    };
+    for stream in &what.manifest.streams {
+        let StreamKind::Dump { database } = &stream.kind else { continue };
+        what.progress.stage(&format!("restore {database}"));
+        let dump = fetch_dump(what, stream, &mut facts).await?;
+        let runner = Runner {
+            programs: what.programs,
+            wrap: &what.wrap,
+            work_dir: &what.work_dir,
+            dump: &dump.path,
+            jobs: what.parallel.max(1),
+            no_tablespaces,
+        };
+        let name = what.rename.iter().find(|(old, _)| old == database).map_or(database, |(_, new)| new);
+        let one = OneDatabase { runner, admin: &admin, client: &client, name, original: database };
+        match &restorer {
+            Some(restorer) => one.restore_apart(restorer, &mut facts).await?,
+            None => one.restore_plainly(&mut facts).await?,
+        }
+    }
+    if let Some(restorer) = restorer {
+        run(&client, &format!("drop role {}", quoted(&restorer))).await?;
+    }
+    Ok(facts)
+}
+
+/// The server, in a database that is not one of those to be made.
+async fn administrate(server: &Endpoint) -> Result<Endpoint, Broke> {
+    let mut last = None;
+    for database in ["template1", "postgres", server.database.as_str()] {
+        let there = server.with_database(database);
+        match there.connect().await {
+            Ok(_) => return Ok(there),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| Broke::new("there is no database to connect to"), Broke::from))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn refused(doing: &str, error: &tokio_postgres::Error) -> Broke {
+    globals::gone(error).unwrap_or_else(|| {
+        let why = root_cause(error);
+        let hint = programs::environment(&why).unwrap_or("see what rights the role has there");
+        Broke::hinted(format!("the server refused to {doing}: {why}"), hint)
+    })
+}
+
+async fn run(client: &Client, sql: &str) -> Result<(), Broke> {
+    client.simple_query(sql).await.map(drop).map_err(|error| refused(sql, &error))
+}
+
+async fn column(client: &Client, sql: &str) -> Result<Vec<String>, Broke> {
+    let rows = client.simple_query(sql).await.map_err(|error| refused("answer", &error))?;
+    let texts = rows.iter().filter_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+        _ => None,
+    });
+    Ok(texts.collect())
+}
+
+/// A role that may log in by the socket and has no other right. A source that has one of that name keeps it.
+async fn make_restorer(client: &Client) -> Result<String, Broke> {
+    let taken = column(client, "select rolname from pg_roles").await?;
+    let mut names = (1..).map(|n| if n == 1 { RESTORER.to_owned() } else { format!("{RESTORER}_{n}") });
+    let name = names.find(|name| !taken.contains(name)).unwrap_or_else(|| RESTORER.to_owned());
+    let sql =
+        format!("create role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls", quoted(&name));
+    run(client, &sql).await?;
+    Ok(name)
+}
+
+async fn fetch_globals(what: &PutBack<'_>, facts: &mut RestoreFacts) -> Result<String, Stop> {
+    let Some(stream) = what.manifest.streams.iter().find(|stream| stream.kind == StreamKind::Globals) else {
+        return Err(Finding::new("globals_missing", "globals.sql", "the backup holds no roles and settings").into());
+    };
+    let script = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&script);
+    fetch(what, stream, facts, move |bytes| {
+        let mut script = into.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if script.len() + bytes.len() > GLOBALS_BYTES {
+            return Err(Broke::new("globals.sql is larger than roles and settings can be"));
+        }
+        script.extend_from_slice(&bytes);
+        Ok(())
+    })
+    .await?;
+    let script = std::mem::take(&mut *script.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let damaged = |_| Finding::new("globals_damaged", "globals.sql", "it is not UTF-8 text").into();
+    String::from_utf8(script).map_err(damaged)
+}
+
+async fn fetch_dump(what: &PutBack<'_>, stream: &Stream, facts: &mut RestoreFacts) -> Result<WorkFile, Stop> {
+    let dump = WorkFile::make(&what.work_dir, &format!("dump-{}", uuid::Uuid::now_v7()))?;
+    let mut file = dump.file.try_clone().map_err(|error| Broke::new(error.to_string()))?;
+    let path = dump.path.clone();
+    fetch(what, stream, facts, move |bytes| {
+        file.write_all(&bytes).map_err(|error| {
+            let hint = "make room: the largest database must fit there while it is restored";
+            Broke::hinted(format!("could not write {}: {error}", path.display()), hint)
+        })
+    })
+    .await?;
+    Ok(dump)
+}
+
+async fn fetch<F>(what: &PutBack<'_>, stream: &Stream, facts: &mut RestoreFacts, use_bytes: F) -> Result<(), Stop>
+where
+    F: FnMut(Vec<u8>) -> Result<(), Broke> + Send + 'static,
+{
+    let prefix = format!("{}/{}", what.manifest.policy, what.manifest.backup);
+    let store = Arc::clone(&what.store);
+    let (parts, plain, sealed) =
+        seal::read_stream(store, &prefix, stream, what.opener, what.parallel.max(1), use_bytes).await?;
+    facts.parts += parts;
+    facts.plain_bytes += plain;
+    facts.sealed_bytes += sealed;
+    what.progress.moved(plain);
+    Ok(())
+}
+
+/// One database on its way back.
+struct OneDatabase<'a> {
+    runner: Runner<'a>,
+    admin: &'a Endpoint,
+    client: &'a Client,
+    name: &'a str,
+    original: &'a str,
+}
+
+impl OneDatabase<'_> {
+    /// In a cluster that is all ours: by a role without rights, wherever that can be.
+    async fn restore_apart(&self, restorer: &str, facts: &mut RestoreFacts) -> Result<(), Stop> {
+        let super_here = self.admin.with_database(self.name);
+        let plain_here = super_here.with_user(restorer);
+        let definitions = self.runner.list(self.admin, "pre-data").await?;
+        let rows = self.runner.list(self.admin, "data").await?;
+        let afterwards = self.runner.list(self.admin, "post-data").await?;
+
+        let (create, properties) = self.database_statements(&definitions).await?;
+        run(self.client, &format!("drop database if exists {}", quoted(self.name))).await?;
+        self.create(&create, false).await?;
+        run(self.client, &format!("alter database {} owner to {}", quoted(self.name), quoted(restorer))).await?;
+
+        // Definitions one after the other; within a section of rows or indexes, in parallel.
+        let serial = self.runner.serial();
+        for (who, entries) in toc::stretches(&definitions) {
+            match who {
+                Who::Restorer => self.as_restorer(&serial, &plain_here, &super_here, &entries, facts).await?,
+                Who::Superuser => self.as_superuser(&serial, &super_here, &entries, facts).await?,
+                Who::Database | Who::Grants | Who::Refresh | Who::EventTrigger => {}
+            }
+        }
+        let data = of(&rows, Who::Restorer);
+        self.as_restorer(&self.runner, &plain_here, &super_here, &data, facts).await?;
+        let late = of(&afterwards, Who::Restorer);
+        self.as_restorer(&self.runner, &plain_here, &super_here, &late, facts).await?;
+        let late = of(&afterwards, Who::Superuser);
+        self.as_superuser(&serial, &super_here, &late, facts).await?;
+
+        let everything: Vec<Entry> = [definitions, rows, afterwards].concat();
+        let here = super_here.connect().await.map_err(Broke::from)?;
+        self.owners_and_grants(&here, &everything).await?;
+        self.take_away(&here, restorer, &properties, facts).await?;
+        for last in [Who::Refresh, Who::EventTrigger] {
+            let entries = of(&everything, last);
+            let said = serial.restore(&super_here, &entries, last == Who::Refresh).await?;
+            facts.warnings.extend(said.warnings.iter().cloned());
+            stop_on(&said, &entries, self.original)?;
+            if last == Who::EventTrigger {
+                facts.superuser_entries.extend(entries.iter().map(|entry| self.listed(entry)));
+            }
+        }
+        Ok(())
+    }
+
+    /// On a server that is not ours: everything by the role that was given, without owners and grants.
+    async fn restore_plainly(&self, facts: &mut RestoreFacts) -> Result<(), Stop> {
+        let mut entries = self.runner.list(self.admin, "pre-data").await?;
+        let (create, _) = self.database_statements(&entries).await?;
+        for section in ["data", "post-data"] {
+            entries.extend(self.runner.list(self.admin, section).await?);
+        }
+        let there = column(self.client, "select datname from pg_database").await?.iter().any(|name| name == self.name);
+        let here = self.admin.with_database(self.name);
+        if there {
+            refuse_unless_empty(&here).await?;
+        } else {
+            self.create(&create, true).await?;
+        }
+        let wanted: Vec<&Entry> =
+            entries.iter().filter(|entry| !matches!(toc::who(&entry.title), Who::Database | Who::Grants)).collect();
+        let said = self.runner.restore(&here, &wanted, true).await?;
+        facts.warnings.extend(said.warnings.iter().cloned());
+        let rights = ["permission denied", "must be superuser", "must be owner", "Must be superuser"];
+        if let Some(why) = said.failed.values().find(|why| rights.iter().any(|words| why.contains(words))) {
+            let hint = "restore as a role that may make everything that the database holds";
+            return Err(Broke::hinted(format!("role {} may not restore all of it: {why}", here.user), hint).into());
+        }
+        stop_on(&said, &wanted, self.original)
+    }
+
+    /// By the restorer; what it cannot make, once more by the superuser, and listed.
+    async fn as_restorer(
+        &self,
+        runner: &Runner<'_>,
+        plain: &Endpoint,
+        superuser: &Endpoint,
+        entries: &[&Entry],
+        facts: &mut RestoreFacts,
+    ) -> Result<(), Stop> {
+        let said = runner.restore(plain, entries, true).await?;
+        facts.warnings.extend(said.warnings.iter().cloned());
+        let again: Vec<&Entry> = entries.iter().copied().filter(|entry| said.failed.contains_key(&entry.id)).collect();
+        if again.is_empty() {
+            return stop_on(&said, entries, self.original);
+        }
+        self.as_superuser(runner, superuser, &again, facts).await
+    }
+
+    async fn as_superuser(
+        &self,
+        runner: &Runner<'_>,
+        superuser: &Endpoint,
+        entries: &[&Entry],
+        facts: &mut RestoreFacts,
+    ) -> Result<(), Stop> {
+        let said = runner.restore(superuser, entries, true).await?;
+        facts.warnings.extend(said.warnings.iter().cloned());
+        facts.superuser_entries.extend(entries.iter().map(|entry| self.listed(entry)));
+        stop_on(&said, entries, self.original)
+    }
+
+    fn listed(&self, entry: &Entry) -> String {
+        format!("{}: {}", self.original, entry.title)
+    }
+
+    /// `CREATE DATABASE`, and the statements about the database that come when all is restored.
+    async fn database_statements(&self, definitions: &[Entry]) -> Result<(String, Vec<String>), Stop> {
+        let entries: Vec<&Entry> = definitions.iter().filter(|entry| toc::who(&entry.title) == Who::Database).collect();
+        let script = self.runner.script(self.admin, &entries, true).await?;
+        let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
+        let (mut create, mut properties) = (None, Vec::new());
+        for piece in split(&script).map_err(damaged)? {
+            let Piece::Sql(statement) = piece else { continue };
+            let words = first_words(&statement);
+            match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["create", "database", ..] if create.is_none() => create = Some(statement),
+                ["alter", "database", ..] | ["alter", "role", ..] | ["comment", "on", "database", ..] => {
+                    properties.push(statement)
+                }
+                ["grant" | "revoke", ..] | ["security", "label", ..] => properties.push(statement),
+                _ => {}
+            }
+        }
+        let create = create.ok_or_else(|| damaged("it does not say how its database is made".to_owned()))?;
+        Ok((create, properties))
+    }
+
+    /// Makes the database as the dump says, under the name that it gets here.
+    async fn create(&self, statement: &str, elsewhere: bool) -> Result<(), Stop> {
+        let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
+        let all = tokens(statement).map_err(damaged)?;
+        let name_ends =
+            all.get(2).map(|token| token.2).ok_or_else(|| damaged("its database has no name".to_owned()))?;
+        let mut rest = statement.get(name_ends..).unwrap_or_default().to_owned();
+        let tablespace = all.iter().position(|(token, ..)| *token == Token::Word("tablespace".to_owned()));
+        if let Some(at) = tablespace.filter(|_| elsewhere || self.runner.no_tablespaces) {
+            // The name after it, with or without a sign of equality.
+            let value = all[at + 1..].iter().find(|(token, ..)| *token != Token::Sign('='));
+            if let (Some((_, from, _)), Some((_, _, to))) = (all.get(at), value) {
+                rest = format!("{}{}", &statement[name_ends..*from], &statement[*to..]);
+            }
+        }
+        let sql = format!("create database {}{rest}", quoted(self.name));
+        match self.client.simple_query(&sql).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let broke = refused(&format!("make database {}", self.name), &error);
+                let denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+                let hint = if denied { Some("ALTER ROLE … CREATEDB".to_owned()) } else { broke.hint };
+                Err(Broke { error: broke.error, hint }.into())
+            }
+        }
+    }
+
+    /// Of the dump's text only owners and grants are run here: none of them runs code.
+    async fn owners_and_grants(&self, here: &Client, everything: &[Entry]) -> Result<(), Stop> {
+        let entries: Vec<&Entry> = everything
+            .iter()
+            .filter(|entry| !toc::is_data(&entry.title))
+            .filter(|entry| matches!(toc::who(&entry.title), Who::Restorer | Who::Superuser | Who::Grants))
+            .collect();
+        let script = self.runner.script(self.admin, &entries, false).await?;
+        let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
+        let pieces = split(&script).map_err(damaged)?;
+        let statements: Vec<String> = pieces
+            .into_iter()
+            .filter_map(|piece| match piece {
+                Piece::Sql(statement) => is_owner_or_grant(&statement).then_some(statement),
+                Piece::Backslash(_) => None,
+            })
+            .collect();
+        self.run_all(here, &statements).await
+    }
+
+    /// Runs statements in batches; one that fails is found by running its batch one by one.
+    async fn run_all(&self, here: &Client, statements: &[String]) -> Result<(), Stop> {
+        let mut findings = Vec::new();
+        for batch in statements.chunks(AT_ONCE) {
+            if here.simple_query(&batch.join(";\n")).await.is_ok() {
+                continue;
+            }
+            for statement in batch {
+                let Err(error) = here.simple_query(statement).await else { continue };
+                if let Some(broke) = globals::gone(&error) {
+                    return Err(broke.into());
+                }
+                if findings.len() < TOLD_AT_MOST {
+                    let object = format!("{}: {}", self.original, statement.chars().take(200).collect::<String>());
+                    findings.push(Finding::new(
+                        "restore_error",
+                        object,
+                        format!("it was refused: {}", root_cause(&error)),
+                    ));
+                }
+            }
+        }
+        if findings.is_empty() { Ok(()) } else { Err(Stop::Found(findings)) }
+    }
+
+    /// Gives the database its owner, grants and settings, and leaves nothing to the restorer.
+    async fn take_away(
+        &self,
+        here: &Client,
+        restorer: &str,
+        properties: &[String],
+        facts: &mut RestoreFacts,
+    ) -> Result<(), Stop> {
+        let role = quoted(restorer);
+        let leftover = format!(
+            "select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = (select oid from pg_roles where rolname = '{}') \
+             and dbid = (select oid from pg_database where datname = current_database()) and deptype = 'o'",
+            restorer.replace('\'', "''")
+        );
+        let left = column(here, &leftover).await?;
+        if left.first().is_some_and(|count| count != "0") {
+            let count = left.first().map_or("", String::as_str);
+            facts.warnings.push(format!(
+                "{}: {count} objects whose owner the dump does not name went to the superuser",
+                self.original
+            ));
+        }
+        run(here, &format!("reassign owned by {role} to current_user")).await?;
+        run(here, &format!("drop owned by {role}")).await?;
+        // With its name of before: nothing is renamed on a server that is all ours.
+        self.run_all(self.client, properties).await
+    }
+}
+
+fn first_words(statement: &str) -> Vec<String> {
+    let all = tokens(statement).unwrap_or_default();
+    all.into_iter()
+        .take(4)
+        .map(|(token, ..)| match token {
+            Token::Word(word) => word,
+            Token::Quoted(_) | Token::Text | Token::Sign(_) => String::new(),
+        })
+        .collect()
+}
+
+/// Those entries that are `wanted`'s.
+fn of(list: &[Entry], wanted: Who) -> Vec<&Entry> {
+    list.iter().filter(|entry| toc::who(&entry.title) == wanted).collect()
+}
+
+/// `ALTER … OWNER TO role`, grants, default privileges, and the change of the session's role that dumps put around grants.
+fn is_owner_or_grant(statement: &str) -> bool {
+    let words = first_words(statement);
+    let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
+    match (word(0), word(1)) {
+        ("grant" | "revoke", _) => true,
+        ("alter", "default") => word(2) == "privileges",
+        ("set", "session") => word(2) == "authorization",
+        ("reset", "session") => word(2) == "authorization",
+        ("alter", _) => {
+            let all = tokens(statement).unwrap_or_default();
+            let from_end = |back: usize| all.len().checked_sub(back).and_then(|at| all.get(at)).map(|token| &token.0);
+            from_end(3) == Some(&Token::Word("owner".to_owned())) && from_end(2) == Some(&Token::Word("to".to_owned()))
+        }
+        _ => false,
+    }
+}
+
+/// Entries that failed, as findings: the dump is at fault.
+fn stop_on(said: &Said, entries: &[&Entry], database: &str) -> Result<(), Stop> {
+    let findings: Vec<Finding> = said
+        .failed
+        .iter()
+        .take(TOLD_AT_MOST)
+        .map(|(id, why)| {
+            let title = entries.iter().find(|entry| entry.id == *id).map_or("an entry", |entry| entry.title.as_str());
+            Finding::new("restore_error", format!("{database}: {title}"), format!("it could not be restored: {why}"))
+        })
+        .collect();
+    if findings.is_empty() { Ok(()) } else { Err(Stop::Found(findings)) }
+}
+
+/// A database that is there may be restored into only if nobody has put anything into it.
+async fn refuse_unless_empty(here: &Endpoint) -> Result<(), Broke> {
+    let client = here.connect().await?;
+    let count = column(
+        &client,
+        "select (select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace \
+                 where nspname !~ '^pg_' and nspname <> 'information_schema') \
+              + (select count(*) from pg_proc p join pg_namespace n on n.oid = pronamespace \
+                 where nspname !~ '^pg_' and nspname <> 'information_schema') \
+              + (select count(*) from pg_namespace where nspname !~ '^pg_' and nspname not in ('information_schema', 'public')) \
+              + (select count(*) from pg_largeobject_metadata) \
+              + (select count(*) from pg_extension where extname <> 'plpgsql')",
+    )
+    .await?;
+    if count.first().map(String::as_str) == Some("0") {
+        return Ok(());
+    }
+    Err(Broke::hinted(
+        format!("database {} is not empty, and nothing is ever replaced", here.database),
+        "name a database that does not exist yet: it is made",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_owners_and_grants_are_taken_from_a_script() {
+        for (statement, expected) in [
+            ("ALTER TABLE s.t OWNER TO alice", true),
+            ("ALTER FUNCTION s.f(integer, text) OWNER TO \"a b\"", true),
+            ("ALTER LARGE OBJECT 42 OWNER TO alice", true),
+            ("GRANT SELECT ON TABLE s.t TO PUBLIC", true),
+            ("ALTER DEFAULT PRIVILEGES FOR ROLE a GRANT SELECT ON TABLES TO b", true),
+            ("SET SESSION AUTHORIZATION a", true),
+            ("ALTER TABLE ONLY s.t ADD CONSTRAINT c CHECK (f())", false),
+            ("ALTER TABLE t ALTER c SET DEFAULT 'x OWNER TO a'", false),
+            ("CREATE TABLE t (owner text)", false),
+            ("SELECT lo_create(1)", false),
+            ("SET ROLE a", false),
+            ("REFRESH MATERIALIZED VIEW m", false),
+        ] {
+            assert_eq!(is_owner_or_grant(statement), expected, "{statement}");
+        }
+    }
 }

@@ -6,3 +6,7 @@ pub mod data;
 pub mod home;
 pub mod server;
 pub mod sink;
+
+/// The fixed transcripts, artifacts and policies of the unit tests, compiled against the crate under test.
+#[path = "../../../src/domain/sample.rs"]
+pub mod sample;

@@ -1,0 +1,278 @@
+//! Runs `pg_restore` and reads what it says.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use super::toc::{self, Entry};
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::probe::Endpoint;
+use crate::programs::Programs;
+
+/// A file for the programs of the sandbox: it belongs to the owner of its folder, and goes when this goes.
+#[derive(Debug)]
+pub(super) struct WorkFile {
+    pub path: PathBuf,
+    pub file: std::fs::File,
+}
+
+impl WorkFile {
+    pub(super) fn make(dir: &Path, name: &str) -> Result<WorkFile, Broke> {
+        let path = dir.join(name);
+        let make = || -> std::io::Result<std::fs::File> {
+            let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            if rustix::process::geteuid().is_root() {
+                let owner = std::fs::metadata(dir)?;
+                fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+            }
+            Ok(file)
+        };
+        let file = make().map_err(|error| {
+            Broke::hinted(format!("could not write {}: {error}", path.display()), "see whether its folder has room")
+        })?;
+        Ok(WorkFile { path, file })
+    }
+}
+
+impl Drop for WorkFile {
+    fn drop(&mut self) {
+        // Its folder goes with the scratch anyway; this only frees the room earlier.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// How `pg_restore` is run.
+pub(super) struct Runner<'a> {
+    pub programs: &'a Programs,
+    pub wrap: &'a [std::ffi::OsString],
+    pub work_dir: &'a Path,
+    pub dump: &'a Path,
+    pub jobs: usize,
+    pub no_tablespaces: bool,
+}
+
+/// What was said about entries that failed, by their number; and everything else.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub failed: BTreeMap<u32, String>,
+    pub warnings: Vec<String>,
+}
+
+impl<'a> Runner<'a> {
+    /// The same, one entry after the other.
+    pub(super) fn serial(&self) -> Runner<'a> {
+        Runner { jobs: 1, ..*self }
+    }
+
+    async fn run(&self, endpoint: &Endpoint, args: Vec<std::ffi::OsString>) -> Result<Output, Broke> {
+        let mut command = self.programs.client("pg_restore", endpoint, self.wrap);
+        command.args(args).arg(self.dump).current_dir(self.work_dir).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = output.map_err(|error| Broke::new(error.to_string()))?;
+        output.map_err(|error| {
+            let hint = "see whether PostgreSQL's client programs are installed";
+            Broke::hinted(format!("pg_restore does not run: {error}"), hint)
+        })
+    }
+
+    fn list_file(&self, entries: &[&Entry]) -> Result<WorkFile, Broke> {
+        let mut list = WorkFile::make(self.work_dir, &format!("list-{}", uuid::Uuid::now_v7()))?;
+        let text: String = entries.iter().map(|entry| format!("{}\n", entry.line)).collect();
+        list.file.write_all(text.as_bytes()).map_err(|error| {
+            Broke::hinted(
+                format!("could not write {}: {error}", list.path.display()),
+                "see whether its folder has room",
+            )
+        })?;
+        Ok(list)
+    }
+
+    /// The dump's entries of one section.
+    pub(super) async fn list(&self, endpoint: &Endpoint, section: &str) -> Result<Vec<Entry>, Stop> {
+        let args = vec!["--create".into(), "--list".into(), format!("--section={section}").into()];
+        let output = self.run(endpoint, args).await?;
+        if !output.status.success() {
+            return Err(fatal(&String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(toc::read(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// The SQL of some entries, without running it.
+    pub(super) async fn script(&self, endpoint: &Endpoint, entries: &[&Entry], create: bool) -> Result<String, Stop> {
+        if entries.is_empty() {
+            return Ok(String::new());
+        }
+        let list = self.list_file(entries)?;
+        let mut args: Vec<std::ffi::OsString> = vec!["--file=-".into(), "--use-list".into(), list.path.clone().into()];
+        args.extend(create.then(|| "--create".into()));
+        let output = self.run(endpoint, args).await?;
+        if !output.status.success() {
+            return Err(fatal(&String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Restores some entries into the endpoint's database. `bare`: without owners and grants.
+    pub(super) async fn restore(&self, endpoint: &Endpoint, entries: &[&Entry], bare: bool) -> Result<Said, Stop> {
+        if entries.is_empty() {
+            return Ok(Said::default());
+        }
+        let list = self.list_file(entries)?;
+        let name = endpoint.database.replace('\\', "\\\\").replace('\'', "\\'");
+        let mut args: Vec<std::ffi::OsString> = vec![
+            "--no-password".into(),
+            format!("--dbname=dbname='{name}'").into(),
+            "--use-list".into(),
+            list.path.clone().into(),
+            format!("--jobs={}", self.jobs.clamp(1, entries.len())).into(),
+        ];
+        args.extend(bare.then_some(["--no-owner", "--no-privileges"]).into_iter().flatten().map(Into::into));
+        args.extend(self.no_tablespaces.then(|| "--no-tablespaces".into()));
+        let output = self.run(endpoint, args).await?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let said = hear(&text);
+        // Without an entry that failed it stopped for another reason; killed by a signal, it said nothing at all.
+        if !output.status.success() && (said.failed.is_empty() || output.status.code().is_none()) {
+            return Err(fatal(&text));
+        }
+        if let Some((_, why)) = said.failed.iter().find(|(_, why)| environment(why).is_some()) {
+            let hint = environment(why).unwrap_or_default();
+            return Err(Broke::hinted(format!("pg_restore could not work here: {why}"), hint).into());
+        }
+        Ok(said)
+    }
+}
+
+/// Reads `pg_restore`'s standard error. Details, contexts and commands are left out: they hold rows.
+fn hear(text: &str) -> Said {
+    let (mut said, mut current) = (Said::default(), None::<Entry>);
+    for line in text.lines() {
+        if let Some((_, entry)) = line.split_once("from TOC entry ") {
+            current = toc::entry(entry);
+        } else if let Some((_, message)) = line.split_once("pg_restore: error: ") {
+            let message = message.strip_prefix("could not execute query: ").unwrap_or(message);
+            let message = without_rows(message);
+            match &current {
+                Some(entry) => {
+                    said.failed.entry(entry.id).or_insert(message);
+                }
+                None => said.warnings.push(message),
+            }
+        } else if let Some((_, message)) = line.split_once("pg_restore: warning: ") {
+            if !message.starts_with("errors ignored on restore") {
+                said.warnings.push(without_rows(message));
+            }
+        }
+    }
+    said
+}
+
+/// A message up to the value that it quotes: `invalid input syntax for type integer: "…"`.
+fn without_rows(message: &str) -> String {
+    let quoting = [
+        "invalid input syntax",
+        "invalid byte sequence",
+        "out of range",
+        "malformed",
+        "value too long",
+        "missing data",
+        "extra data",
+    ];
+    match message.find(": \"").filter(|_| quoting.iter().any(|words| message.contains(words))) {
+        // `COPY failed for table "t": ERROR: …: "value"`: the table may be told, the value not.
+        Some(_) => message.rsplit_once(": \"").map_or(message, |(head, _)| head).to_owned(),
+        None => message.to_owned(),
+    }
+}
+
+/// What to do, when a message is about this machine and not about the dump.
+pub(super) fn environment(message: &str) -> Option<&'static str> {
+    let table = [
+        ("No space left on device", "make room where the server keeps its data"),
+        ("could not extend file", "make room where the server keeps its data"),
+        ("out of memory", "give the machine more memory"),
+        ("out of shared memory", "raise max_locks_per_transaction of the server"),
+        ("server closed the connection", "see the server's log"),
+        ("terminating connection", "see the server's log"),
+        ("connection to server", "see the server's log"),
+        ("no connection to the server", "see the server's log"),
+        (
+            "could not open extension control file",
+            "install that extension's package on this machine, for this major version",
+        ),
+        ("is not available", "install that extension's package on this machine, for this major version"),
+        ("has no installation script", "install that extension's package in the source's version"),
+        ("could not access file", "install that extension's package on this machine, for this major version"),
+        ("could not load library", "install that extension's package on this machine, for this major version"),
+        ("must be loaded via", "name that library in lifeboat.toml: [scratch] preload = [\"…\"]"),
+        ("invalid locale name", "install the source's locale on this machine (Debian: locales-all)"),
+        ("could not create locale", "install the source's locale on this machine (Debian: locales-all)"),
+        ("could not open collator", "use PostgreSQL programs whose ICU knows the source's locale"),
+        ("unsupported version", "use programs of the source's major version or newer"),
+    ];
+    table.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
+}
+
+/// What it means that `pg_restore` stopped by itself.
+fn fatal(text: &str) -> Stop {
+    let errors: Vec<String> =
+        text.lines().filter_map(|line| line.split_once("error: ")).map(|(_, message)| without_rows(message)).collect();
+    let said = errors.first().cloned().unwrap_or_else(|| "it ended without saying why".to_owned());
+    let damaged = [
+        "input file",
+        "unexpected end of file",
+        "magic string",
+        "valid archive",
+        "unexpected section",
+        "unexpected block",
+        "could not find block",
+        "corrupt",
+        "entry ID",
+        "unexpected data offset",
+        "unrecognized",
+        "invalid",
+    ];
+    if let Some(hint) = environment(&said) {
+        return Broke::hinted(format!("pg_restore could not work here: {said}"), hint).into();
+    }
+    if damaged.iter().any(|words| said.contains(words)) {
+        return Finding::new("dump_damaged", "dump", format!("pg_restore cannot read the dump: {said}")).into();
+    }
+    Broke::hinted(format!("pg_restore failed: {said}"), "run it by hand on a copy and see").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_heard_by_entry_and_without_rows() {
+        let text = "pg_restore: while PROCESSING TOC:\n\
+            pg_restore: from TOC entry 215; 1255 16390 FUNCTION public f() postgres\n\
+            pg_restore: error: could not execute query: ERROR:  permission denied for language c\n\
+            Command was: CREATE FUNCTION secret\n\
+            pg_restore: from TOC entry 3449; 0 16517 TABLE DATA s t alice\n\
+            pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input syntax for type integer: \"hush\"\n\
+            CONTEXT:  COPY t, line 1, column i: \"hush\"\n\
+            pg_restore: warning: errors ignored on restore: 2\n";
+        let said = hear(text);
+        assert_eq!(said.failed[&215], "ERROR:  permission denied for language c");
+        assert_eq!(said.failed[&3449], "COPY failed for table \"t\": ERROR:  invalid input syntax for type integer");
+        assert_eq!(said.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_damaged_dump_is_a_finding_and_a_lost_server_is_not() {
+        for text in [
+            "pg_restore: error: could not read from input file: end of file",
+            "pg_restore: error: did not find magic string in file header",
+        ] {
+            assert!(matches!(fatal(text), Stop::Found(_)), "{text}");
+        }
+        for text in ["pg_restore: error: connection to server on socket \"x\" failed: No such file", ""] {
+            assert!(matches!(fatal(text), Stop::Broke(_)), "{text}");
+        }
+    }
+}

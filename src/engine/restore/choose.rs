@@ -1,0 +1,114 @@
+//! Which backup is brought back: by what the stores hold.
+
+use std::sync::Arc;
+
+use super::Request;
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ids::{BackupId, PolicyName};
+use crate::domain::policy::Method;
+use crate::engine::house::unknown;
+use crate::progress::Progress;
+use crate::seal::{self, SealedManifest};
+use crate::store::Store;
+
+/// Backups whose recovery points are compared: they are looked at from the one that was begun last.
+const COMPARED: usize = 5;
+
+/// A backup, and why it is the one.
+pub(super) struct Chosen {
+    pub store: Arc<dyn Store>,
+    pub sealed: SealedManifest,
+    pub why: String,
+}
+
+pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Progress) -> Result<Chosen, Stop> {
+    let (policy, held) = held(request).await?;
+    if let Some(id) = &request.backup {
+        let mut stores = held.iter().filter(|(backup, _)| backup == id);
+        let Some((_, store)) = stores.next() else {
+            return Err(
+                unknown("backup", id.as_str(), held.iter().rev().take(5).map(|(backup, _)| backup.as_str())).into()
+            );
+        };
+        let sealed = seal::load_manifest(&**store, &policy, id, &request.trusted).await?;
+        if sealed.manifest.method != wanted {
+            let error = format!(
+                "backup {id} is {}, and the target takes a {} one",
+                sealed.manifest.method.as_str(),
+                wanted.as_str()
+            );
+            let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
+            return Err(Broke::hinted(error, hint).into());
+        }
+        return Ok(Chosen { store: Arc::clone(store), sealed, why: "the one that was asked for".to_owned() });
+    }
+    let (mut found, mut passed_over): (Vec<Chosen>, Vec<Finding>) = (Vec::new(), Vec::new());
+    for (id, store) in held.iter().rev() {
+        let sealed = match seal::load_manifest(&**store, &policy, id, &request.trusted).await {
+            Ok(sealed) => sealed,
+            Err(Stop::Found(findings)) => {
+                let why = findings.first().map_or("", |finding| finding.message.as_str());
+                progress.say(&format!("warning: backup {id} in {} is passed over: {why}", store.url()));
+                passed_over.extend(findings);
+                continue;
+            }
+            Err(Stop::Broke(broke)) => return Err(broke.into()),
+        };
+        if sealed.manifest.method == wanted {
+            found.push(Chosen { store: Arc::clone(store), sealed, why: String::new() });
+            if found.len() == COMPARED {
+                break;
+            }
+        }
+    }
+    let looked = held.len();
+    let newest = found.into_iter().max_by_key(|chosen| chosen.sealed.manifest.recovery_point.at);
+    match newest {
+        Some(chosen) => {
+            let point = chosen.sealed.manifest.recovery_point.at;
+            let why = format!("the newest {} one in {}, it brings back {point}", wanted.as_str(), chosen.store.url());
+            Ok(Chosen { why, ..chosen })
+        }
+        // Manifests that cannot be read could be of the wanted method: that is a finding, not an empty store.
+        None if !passed_over.is_empty() => Err(Stop::Found(passed_over)),
+        None => {
+            let error = format!("none of the {looked} backups of policy {policy} is {}", wanted.as_str());
+            let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
+            Err(Broke::hinted(error, hint).into())
+        }
+    }
+}
+
+/// The backups of the policy, the one begun first first, each with the first store that has it.
+async fn held(request: &Request) -> Result<(PolicyName, Vec<(BackupId, Arc<dyn Store>)>), Broke> {
+    let (mut held, mut policies): (Vec<(PolicyName, BackupId, Arc<dyn Store>)>, Vec<PolicyName>) = Default::default();
+    for store in &request.stores {
+        for (policy, backup) in seal::list_backups(&**store, request.policy.as_ref()).await? {
+            if !policies.contains(&policy) {
+                policies.push(policy.clone());
+            }
+            if !held.iter().any(|(known, id, _)| *known == policy && *id == backup) {
+                held.push((policy, backup, Arc::clone(store)));
+            }
+        }
+    }
+    let places = || request.stores.iter().map(|store| store.url()).collect::<Vec<_>>().join(", ");
+    let policy = match (&request.policy, policies.as_slice()) {
+        (Some(policy), [_, ..]) => policy.clone(),
+        (None, [only]) => only.clone(),
+        (None, [_, ..]) => {
+            let names: Vec<&str> = policies.iter().map(PolicyName::as_str).collect();
+            let hint = format!("name one of them: {}", names.join(", "));
+            return Err(Broke::hinted("the store holds backups of several policies", hint));
+        }
+        (_, []) => {
+            let whose = request.policy.as_ref().map(|policy| format!(" of policy {policy}")).unwrap_or_default();
+            let hint = "see whether it is the right store, and whether a backup was ever finished (`lifeboat status`)";
+            return Err(Broke::hinted(format!("there is no backup{whose} in {}", places()), hint));
+        }
+    };
+    let mut ours: Vec<(BackupId, Arc<dyn Store>)> =
+        held.into_iter().filter(|(of, ..)| *of == policy).map(|(_, backup, store)| (backup, store)).collect();
+    ours.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok((policy, ours))
+}
