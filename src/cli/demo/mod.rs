@@ -13,7 +13,7 @@ use std::time::Instant;
 use self::shop::Customers;
 use self::source::Source;
 use self::story::Story;
-use super::{Cli, Exit, Failure, backup, init, output};
+use super::{Cli, Exit, Failure, init, output};
 use crate::domain::check::{Broke, CheckName, Outcome};
 use crate::domain::config::StoreConfig;
 use crate::domain::drill::{Drill, Sabotage, Step};
@@ -77,7 +77,7 @@ async fn perform(args: &Args, folder: &Path) -> Result<Exit, Failure> {
     let customers = Customers::arrive(&source.endpoint("postgres")).await?;
     for job in &policy.backups {
         let report = engine::backup::run(&house, policy, job, &Silent).await?;
-        story.say(&backup::line(&report));
+        story.say(&report.one_line());
     }
 
     story.chapter("The disaster: kill -9, and the data folder is deleted");
