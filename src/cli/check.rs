@@ -12,6 +12,7 @@ use self::tried::Tried;
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::policy::{Method, Policy};
 use crate::domain::units::ByteSize;
+use crate::engine::backup::part_bytes_for;
 use crate::engine::house::config_missing;
 use crate::load::{self, FileKind, Loaded};
 
@@ -146,9 +147,7 @@ impl Plan {
     /// Plaintext of one part: the policy's word, or what a backup chooses from the size of the source (16 MiB, and more only
     /// when there would be too many parts).
     fn part_size(&self) -> Option<ByteSize> {
-        let chosen =
-            |bytes: u64| ByteSize(bytes.saturating_mul(2).div_ceil(50_000).next_multiple_of(1 << 20).max(16 << 20));
-        self.part_size.or_else(|| self.bytes().map(chosen))
+        self.part_size.or_else(|| self.bytes().map(|bytes| ByteSize(part_bytes_for(bytes))))
     }
 
     /// About how many parts that makes: a dump is mostly smaller than its database, a base backup about as large.

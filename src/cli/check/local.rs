@@ -18,6 +18,7 @@ use crate::domain::config::{Config, StoreConfig};
 use crate::domain::drill::{Drill, IsolationDemand, ScratchKind, Step};
 use crate::domain::policy::{Method, Policy};
 use crate::domain::units::ByteSize;
+use crate::judge;
 use crate::load::Loaded;
 use crate::programs::Programs;
 use crate::seal::{Opener, Signer, TrustedSigners};
@@ -167,7 +168,17 @@ pub(super) fn programs(loaded: &Loaded, facts: &[(&Policy, Option<Facts>)], trie
                         format!("{} in {}: {}", programs.version, programs.dir.display(), wanted.join(", "))
                     })
                     .map_err(Broke::from);
-                tried.push(Tried::of("programs", subject, found));
+                tried.push(Tried::of("programs", subject.clone(), found));
+                let finding = Programs::find(&loaded.config.bin_dirs, facts.major, &wanted)
+                    .ok()
+                    .and_then(|programs| judge::tools::outdated(&programs.version));
+                if let Some(finding) = finding {
+                    let wrong = Broke::hinted(
+                        format!("{}: {}", finding.object, finding.message),
+                        "update PostgreSQL's packages",
+                    );
+                    tried.push(Tried::of("programs", subject, Err(wrong)));
+                }
             }
         }
     }

@@ -229,7 +229,7 @@ impl Order<'_> {
 }
 
 /// A dump can be longer than the tables that it is of; twice is more than was ever seen.
-fn part_bytes_for(source_bytes: u64) -> u64 {
+pub fn part_bytes_for(source_bytes: u64) -> u64 {
     let needed = source_bytes.saturating_mul(2).div_ceil(PARTS_AT_MOST);
     needed.next_multiple_of(1 << 20).max(PART_BYTES)
 }
