@@ -68,7 +68,7 @@ fn servers_that_cannot_be_reached_and_passwords_that_are_wrong() {
     let server = Server::start_with(Options { tcp_port: Some(port), ..Options::default() });
     data::fill(&server);
     server.sql("postgres", "create role backup login superuser password 'canary-4b1d'");
-    let hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+    let hba = "local all all trust\nhost all,replication all 127.0.0.1/32 scram-sha-256\n";
     std::fs::write(server.data_dir.join("pg_hba.conf"), hba).unwrap();
     server.sql("postgres", "select pg_reload_conf()");
     let home = Home::for_url(&format!("postgresql://backup@127.0.0.1:{port}/{DATABASE}"));
