@@ -259,7 +259,7 @@ pub fn runs(runs: &[Run], width: usize, color: bool) -> String {
             let (text, tone) = state(&run.state);
             vec![
                 (run.id.to_string(), None),
-                (words::moment(run.planned_at), Some(Tone::Faint)),
+                (run.planned_at.strftime("%Y-%m-%d %H:%M").to_string(), Some(Tone::Faint)),
                 (run.policy.to_string(), None),
                 (run.work.title(), None),
                 (or_none(run.took.map(|span| span.to_string())), None),
@@ -267,7 +267,7 @@ pub fn runs(runs: &[Run], width: usize, color: bool) -> String {
             ]
         })
         .collect();
-    table(&mut out, &["run", "planned", "policy", "work", "took", ""], &rows, width.clamp(60, 160), Paint(color));
+    table(&mut out, &["run", "planned (UTC)", "policy", "work", "took", ""], &rows, width.clamp(60, 160), Paint(color));
     out
 }
 
@@ -411,6 +411,27 @@ mod tests {
         ];
         let transcripts = vec![sample::judged(sample::broken_start()), sample::judged(sample::physical())];
         insta::assert_snapshot!(full(&stand(&policy, artifacts, transcripts), at(NOW), 110, false));
+    }
+
+    #[test]
+    fn runs_are_listed_with_ids_that_can_be_copied() {
+        let run = |n| Run {
+            id: sample::run(n),
+            policy: "orders".parse().unwrap(),
+            work: crate::domain::run::Work::Drill { drill: "restore-logical".parse().unwrap() },
+            planned_at: at(NOW),
+            scheduled_for: None,
+            started_at: None,
+            ended_at: None,
+            state: RunState::Planned,
+            took: None,
+        };
+        for width in [60, 80, 120] {
+            let text = runs(&[run(1), run(2)], width, false);
+            assert!(text.contains(&sample::run(2).to_string()), "{width}:\n{text}");
+            assert!(width < 120 || text.lines().count() == 3, "{width}:\n{text}");
+        }
+        assert_eq!(runs(&[], 80, false), "no run is known\n");
     }
 
     #[test]

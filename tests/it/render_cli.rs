@@ -23,7 +23,7 @@ use crate::support::server::{Server, command, unprivileged};
 
 fn lifeboat(folder: &Path) -> Program {
     let mut program = Program::new(env!("CARGO_BIN_EXE_lifeboat"));
-    program.current_dir(folder).env_remove("LIFEBOAT_CONFIG").env("COLUMNS", "100").env("NO_COLOR", "1");
+    program.current_dir(folder).env_remove("LIFEBOAT_CONFIG").env("COLUMNS", "120").env("NO_COLOR", "1");
     program
 }
 
