@@ -102,8 +102,9 @@ pub fn table(out: &mut String, heads: &[&str], rows: &[Vec<Cell>], width: usize,
     let mut widths: Vec<usize> = (0..columns).map(widest).collect();
     // What is too much is taken from the column that can give most, the last one first.
     while let Some(excess) = (widths.iter().map(|w| w + 2).sum::<usize>()).checked_sub(width).filter(|n| *n > 0) {
-        let slack = |column: usize| widths[column].saturating_sub(longest_word(column));
         let last = columns.saturating_sub(1);
+        let least = |column: usize| if column == last { longest_word(column).max(20) } else { longest_word(column) };
+        let slack = |column: usize| widths[column].saturating_sub(least(column));
         let giver = if slack(last) > 0 { Some(last) } else { (0..columns).max_by_key(|column| slack(*column)) };
         let Some(giver) = giver.filter(|column| slack(*column) > 0) else { break };
         widths[giver] -= excess.min(slack(giver));
