@@ -87,24 +87,27 @@ pub fn hanging(out: &mut String, first: &str, text: &str, width: usize) {
 /// A cell, and the tone it is painted in.
 pub type Cell = (String, Option<Tone>);
 
-/// A table without lines: columns as wide as they must be, the last one takes what is left and wraps.
+/// A table without lines: columns as wide as they must be; where that is too much, the longest texts wrap.
 pub fn table(out: &mut String, heads: &[&str], rows: &[Vec<Cell>], width: usize, paint: Paint) {
     let columns = heads.len();
     let widest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());
         cells.chain([heads[column].chars().count()]).max().unwrap_or(0)
     };
+    // A word is cut only where it is absurdly long: run and backup ids stay whole, so that they can be copied.
+    let longest_word = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).flat_map(|(text, _)| text.split_whitespace());
+        cells.map(|word| word.chars().count()).max().unwrap_or(0).clamp(8, 40)
+    };
     let mut widths: Vec<usize> = (0..columns).map(widest).collect();
-    let fixed: usize = widths.iter().take(columns.saturating_sub(1)).map(|w| w + 2).sum();
-    if let Some(last) = widths.last_mut() {
-        *last = (*last).min(width.saturating_sub(fixed + 2)).max(16);
-    }
-    // A wide column in the middle must not push the last one off the screen: it wraps too.
-    let total: usize = widths.iter().map(|w| w + 2).sum();
-    if total > width
-        && let Some((index, _)) = widths.iter().enumerate().max_by_key(|(_, w)| **w)
-    {
-        widths[index] = widths[index].saturating_sub(total - width).max(16);
+    // What is too much is taken from the column that can give most, the last one first.
+    while let Some(excess) = (widths.iter().map(|w| w + 2).sum::<usize>()).checked_sub(width).filter(|n| *n > 0) {
+        let last = columns.saturating_sub(1);
+        let least = |column: usize| if column == last { longest_word(column).max(20) } else { longest_word(column) };
+        let slack = |column: usize| widths[column].saturating_sub(least(column));
+        let giver = if slack(last) > 0 { Some(last) } else { (0..columns).max_by_key(|column| slack(*column)) };
+        let Some(giver) = giver.filter(|column| slack(*column) > 0) else { break };
+        widths[giver] -= excess.min(slack(giver));
     }
     let heading: Vec<Cell> = heads.iter().map(|head| ((*head).to_owned(), Some(Tone::Faint))).collect();
     for row in std::iter::once(&heading).chain(rows) {

@@ -82,32 +82,3 @@ fn names_are_quoted_for_the_shell_and_for_markdown() {
         assert_eq!(database(url), name);
     }
 }
-
-/// The shell itself says that every command block is well formed.
-#[test]
-fn every_block_is_shell() {
-    let (policy, mut config) = (sample::policy(), sample::config());
-    config.keys.identities = vec!["/etc/life boat/it's a key".into()];
-    let record = sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 12);
-    let dump = sample::artifact(Method::Logical, "2026-11-20T02:00:00Z", 11);
-    let manifest = sample::manifest();
-    let (physical, logical) = (physical(), logical());
-    let facts = Facts {
-        policy: &policy,
-        drills: vec![&physical, &logical],
-        artifacts: vec![
-            Artifact { record: &record, manifest: Some(&manifest) },
-            Artifact { record: &dump, manifest: None },
-        ],
-        transcripts: &[],
-        config: &config,
-        now: at("2026-11-21T08:00:00Z"),
-    };
-    let text = markdown(&facts);
-    let blocks: Vec<&str> = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
-    assert!(blocks.len() > 15, "{}", blocks.len());
-    for commands in blocks {
-        let done = std::process::Command::new("bash").args(["-n", "-c", commands]).output().unwrap();
-        assert!(done.status.success(), "{commands}\n{}", String::from_utf8_lossy(&done.stderr));
-    }
-}

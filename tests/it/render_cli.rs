@@ -23,7 +23,7 @@ use crate::support::server::{Server, command, unprivileged};
 
 fn lifeboat(folder: &Path) -> Program {
     let mut program = Program::new(env!("CARGO_BIN_EXE_lifeboat"));
-    program.current_dir(folder).env_remove("LIFEBOAT_CONFIG").env("COLUMNS", "100").env("NO_COLOR", "1");
+    program.current_dir(folder).env_remove("LIFEBOAT_CONFIG").env("COLUMNS", "120").env("NO_COLOR", "1");
     program
 }
 
@@ -381,5 +381,53 @@ fn the_runbook_brings_both_kinds_of_backup_back_with_public_tools_alone() {
         if drill == "restore-latest" {
             assert!(said.contains("backup successfully verified"), "{said}");
         }
+    }
+}
+
+/// The shell itself says that every command block is well formed.
+#[test]
+fn every_block_is_shell() {
+    let (policy, mut config) = (sample::policy(), sample::config());
+    config.keys.identities = vec!["/etc/life boat/it's a key".into()];
+    let record = sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 12);
+    let dump = sample::artifact(Method::Logical, "2026-11-20T02:00:00Z", 11);
+    let manifest = sample::manifest();
+    let physical = sample::physical().drill;
+    let logical = sample::drill("restore-logical", Method::Logical, &CheckName::ALL);
+    let facts = Facts {
+        policy: &policy,
+        drills: vec![&physical, &logical],
+        artifacts: vec![
+            Artifact { record: &record, manifest: Some(&manifest) },
+            Artifact { record: &dump, manifest: None },
+        ],
+        transcripts: &[],
+        config: &config,
+        now: at("2026-11-21T08:00:00Z"),
+    };
+    let text = markdown(&facts);
+    let blocks: Vec<&str> = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+    assert!(blocks.len() > 15, "{}", blocks.len());
+    for commands in blocks {
+        let done = Command::new("bash").args(["-n", "-c", commands]).output().unwrap();
+        assert!(done.status.success(), "{commands}\n{}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+/// Writes the samples as pages into the folder that `LIFEBOAT_SAMPLE_PAGES` names, to be looked at by a person.
+#[test]
+fn sample_pages_are_written_where_one_asks_for_them() {
+    let folder = std::env::var_os("LIFEBOAT_SAMPLE_PAGES").map(PathBuf::from);
+    let fallback = tempfile::tempdir().unwrap();
+    let folder = folder.unwrap_or_else(|| fallback.path().to_owned());
+    let samples = [
+        ("proven", sample::physical()),
+        ("failed", sample::logical_with_findings()),
+        ("unproven", sample::broken_start()),
+    ];
+    for (name, sample) in samples {
+        let page = lifeboat::render::html::page(&sample::judged(sample));
+        assert!(page.contains(&format!(">✓ {name}<")) || page.contains(&format!(" {name}</div>")), "{name}");
+        fs::write(folder.join(format!("{name}.html")), page).unwrap();
     }
 }
