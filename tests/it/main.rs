@@ -4,5 +4,6 @@
 
 mod support;
 
+mod checks;
 mod probe;
 mod smoke;
