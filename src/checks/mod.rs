@@ -1,13 +1,27 @@
 //! The assertions about a restored database.
 //!
 //! Each check gives passed / failed / broke / unchecked, with how much it looked at. A check that looked at nothing is
-//! `unchecked`, whatever it was asked.
+//! `unchecked`, whatever it was asked. Nothing that one check saw is kept for another: between two of them somebody may have
+//! broken the copy, and that must show.
+
+mod amcheck;
+mod ask;
+mod compare;
+mod restored;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use futures_util::FutureExt;
 
 use crate::domain::artifact::Manifest;
-use crate::domain::check::{CheckResult, Finding};
+use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Measure, Outcome, Stop, Unchecked};
 use crate::domain::drill::Check;
+use crate::domain::policy::Method;
 use crate::domain::transcript::RestoreFacts;
-use crate::probe::Endpoint;
+use crate::domain::units::Span;
+use crate::judge::integrity::{Comparison, Terms};
+use crate::probe::{Endpoint, Fault, ProbeError};
 use crate::programs::Programs;
 use crate::seal::SealedManifest;
 
@@ -42,10 +56,95 @@ impl<'a> Subject<'a> {
     pub fn manifest(&self) -> &'a Manifest {
         &self.sealed.manifest
     }
+
+    fn terms(&self) -> Terms {
+        Terms { physical: self.manifest().method == Method::Physical, whole_server: self.whole_server }
+    }
 }
+
+/// How long a check may take when nothing is said.
+const TIMEOUT: Span = Span::from_secs(3600);
+
+/// How many findings of one check are kept one by one: a report of a lost schema must stay readable.
+const FINDINGS: usize = 500;
 
 /// Makes one check. Never panics, never returns early with a good word: an error is `broke`.
 pub async fn run(check: &Check, subject: &Subject<'_>) -> CheckResult {
-    let _ = (check, subject);
-    todo!()
+    let began = Instant::now();
+    let limit = check.timeout.unwrap_or(TIMEOUT);
+    // Readiness has its own clock: there a late answer is a finding.
+    let guard = if check.name == CheckName::Readiness { limit.saturating_add(TIMEOUT) } else { limit };
+    let making = AssertUnwindSafe(make(check, subject, limit)).catch_unwind();
+    let (outcome, looked_at, unchecked) = match tokio::time::timeout(guard.to_std(), making).await {
+        Ok(Ok(Ok(comparison))) => (comparison.outcome(), comparison.looked_at, comparison.unchecked),
+        Ok(Ok(Err(Stop::Found(findings)))) => (Outcome::Failed(findings), Vec::new(), Vec::new()),
+        Ok(Ok(Err(Stop::Broke(Broke { error, hint })))) => (Outcome::Broke { error, hint }, Vec::new(), Vec::new()),
+        Ok(Err(_)) => {
+            let error = "the check itself failed: this is an error in lifeboat".to_owned();
+            (Outcome::Broke { error, hint: Some("report it, with the log".to_owned()) }, Vec::new(), Vec::new())
+        }
+        Err(_) => {
+            let hint = "give it longer in the drill: timeout = \"2h\"".to_owned();
+            (Outcome::Broke { error: format!("it took longer than {limit}"), hint: Some(hint) }, Vec::new(), Vec::new())
+        }
+    };
+    CheckResult {
+        name: check.name,
+        title: title(check),
+        required: check.required,
+        outcome: shortened(outcome),
+        looked_at: looked_at.into_iter().filter(|measure: &Measure| measure.count > 0).collect(),
+        unchecked,
+        took: Span::from_std(began.elapsed()),
+    }
+}
+
+async fn make(check: &Check, subject: &Subject<'_>, limit: Span) -> Result<Comparison, Stop> {
+    match check.name {
+        CheckName::Manifest => restored::manifest(subject),
+        CheckName::PageChecksums => restored::page_checksums(subject),
+        CheckName::Amcheck => amcheck::amcheck(subject, check.heapallindexed).await,
+        CheckName::Completeness => compare::completeness(subject).await,
+        CheckName::Content => compare::content(subject).await,
+        CheckName::Sequences => compare::sequences(subject).await,
+        CheckName::Extensions => compare::extensions(subject).await,
+        CheckName::Collations => compare::collations(subject).await,
+        CheckName::Encodings => compare::encodings(subject).await,
+        CheckName::Settings => compare::settings(subject).await,
+        CheckName::Assert => ask::assert(subject, check.assertion.as_ref(), limit).await,
+        CheckName::Readiness => ask::readiness(subject, check.assertion.as_ref(), check.timeout).await,
+    }
+}
+
+fn title(check: &Check) -> String {
+    match &check.assertion {
+        Some(assertion) => assertion.sql.clone(),
+        None => check.name.to_string(),
+    }
+}
+
+fn shortened(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(mut findings) if findings.len() > FINDINGS => {
+            let more = findings.len() - FINDINGS;
+            findings.truncate(FINDINGS);
+            let message = format!("{more} further findings of this check are not listed one by one");
+            findings.push(Finding::new("more_findings", "restored copy", message));
+            Outcome::Failed(findings)
+        }
+        other @ (Outcome::Passed | Outcome::Failed(_) | Outcome::Broke { .. } | Outcome::Unchecked(_)) => other,
+    }
+}
+
+/// An error while a restored copy was asked: a finding if the server says that its data are damaged, else the checker's own trouble.
+fn trouble(error: ProbeError, object: &str) -> Stop {
+    match error.fault() {
+        Fault::Damaged => Finding::new("unreadable", object, error.to_string()).into(),
+        Fault::Denied | Fault::TooLong | Fault::Other => Stop::Broke(error.into()),
+    }
+}
+
+/// For what was not looked at.
+fn unchecked(object: impl Into<String>, why: impl Into<String>) -> Unchecked {
+    Unchecked { object: object.into(), why: why.into() }
 }

@@ -14,6 +14,7 @@ mod backup_pump;
 mod backup_whole;
 mod bad_input;
 mod catalog;
+mod checks;
 mod config_cli;
 mod demo;
 mod kills;

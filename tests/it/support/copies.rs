@@ -1,5 +1,6 @@
 //! Copies of a test server, made with PostgreSQL's own programs: a dump restored elsewhere, a base backup that was started.
 
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use super::server::{Options, Server, command, unprivileged};
@@ -38,6 +39,9 @@ pub fn copied(source: &Server) -> Server {
 pub fn copied_with(source: &Server, alter: impl FnOnce(&Path)) -> Server {
     let mut target = Server::start_with(Options::default());
     target.destroy();
+    std::fs::create_dir(&target.data_dir).unwrap();
+    std::fs::set_permissions(&target.data_dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+    own(&target.data_dir);
     let output = command(&source.programs.path("pg_basebackup"))
         .args(["-U", "postgres", "--checkpoint=fast", "--no-sync", "-X", "stream", "-h"])
         .arg(&source.socket_dir)
@@ -49,10 +53,14 @@ pub fn copied_with(source: &Server, alter: impl FnOnce(&Path)) -> Server {
     let auto = target.data_dir.join("postgresql.auto.conf");
     let socket = format!("unix_socket_directories = '{}'\nport = {}\n", target.socket_dir.display(), target.port);
     std::fs::write(&auto, socket).unwrap();
-    if let Some((uid, gid)) = unprivileged() {
-        std::os::unix::fs::chown(&auto, Some(uid), Some(gid)).unwrap();
-    }
+    own(&auto);
     alter(&target.data_dir);
     target.launch();
     target
+}
+
+fn own(path: &Path) {
+    if let Some((uid, gid)) = unprivileged() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
 }

@@ -96,3 +96,4 @@ alter table orders cluster on orders_pkey;
 alter table orders alter column raw set storage external;
 select lo_from_bytea(70001, 'a large object');
 select lo_from_bytea(70002, decode(repeat('00', 5000) || 'ff' || repeat('00', 9000), 'hex'));
+alter table orders alter column customer set (n_distinct = 2000);

@@ -1,0 +1,212 @@
+//! Comparisons of the restored databases with the fingerprint: probe what is there, let the judge compare.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::Client;
+
+use super::{Subject, trouble};
+use crate::domain::check::{Broke, Stop};
+use crate::domain::inventory::{Database, UNREADABLE};
+use crate::domain::lsn::Lsn;
+use crate::domain::observed::Observed;
+use crate::judge::integrity::{self, Comparison, FoundLargeObjects, FoundTable, Pace};
+use crate::probe::{self, Endpoint, Fault, OpenSnapshot, ProbeError, RowFilter, Sample, Writes, session};
+
+/// A database of the fingerprint, and where it is now.
+struct Restored<'a> {
+    expected: &'a Database,
+    endpoint: Endpoint,
+    /// `database shop`.
+    object: String,
+}
+
+/// The databases that are there; those that are not are findings.
+async fn restored<'a>(subject: &Subject<'a>) -> Result<(Vec<Restored<'a>>, Comparison), Stop> {
+    let client = session::read_only(&subject.server).await.map_err(|error| trouble(error, "server"))?;
+    let sql = "select datname::text as name from pg_database where datallowconn";
+    let rows = session::rows(&client, "listing the databases", sql).await.map_err(|error| trouble(error, "server"))?;
+    let names = rows.iter().map(|row| session::cell(row, "name")).collect::<Result<BTreeSet<String>, _>>();
+    let names = names.map_err(|error| trouble(error, "server"))?;
+    let all = &subject.manifest().fingerprint.databases;
+    let there: Vec<Restored<'a>> = all
+        .iter()
+        .filter_map(|expected| {
+            let (_, now) = subject.databases.iter().find(|(before, _)| *before == expected.name)?;
+            let endpoint = subject.server.with_database(now);
+            names.contains(now).then(|| Restored { expected, endpoint, object: format!("database {}", expected.name) })
+        })
+        .collect();
+    let found: Vec<&str> = there.iter().map(|one| one.expected.name.as_str()).collect();
+    let mut comparison = integrity::databases(all.iter().map(|one| one.name.as_str()), &found);
+    // That a database is there is not yet something that was looked at.
+    comparison.looked_at.clear();
+    Ok((there, comparison))
+}
+
+/// Names a database in what is said about it, where there are several.
+fn place(mut one: Comparison, restored: &Restored<'_>, several: bool) -> Comparison {
+    if several {
+        let name = &restored.expected.name;
+        for object in one.findings.iter_mut().map(|finding| &mut finding.object) {
+            *object = format!("{object} in database {name}");
+        }
+        for object in one.unchecked.iter_mut().map(|unchecked| &mut unchecked.object) {
+            *object = format!("{object} in database {name}");
+        }
+    }
+    one
+}
+
+async fn connected(restored: &Restored<'_>) -> Result<Client, Stop> {
+    session::read_only(&restored.endpoint).await.map_err(|error| trouble(error, &restored.object))
+}
+
+pub(super) async fn completeness(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let terms = subject.terms();
+    let expected = &subject.manifest().fingerprint;
+    let (databases, mut all) = restored(subject).await?;
+    let several = databases.len() > 1;
+    for one in &databases {
+        let client = connected(one).await?;
+        let objects = probe::objects(&client).await.map_err(|error| trouble(error, &one.object))?;
+        all.add(place(integrity::objects(&one.expected.objects, &objects, terms), one, several));
+    }
+    let client = session::read_only(&subject.server).await.map_err(|error| trouble(error, "server"))?;
+    all.add(integrity::roles(&expected.roles, &probe::roles(&client).await?, terms));
+    all.add(integrity::tablespaces(&expected.tablespaces, &probe::tablespaces(&client).await?, terms));
+    all.looked(databases.len() as u64, "databases");
+    Ok(all)
+}
+
+pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let terms = subject.terms();
+    let (databases, mut all) = restored(subject).await?;
+    let several = databases.len() > 1;
+    for one in &databases {
+        let filter = match (terms.physical, subject.own_from) {
+            (false, _) => RowFilter::All,
+            (true, Some(own_from)) => RowFilter::AsOf { snapshot: one.expected.snapshot.clone(), own_from },
+            (true, None) => {
+                let error =
+                    "the first transaction of the restored server is not known, so its own rows cannot be told apart";
+                return Err(Broke::new(error).into());
+            }
+        };
+        let damaged = |error| trouble(error, &one.object);
+        let open = OpenSnapshot::try_open(&one.endpoint).await.map_err(damaged)?;
+        // Before anything is read: reading moves the marks by which it is seen.
+        let pages =
+            if terms.physical { pages_written(subject, &open.client).await.map_err(damaged)? } else { BTreeMap::new() };
+        let percents =
+            one.expected.tables.iter().filter_map(|table| Some((table.name.clone(), table.content.known()?.percent)));
+        let percents: BTreeMap<String, u8> = percents.collect();
+        let digested =
+            probe::digest(&open, &Sample::Same(&percents), &filter, subject.parallel).await.map_err(damaged)?;
+        let found: Vec<FoundTable> = digested
+            .into_iter()
+            .map(|digested| {
+                let pages = pages.get(&digested.table.name).copied().unwrap_or_default();
+                let writes = Writes { pages, ..digested.writes };
+                FoundTable { table: digested.table, meanwhile: writes.while_backed_up(), own_rows: writes.own }
+            })
+            .collect();
+        let objects = one.expected.objects.iter();
+        let derived: BTreeSet<&str> =
+            objects.filter(|one| one.kind == "materialized view").map(|one| one.identity.as_str()).collect();
+        all.add(place(integrity::tables(&one.expected.tables, &found, &derived, terms), one, several));
+        let large = match probe::large_objects(&open.client).await {
+            Err(error) if error.fault() == Fault::Damaged => crate::domain::inventory::LargeObjects {
+                count: one.expected.large_objects.count,
+                digest: Observed::Unknown(format!("{UNREADABLE}{error}")),
+            },
+            other => other.map_err(damaged)?,
+        };
+        let large = FoundLargeObjects { all: large, meanwhile: pages.contains_key("pg_catalog.pg_largeobject") };
+        all.add(place(integrity::large_objects(&one.expected.large_objects, &large, terms), one, several));
+    }
+    Ok(all)
+}
+
+/// Traces of writing between the fingerprint and the end of the backup. Where they cannot be read there are none: then a difference is a
+/// finding, which may be too strict and is never too lenient.
+async fn pages_written(subject: &Subject<'_>, client: &Client) -> Result<BTreeMap<String, u64>, ProbeError> {
+    let manifest = subject.manifest();
+    let Some(wal) = &manifest.wal else { return Ok(BTreeMap::new()) };
+    let from = manifest.fingerprint.server.lsn;
+    match probe::pages_written(client, from, Lsn(wal.end.0)).await {
+        Err(error) if error.fault() == Fault::Denied => Ok(BTreeMap::new()),
+        other => other,
+    }
+}
+
+pub(super) async fn sequences(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let (databases, mut all) = restored(subject).await?;
+    let several = databases.len() > 1;
+    for one in &databases {
+        let client = connected(one).await?;
+        let damaged = |error| trouble(error, &one.object);
+        let found = probe::sequences(&client).await.map_err(damaged)?;
+        let paces: BTreeMap<String, Pace> = probe::paces(&client)
+            .await
+            .map_err(damaged)?
+            .into_iter()
+            .map(|(name, pace)| (name, Pace { increment: pace.increment, cycles: pace.cycles }))
+            .collect();
+        let compared = integrity::sequences(&one.expected.sequences, &found, &paces, subject.terms());
+        all.add(place(compared, one, several));
+    }
+    Ok(all)
+}
+
+pub(super) async fn extensions(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let (databases, mut all) = restored(subject).await?;
+    let several = databases.len() > 1;
+    for one in &databases {
+        let client = connected(one).await?;
+        let found = probe::extensions(&client).await.map_err(|error| trouble(error, &one.object))?;
+        all.add(place(integrity::extensions(&one.expected.extensions, &found, subject.terms()), one, several));
+    }
+    Ok(all)
+}
+
+/// What the database itself is now, with its collations.
+async fn described(one: &Restored<'_>) -> Result<Database, Stop> {
+    let damaged = |error| trouble(error, &one.object);
+    let open = OpenSnapshot::try_open(&one.endpoint).await.map_err(damaged)?;
+    let mut found = probe::describe(&open).await.map_err(damaged)?;
+    found.collations = probe::collations(&open.client).await.map_err(damaged)?;
+    Ok(found)
+}
+
+pub(super) async fn collations(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let (databases, mut all) = restored(subject).await?;
+    let several = databases.len() > 1;
+    for one in &databases {
+        let found = described(one).await?;
+        all.add(place(integrity::collations(one.expected, &found, subject.terms()), one, several));
+    }
+    Ok(all)
+}
+
+pub(super) async fn encodings(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let (databases, mut all) = restored(subject).await?;
+    for one in &databases {
+        all.add(integrity::encodings(one.expected, &described(one).await?));
+    }
+    Ok(all)
+}
+
+pub(super) async fn settings(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let (databases, mut all) = restored(subject).await?;
+    for one in &databases {
+        all.add(integrity::database_settings(one.expected, &described(one).await?, subject.terms()));
+    }
+    if subject.whole_server {
+        let client = session::read_only(&subject.server).await.map_err(|error| trouble(error, "server"))?;
+        let found = probe::server(&client).await?;
+        all.add(integrity::server(&subject.manifest().fingerprint.server, &found, subject.terms()));
+    } else {
+        all.skip("settings of the server", "the scratch server has its own");
+    }
+    Ok(all)
+}
