@@ -99,10 +99,12 @@ fn indexes() -> String {
 }
 
 /// Foreign keys that PostgreSQL copies to partitions are left out (it names them anew in every database); the one that was declared is there.
+/// `NO INHERIT` of a check is in its printed definition; for keys the column says only whether a partition's key was made with the
+/// table or attached later, which a dump changes.
 fn constraints() -> String {
     format!(
         "select 'constraint', quote_ident(k.conname) || ' on ' || coalesce({table}, {domain}),
-                row({definition}, k.convalidated, k.connoinherit, k.condeferrable, k.condeferred)::text, null::text
+                row({definition}, k.convalidated, k.condeferrable, k.condeferred)::text, null::text
            from pg_constraint k
                 left join pg_class c on c.oid = k.conrelid left join pg_namespace n on n.oid = c.relnamespace
                 left join pg_type t on t.oid = k.contypid left join pg_namespace tn on tn.oid = t.typnamespace
