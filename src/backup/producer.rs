@@ -185,6 +185,10 @@ pub fn hint_for(words: &str) -> Option<&'static str> {
             "the source recycled WAL that the backup needs: raise wal_keep_size, or free a replication slot for lifeboat",
         ),
         ("standby was promoted", "the source stopped being a standby; take the backup again"),
+        (
+            "permission denied for large object",
+            "no role but their owner and superusers reads all large objects: GRANT SELECT ON LARGE OBJECT …, or use the owner",
+        ),
         ("permission denied", "give the role the right to read everything: GRANT pg_read_all_data TO …"),
         ("No space left on device", "free space where the message says"),
         ("password", "check the password and where it comes from: passfile, password_file or password_env"),

@@ -171,10 +171,17 @@ fn sources_that_cannot_give_a_base_backup_say_what_to_change() {
     let server = Server::start();
     data::fill(&server);
     server.sql("postgres", "create role weak login; grant pg_read_all_data to weak");
-    let url = server.url(DATABASE).replace("postgres@", "weak@");
-    let home = Home::for_url(&url);
+    let home = Home::for_url(&server.url(DATABASE).replace("postgres@", "weak@"));
+    let ran = home.run(&["backup", POLICY, "--job", "logical"]).expect(1);
+    assert!(ran.stderr.contains("GRANT SELECT ON LARGE OBJECT"), "no right reads all large objects: {ran:?}");
+    server.sql(DATABASE, "select lo_unlink(oid) from pg_largeobject_metadata");
     let ran = home.run(&["backup", POLICY, "--job", "physical"]).expect(1);
     assert!(ran.stderr.contains("ALTER ROLE weak REPLICATION"), "{ran:?}");
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    // pg_read_all_data reads pg_authid too: only a role without it has to do without passwords.
+    server.sql("postgres", "create role narrow login");
+    server.sql("postgres", "create database own owner narrow");
+    let home = Home::for_url(&server.url("own").replace("postgres@", "narrow@"));
     let ran = home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
     assert!(ran.stderr.contains("may not read password hashes"), "{ran:?}");
     assert!(manifest(&home)["tools"]["pg_dumpall"].as_str().unwrap().contains("--no-role-passwords"));
@@ -185,6 +192,11 @@ fn a_standby_gives_base_backups_too() {
     let primary = Server::start_with(Options { conf: "hot_standby_feedback = on".to_owned(), ..Options::default() });
     data::fill(&primary);
     let copy = primary.data_dir.parent().unwrap().join("standby");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    if let Some((uid, gid)) = unprivileged() {
+        std::os::unix::fs::chown(&copy, Some(uid), Some(gid)).unwrap();
+    }
     let cloned = ran(command(&primary.programs.path("pg_basebackup"))
         .args(["-R", "-X", "stream", "-c", "fast", "-U", "postgres", "-h"])
         .arg(&primary.socket_dir)

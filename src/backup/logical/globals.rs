@@ -54,7 +54,7 @@ pub async fn globals(taking: &Taking<'_>, programs: &Programs, client: &Client) 
     ))
 }
 
-/// Only a superuser reads `pg_authid`; asked, not guessed from the role's attributes, for it can be granted.
+/// Superusers read `pg_authid`, and whoever has `pg_read_all_data`: asked, not guessed from the role's attributes.
 async fn may_read_passwords(client: &Client) -> bool {
     let question = "select has_table_privilege('pg_catalog.pg_authid', 'select')";
     client.query_one(question, &[]).await.is_ok_and(|row| row.get(0))
