@@ -181,10 +181,13 @@ fn write_page(reports: &Path, transcript: &Transcript) -> Result<PathBuf, Broke>
     Ok(path.canonicalize().unwrap_or(path))
 }
 
-/// Whether a check of a drill turned red, and what it named.
+/// Whether a check of a drill turned red, and what it named: the table before what went with it.
 fn red(transcript: &Transcript, name: CheckName) -> Option<String> {
     transcript.checks.iter().filter(|check| check.name == name).find_map(|check| match &check.outcome {
-        Outcome::Failed(findings) => findings.first().map(|finding| format!("{}: {}", finding.object, finding.message)),
+        Outcome::Failed(findings) => {
+            let gravest = findings.iter().find(|finding| finding.code == "table_missing").or(findings.first());
+            gravest.map(|finding| format!("{}: {}", finding.object, finding.message))
+        }
         Outcome::Passed | Outcome::Broke { .. } | Outcome::Unchecked(_) => None,
     })
 }
