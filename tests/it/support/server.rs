@@ -74,6 +74,9 @@ impl Server {
         let programs = Programs::newest(&[], &["initdb", "postgres", "pg_dump", "pg_basebackup"]).unwrap();
         let folder = tempfile::Builder::new().prefix("lb-test-").tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        if let Some((uid, gid)) = unprivileged() {
+            chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
         let (data_dir, socket_dir) = (folder.path().join("data"), folder.path().join("socket"));
         for dir in [&data_dir, &socket_dir] {
             std::fs::create_dir(dir).unwrap();
@@ -120,6 +123,25 @@ impl Server {
 
     /// Starts the postmaster again after [`Server::kill`].
     pub fn launch(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        self.spawn();
+        loop {
+            if std::os::unix::net::UnixStream::connect(self.socket_dir.join(format!(".s.PGSQL.{}", self.port))).is_ok()
+                && self.try_sql("postgres", "select 1").is_ok()
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the server did not start: {}", self.log());
+            // Children of a postmaster that was killed take a moment to notice; until then a new one refuses to start.
+            let ended = self.postmaster.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(Some(_))));
+            if ended && self.log().contains("shared memory block") {
+                self.spawn();
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn spawn(&mut self) {
         let log = std::fs::File::create(self.socket_dir.join("../server.log")).unwrap();
         let child = command(&self.programs.path("postgres"))
             .arg("-D")
@@ -133,16 +155,6 @@ impl Server {
             .spawn()
             .unwrap();
         self.postmaster = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if std::os::unix::net::UnixStream::connect(self.socket_dir.join(format!(".s.PGSQL.{}", self.port))).is_ok()
-                && self.try_sql("postgres", "select 1").is_ok()
-            {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the server did not start: {}", self.log());
-            std::thread::sleep(Duration::from_millis(30));
-        }
     }
 
     /// What the server logged.
