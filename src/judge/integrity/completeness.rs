@@ -388,9 +388,12 @@ mod tests {
     fn lost_databases_and_tablespaces_are_found() {
         assert_eq!(codes(&databases(["a", "b"].into_iter(), &["a"])), [("database_missing", "database b")]);
         let space = Tablespace { oid: 16_500, name: "fast".to_owned(), location: "/x".to_owned() };
-        assert_eq!(codes(&tablespaces(&[space.clone()], &[], PHYSICAL)), [("tablespace_missing", "tablespace fast")]);
+        assert_eq!(
+            codes(&tablespaces(std::slice::from_ref(&space), &[], PHYSICAL)),
+            [("tablespace_missing", "tablespace fast")]
+        );
         let elsewhere = Tablespace { location: "/y".to_owned(), ..space.clone() };
-        assert!(tablespaces(&[space.clone()], &[elsewhere], PHYSICAL).findings.is_empty());
+        assert!(tablespaces(std::slice::from_ref(&space), &[elsewhere], PHYSICAL).findings.is_empty());
         assert_eq!(tablespaces(&[space], &[], LOGICAL).unchecked.len(), 1);
     }
 }
