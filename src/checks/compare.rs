@@ -7,10 +7,9 @@ use tokio_postgres::Client;
 use super::{Subject, trouble};
 use crate::domain::check::{Broke, Stop};
 use crate::domain::inventory::{Database, UNREADABLE};
-use crate::domain::lsn::Lsn;
 use crate::domain::observed::Observed;
 use crate::judge::integrity::{self, Comparison, FoundLargeObjects, FoundTable, Pace};
-use crate::probe::{self, Endpoint, Fault, OpenSnapshot, ProbeError, RowFilter, Sample, Writes, session};
+use crate::probe::{self, Endpoint, Fault, OpenSnapshot, ProbeError, RowFilter, Sample, Traces, session};
 
 /// A database of the fingerprint, and where it is now.
 struct Restored<'a> {
@@ -94,9 +93,8 @@ pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
         };
         let damaged = |error| trouble(error, &one.object);
         let open = OpenSnapshot::try_open(&one.endpoint).await.map_err(damaged)?;
-        // Before anything is read: reading moves the marks by which it is seen.
-        let pages =
-            if terms.physical { pages_written(subject, &open.client).await.map_err(damaged)? } else { BTreeMap::new() };
+        // Before anything else reads the tables: dead rows may be cleared away by whoever comes along.
+        let traces = traces(subject, &open.client, &filter).await.map_err(damaged)?;
         let percents =
             one.expected.tables.iter().filter_map(|table| Some((table.name.clone(), table.content.known()?.percent)));
         let percents: BTreeMap<String, u8> = percents.collect();
@@ -105,9 +103,10 @@ pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
         let found: Vec<FoundTable> = digested
             .into_iter()
             .map(|digested| {
-                let pages = pages.get(&digested.table.name).copied().unwrap_or_default();
-                let writes = Writes { pages, ..digested.writes };
-                FoundTable { table: digested.table, meanwhile: writes.while_backed_up(), own_rows: writes.own }
+                let dead = traces.get(&digested.table.name).copied().unwrap_or_default();
+                let writes = digested.writes;
+                let meanwhile = writes.meanwhile > 0 || writes.remade || dead.meanwhile > 0;
+                FoundTable { table: digested.table, meanwhile, own_rows: writes.own.max(dead.own) }
             })
             .collect();
         let objects = one.expected.objects.iter();
@@ -121,19 +120,22 @@ pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
             },
             other => other.map_err(damaged)?,
         };
-        let large = FoundLargeObjects { all: large, meanwhile: pages.contains_key("pg_catalog.pg_largeobject") };
+        let dead = traces.get("pg_catalog.pg_largeobject").copied().unwrap_or_default();
+        let large = FoundLargeObjects { all: large, meanwhile: dead.meanwhile > 0 && dead.own == 0 };
         all.add(place(integrity::large_objects(&one.expected.large_objects, &large, terms), one, several));
     }
     Ok(all)
 }
 
-/// Traces of writing between the fingerprint and the end of the backup. Where they cannot be read there are none: then a difference is a
-/// finding, which may be too strict and is never too lenient.
-async fn pages_written(subject: &Subject<'_>, client: &Client) -> Result<BTreeMap<String, u64>, ProbeError> {
-    let manifest = subject.manifest();
-    let Some(wal) = &manifest.wal else { return Ok(BTreeMap::new()) };
-    let from = manifest.fingerprint.server.lsn;
-    match probe::pages_written(client, from, Lsn(wal.end.0)).await {
+/// Traces of writing since the fingerprint. Where they cannot be read there are none: then a difference is a finding, which may be too
+/// strict and is never too lenient.
+async fn traces(
+    subject: &Subject<'_>,
+    client: &Client,
+    filter: &RowFilter,
+) -> Result<BTreeMap<String, Traces>, ProbeError> {
+    let RowFilter::AsOf { snapshot, own_from } = filter else { return Ok(BTreeMap::new()) };
+    match probe::traces(client, subject.manifest().fingerprint.server.lsn, snapshot, *own_from).await {
         Err(error) if error.fault() == Fault::Denied => Ok(BTreeMap::new()),
         other => other,
     }

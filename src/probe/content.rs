@@ -69,25 +69,15 @@ pub struct Digested {
     pub writes: Writes,
 }
 
-/// Traces of writing in a table of a restored physical copy.
+/// Traces of writing in the rows that are there, in a table of a restored physical copy; [`super::traces`] sees the dead ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Writes {
     /// Rows written by transactions that were not over at the source's snapshot, before the restored server's first.
     pub meanwhile: u64,
     /// Rows written by the restored server itself.
     pub own: u64,
-    /// Pages last written in the stretch of log between the fingerprint and the end of the backup: deletions leave
-    /// no rows, but they leave these. Filled by [`super::pages_written`].
-    pub pages: u64,
     /// Whether the table itself was made or emptied in that time.
     pub remade: bool,
-}
-
-impl Writes {
-    /// Whether the source went on writing to it while it was being backed up.
-    pub fn while_backed_up(self) -> bool {
-        self.meanwhile > 0 || self.pages > 0 || self.remade
-    }
 }
 
 /// Digests all tables of the snapshot's database, `parallel` at once, each on a connection of its own under the same snapshot.

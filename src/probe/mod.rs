@@ -13,21 +13,21 @@ mod database;
 mod error;
 mod large_objects;
 mod objects;
-mod pages;
 mod sequences;
 mod server;
 pub mod session;
 mod snapshot;
+mod traces;
 
 pub use content::{Digested, RowFilter, Sample, Writes, digest, digest_tables};
 pub use database::{OWN_SCHEMA, collations, database, describe, extensions};
 pub use error::{Fault, ProbeError};
 pub use large_objects::large_objects;
 pub use objects::objects;
-pub use pages::pages_written;
 pub use sequences::{Pace, paces, sequences};
 pub use server::{roles, server, tablespaces};
 pub use snapshot::{OpenSnapshot, Skew, clock_skew, measure_skew};
+pub use traces::{Traces, traces};
 
 impl From<EndpointError> for crate::domain::check::Broke {
     fn from(error: EndpointError) -> crate::domain::check::Broke {

@@ -353,16 +353,13 @@ fn a_busy_source_gives_unchecked_tables_and_neither_good_nor_bad_ones() {
     }
     case.sql("truncate cold");
     assert!(has(&case.check(CheckName::Content), "content_differs", "table public.cold"));
-    // Without a table that could be compared, the check has not passed.
+    // Where every table was hot, nothing was looked at: that is not a good word.
+    source.sql("shop", "drop table emptied, made");
     let hot = Case::physical(&source, &["shop"], |source| {
-        source.sql(
-            "shop",
-            "update cold set a = a; update appended set a = a + 1; update updated set a = a + 1;
-            update consumed set a = a + 1; insert into emptied values (1); drop table made; vacuum",
-        );
+        let all = ["cold", "appended", "updated", "consumed"].map(|table| format!("update {table} set a = a + 1"));
+        source.sql("shop", &all.join("; "));
     });
-    let content = hot.check(CheckName::Content);
-    assert!(!matches!(content.outcome, Outcome::Passed) || looked(&content, "tables") > 0, "{content:?}");
+    assert!(matches!(hot.check(CheckName::Content).outcome, Outcome::Unchecked(why) if why.contains("and 3 more")));
 }
 
 /// Flips bytes in the middle of block `block` of a file.

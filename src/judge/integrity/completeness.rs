@@ -18,7 +18,6 @@ pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Compariso
     let (expected, found) = (keyed(expected), keyed(found));
     let lost_tables: BTreeSet<&str> =
         expected.keys().filter(|key| is_relation(key.0) && !found.contains_key(*key)).map(|key| key.1).collect();
-    let owners_lost = owners_not_restored(&expected, &found, terms);
     let mut skipped: BTreeMap<&str, u64> = BTreeMap::new();
     let mut compared: BTreeMap<&str, u64> = BTreeMap::new();
     let mut hung: BTreeMap<&str, u64> = BTreeMap::new();
@@ -35,7 +34,7 @@ pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Compariso
                 if there.definition != object.definition {
                     findings.push(changed(kind, identity, object, there));
                 }
-                if terms.whole_server && owners_lost.is_none() && there.owner != object.owner {
+                if terms.whole_server && there.owner != object.owner {
                     findings.push(owner_changed(kind, identity, object, there));
                 }
             }
@@ -73,8 +72,6 @@ pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Compariso
     }
     if !terms.whole_server {
         comparison.skip("owners", "the source's roles are not on the scratch server");
-    } else if let Some(role) = owners_lost {
-        comparison.skip("owners", format!("it was restored without them: everything belongs to {role}"));
     }
     comparison.findings = findings;
     comparison
@@ -99,27 +96,6 @@ fn hangs_on<'a>(kind: &str, identity: &'a str, tables: &BTreeSet<&'a str>) -> Op
         identity.match_indices(cut).find_map(|(at, _)| tables.get(identity.get(at + cut.len()..)?).copied())
     };
     if HANGERS.contains(&kind) { after(" on ").or_else(|| after(" on table ")) } else { None }
-}
-
-/// Whether a dump was restored with `--no-owner`: then all that was made anew has one owner, who owned none of it. A single changed
-/// owner does not look like that.
-fn owners_not_restored<'a>(
-    expected: &BTreeMap<Key<'_>, &Object>,
-    found: &BTreeMap<Key<'_>, &'a Object>,
-    terms: Terms,
-) -> Option<&'a str> {
-    if terms.physical {
-        return None;
-    }
-    let made_anew = |key: &Key<'_>| *key != ("schema", "public");
-    let now: BTreeSet<&str> =
-        found.iter().filter(|(key, _)| made_anew(key)).filter_map(|(_, object)| object.owner.as_deref()).collect();
-    let before: BTreeSet<&str> =
-        expected.iter().filter(|(key, _)| made_anew(key)).filter_map(|(_, object)| object.owner.as_deref()).collect();
-    match (now.first(), now.len()) {
-        (Some(role), 1) if !before.is_empty() && !before.contains(role) => Some(*role),
-        _ => None,
-    }
 }
 
 fn missing(kind: &str, identity: &str) -> Finding {
@@ -313,18 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn owners_are_compared_unless_the_dump_was_restored_without_them() {
-        let mut one = shop();
-        one[1].owner = Some("postgres".to_owned());
-        assert_eq!(codes(&objects(&shop(), &one, LOGICAL)), [("owner_changed", "table public.orders")]);
-        let mut all = shop();
-        for object in all.iter_mut().filter(|object| object.kind == "table") {
-            object.owner = Some("restorer".to_owned());
+    fn owners_are_compared_wherever_the_roles_are() {
+        let mut found = shop();
+        found[1].owner = Some("postgres".to_owned());
+        for terms in [LOGICAL, PHYSICAL] {
+            assert_eq!(codes(&objects(&shop(), &found, terms)), [("owner_changed", "table public.orders")]);
         }
-        let comparison = objects(&shop(), &all, LOGICAL);
-        assert!(comparison.findings.is_empty());
-        assert!(comparison.unchecked.iter().any(|one| one.object == "owners" && one.why.contains("restorer")));
-        assert_eq!(objects(&shop(), &all, PHYSICAL).findings.len(), 2, "a physical copy has its owners");
+        assert!(objects(&shop(), &found, DATABASE).findings.is_empty());
     }
 
     #[test]
@@ -388,9 +359,12 @@ mod tests {
     fn lost_databases_and_tablespaces_are_found() {
         assert_eq!(codes(&databases(["a", "b"].into_iter(), &["a"])), [("database_missing", "database b")]);
         let space = Tablespace { oid: 16_500, name: "fast".to_owned(), location: "/x".to_owned() };
-        assert_eq!(codes(&tablespaces(&[space.clone()], &[], PHYSICAL)), [("tablespace_missing", "tablespace fast")]);
+        assert_eq!(
+            codes(&tablespaces(std::slice::from_ref(&space), &[], PHYSICAL)),
+            [("tablespace_missing", "tablespace fast")]
+        );
         let elsewhere = Tablespace { location: "/y".to_owned(), ..space.clone() };
-        assert!(tablespaces(&[space.clone()], &[elsewhere], PHYSICAL).findings.is_empty());
+        assert!(tablespaces(std::slice::from_ref(&space), &[elsewhere], PHYSICAL).findings.is_empty());
         assert_eq!(tablespaces(&[space], &[], LOGICAL).unchecked.len(), 1);
     }
 }

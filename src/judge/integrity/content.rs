@@ -14,7 +14,7 @@ pub struct FoundTable {
     pub table: Table,
     /// Whether the source went on writing to it between its snapshot and the end of the backup.
     pub meanwhile: bool,
-    /// Rows that the restored server itself has written.
+    /// Rows that the restored server itself has written, or ended.
     pub own_rows: u64,
 }
 
@@ -81,8 +81,10 @@ fn one(comparison: &mut Comparison, object: String, expected: &Table, found: &Fo
             }
         }
         (before, now) if found.own_rows > 0 => {
-            let message =
-                format!("its rows are not those of the source: {} were written after the restore", found.own_rows);
+            let message = format!(
+                "its rows are not those of the source: {} were written or deleted after the restore",
+                found.own_rows
+            );
             comparison.findings.push(differs(object, &message, before, now));
         }
         (before, now) if terms.physical => {

@@ -50,7 +50,7 @@ pub(super) async fn digest(
             (None, Some(why)) => Observed::Unknown(why),
             (None, None) => Observed::Known(sums.content(target.percent(sample))),
         };
-        let writes = Writes { meanwhile: sums.meanwhile, own: sums.own, pages: 0, remade: target.remade };
+        let writes = Writes { meanwhile: sums.meanwhile, own: sums.own, remade: target.remade };
         let table = Table { name: target.name.clone(), content, bytes: target.bytes };
         tables.push(Digested { table, writes });
     }

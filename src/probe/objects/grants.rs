@@ -14,6 +14,9 @@ pub(super) fn queries(major: u32) -> Vec<(&'static str, String)> {
     all
 }
 
+/// initdb grants on its `information_schema` without writing down that it did, and no dump has them.
+const NOT_STANDARD: &str = "not (n.nspname = 'information_schema' and o.oid < 16384)";
+
 struct Class {
     catalog: &'static str,
     /// What `pg_init_privs` has in objsubid.
@@ -51,7 +54,7 @@ fn class(
         owner,
         acl,
         letter,
-        only: if joined { lasting("n") } else { "true".to_owned() },
+        only: if joined { format!("{} and {NOT_STANDARD}", lasting("n")) } else { "true".to_owned() },
     }
 }
 
@@ -73,7 +76,7 @@ fn classes() -> Vec<Class> {
         identity: format!("{} || '.' || quote_ident(a.attname)", qualified("n", "o.relname")),
         acl: "a.attacl",
         letter: "'c'",
-        only: format!("a.attacl is not null and not a.attisdropped and {}", lasting("n")),
+        only: format!("a.attacl is not null and not a.attisdropped and {} and {NOT_STANDARD}", lasting("n")),
         ..class("pg_class", "", "", "o.relname", "o.relnamespace", "o.relowner", "")
     };
     let functions = Class {
@@ -82,7 +85,10 @@ fn classes() -> Vec<Class> {
     };
     let types = class("pg_type", "'type'", "'T'", "o.typname", "o.typnamespace", "o.typowner", "o.typacl");
     let schemas = Class {
-        only: format!("o.nspname !~ '^pg_(toast|temp)' and o.nspname <> '{}'", super::super::OWN_SCHEMA),
+        only: format!(
+            "o.nspname !~ '^(pg_toast|pg_temp|information_schema)' and o.nspname <> '{}'",
+            super::super::OWN_SCHEMA
+        ),
         ..class("pg_namespace", "'schema'", "'n'", "o.nspname", "", "o.nspowner", "o.nspacl")
     };
     let languages = class("pg_language", "'language'", "'l'", "o.lanname", "", "o.lanowner", "o.lanacl");

@@ -75,7 +75,7 @@ create rule no_delete as on delete to parent do instead nothing;
 alter table customers enable row level security;
 create policy own on customers for select to report using (name = current_user);
 create statistics order_stats on customer, status from orders;
-create publication changes for table orders where (total > 10);
+create publication changes for table orders where (id > 10);
 create operator === (leftarg = int, rightarg = int, function = int4eq);
 create function watch_it() returns event_trigger language plpgsql as 'begin end';
 create event trigger watch on ddl_command_end when tag in ('DROP TABLE') execute function watch_it();
