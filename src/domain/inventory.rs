@@ -199,6 +199,10 @@ pub struct Sequence {
     pub last_value: Observed<i64>,
     /// Whether that value was handed out.
     pub is_called: bool,
+    /// Where it stood when the backup was over: sequences are outside of transactions, so a copy may hold any value from the
+    /// first to this one, and no other. None: not looked at again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<i64>,
 }
 
 /// The large objects of a database.

@@ -24,7 +24,7 @@ pub use database::{OWN_SCHEMA, collations, database, describe, extensions};
 pub use error::{Fault, ProbeError};
 pub use large_objects::large_objects;
 pub use objects::objects;
-pub use sequences::{Pace, paces, sequences};
+pub use sequences::{Pace, note_moves, paces, sequences};
 pub use server::{roles, server, tablespaces};
 pub use snapshot::{OpenSnapshot, Skew, clock_skew, measure_skew};
 pub use traces::{Traces, traces};

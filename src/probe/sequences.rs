@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
-use super::ProbeError;
-use super::session::{cell, rows};
+use super::session::{cell, read_only, rows};
+use super::{Endpoint, ProbeError};
 use crate::domain::inventory::Sequence;
 use crate::domain::observed::Observed;
 
@@ -38,7 +38,12 @@ pub async fn sequences(client: &Client) -> Result<Vec<Sequence>, ProbeError> {
             readable.push(name);
         } else {
             let why = "the role may not read it: GRANT SELECT ON ALL SEQUENCES, or pg_read_all_data";
-            all.push(Sequence { name, last_value: Observed::Unknown(why.to_owned()), is_called: false });
+            all.push(Sequence {
+                name,
+                last_value: Observed::Unknown(why.to_owned()),
+                is_called: false,
+                moved_to: None,
+            });
         }
     }
     for names in readable.chunks(AT_ONCE) {
@@ -54,11 +59,23 @@ pub async fn sequences(client: &Client) -> Result<Vec<Sequence>, ProbeError> {
                 why: format!("number {at} was not asked for"),
             })?;
             let last_value = Observed::Known(cell(&row, "last_value")?);
-            all.push(Sequence { name: name.clone(), last_value, is_called: cell(&row, "is_called")? });
+            let is_called = cell(&row, "is_called")?;
+            all.push(Sequence { name: name.clone(), last_value, is_called, moved_to: None });
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
+}
+
+/// Looks again once the backup is over, and notes where each sequence of the fingerprint stands now.
+pub async fn note_moves(endpoint: &Endpoint, sequences: &mut [Sequence]) -> Result<(), ProbeError> {
+    let client = read_only(endpoint).await?;
+    let now: BTreeMap<String, Observed<i64>> =
+        self::sequences(&client).await?.into_iter().map(|one| (one.name, one.last_value)).collect();
+    for sequence in sequences {
+        sequence.moved_to = now.get(&sequence.name).and_then(Observed::known).copied();
+    }
+    Ok(())
 }
 
 /// How each sequence moves, by name.

@@ -64,7 +64,7 @@ fn what_is_broken_in_the_copy_turns_the_right_check_red() {
         ("alter table shop.customer alter name type varchar(100)", "completeness", "name"),
         ("revoke select on shop.customer from shop_reader", "completeness", "customer"),
         ("drop owned by \"odd \"\"role\"\"\"; drop role \"odd \"\"role\"\"\"", "completeness", "odd"),
-        ("select lo_unlink(oid) from pg_largeobject_metadata", "completeness", "large object"),
+        ("select lo_unlink(oid) from pg_largeobject_metadata", "content", "large object"),
         ("update shop.customer set email = 'x' where id = 77", "content", "customer"),
         ("delete from shop.orders where id = 5", "content", "orders"),
         ("select setval('shop.ticket', 4712)", "sequences", "ticket"),

@@ -104,7 +104,9 @@ async fn dump(taking: &Taking<'_>, programs: &Programs, one: &Listed, name: &str
         let digest_took = Span::from_std(began.elapsed());
         Ok((probe::database(&open, tables).await?, digest_took))
     };
-    let ((stream, words), (database, digest_took)) = tokio::try_join!(dumping, looking)?;
+    let ((stream, words), (mut database, digest_took)) = tokio::try_join!(dumping, looking)?;
+    // The dump read the sequences some time between: outside of its snapshot, as everybody does.
+    probe::note_moves(&endpoint, &mut database.sequences).await?;
     Ok(Dumped { stream, database, snapshot: open.snapshot.clone(), digest_took, words })
 }
 

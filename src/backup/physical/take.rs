@@ -68,6 +68,12 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
         Ok(())
     })?;
 
+    for database in &mut prints.databases {
+        // A database that went away meanwhile keeps what was seen of it: its sequences are then only compared with that.
+        if let Err(error) = probe::note_moves(&endpoint.with_database(&database.name), &mut database.sequences).await {
+            warnings.push(format!("the sequences of {} were not looked at again: {error}", database.name));
+        }
+    }
     let wal = wal_of(&pumped)?;
     let pages = settle(&client, pumped.pages, &wal).await;
     let recovery_point = sampler.recovery_point(wal.end);

@@ -23,7 +23,8 @@ const LOGGED_AHEAD: u128 = 32;
 ///
 /// Sequences are outside of transactions. The fingerprint reads them before the backup begins, so the copy has the same value or a later
 /// one: one that has gone *back* would hand out numbers twice, and is a finding. One that is further than the log's own reserve was
-/// moved while the backup was taken, or afterwards; which of the two cannot be seen, so it is unchecked.
+/// moved while the backup was taken, or afterwards: where the source was looked at again after the backup it is known which, and a
+/// sequence that went beyond that is a finding too; else it is unchecked.
 pub fn sequences(
     expected: &[Sequence],
     found: &[Sequence],
@@ -74,6 +75,18 @@ pub fn sequences(
             let message = "the sequence has gone back: it would hand out numbers that are in use";
             let finding = Finding::new("sequence_behind", object, message);
             comparison.findings.push(finding.with(value(before, sequence.is_called), value(after, now.is_called)));
+        } else if let Some(moved_to) = sequence.moved_to.filter(|_| !pace.cycles) {
+            // It was looked at before and after the backup. One that stood still must stand there still; one that moved may be
+            // anywhere between, and in a physical copy as far ahead as the log wrote it.
+            let moved = (i128::from(moved_to) - i128::from(before)) * i128::from(pace.increment.signum());
+            let slack = if terms.physical && moved != 0 { i128::try_from(reserve).unwrap_or(i128::MAX) } else { 0 };
+            if ahead <= moved.saturating_add(slack) {
+                comparison.looked(1, "sequences");
+            } else {
+                let message = "the sequence is further than it ever was while the backup was taken";
+                let finding = Finding::new("sequence_ahead", object, message);
+                comparison.findings.push(finding.with(format!("at most {moved_to}"), value(after, now.is_called)));
+            }
         } else if terms.physical && ahead.unsigned_abs() <= reserve {
             comparison.looked(1, "sequences");
         } else {
@@ -101,7 +114,7 @@ mod tests {
     use crate::domain::check::Outcome;
 
     fn sequence(last: i64, is_called: bool) -> Sequence {
-        Sequence { name: "public.s".to_owned(), last_value: Observed::Known(last), is_called }
+        Sequence { name: "public.s".to_owned(), last_value: Observed::Known(last), is_called, moved_to: None }
     }
 
     fn word(before: &Sequence, now: &Sequence, increment: i64, cycles: bool, physical: bool) -> String {
@@ -131,6 +144,25 @@ mod tests {
         ] {
             let says = format!("{before:?} → {now:?} by {increment}, cycles {cycles}, physical {physical}");
             assert_eq!(word(&before, &now, increment, cycles, physical), expected, "{says}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_may_not_be_beyond_where_it_was_when_the_backup_was_over() {
+        for (moved_to, now, physical, expected) in [
+            (10, 10, false, "passed"),
+            (10, 11, false, "sequence_ahead"),
+            (10, 11, true, "sequence_ahead"),
+            (12, 11, false, "passed"),
+            (12, 12, false, "passed"),
+            (12, 13, false, "sequence_ahead"),
+            (12, 44, true, "passed"),
+            (12, 45, true, "sequence_ahead"),
+            (12, 9, false, "sequence_behind"),
+        ] {
+            let before = Sequence { moved_to: Some(moved_to), ..sequence(10, true) };
+            let says = format!("10, later {moved_to}, restored {now}, physical {physical}");
+            assert_eq!(word(&before, &sequence(now, true), 1, false, physical), expected, "{says}");
         }
     }
 
