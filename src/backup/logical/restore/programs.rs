@@ -164,10 +164,10 @@ fn hear(text: &str) -> Said {
                 }
                 None => said.warnings.push(message),
             }
-        } else if let Some((_, message)) = line.split_once("pg_restore: warning: ") {
-            if !message.starts_with("errors ignored on restore") {
-                said.warnings.push(without_rows(message));
-            }
+        } else if let Some((_, message)) = line.split_once("pg_restore: warning: ")
+            && !message.starts_with("errors ignored on restore")
+        {
+            said.warnings.push(without_rows(message));
         }
     }
     said
