@@ -110,7 +110,6 @@ max_logical_replication_workers = 0
 local_preload_libraries = ''
 session_preload_libraries = ''
 dynamic_library_path = '$libdir'
-external_pid_file = ''
 # it is thrown away
 fsync = off
 synchronous_commit = off

@@ -151,6 +151,8 @@ pub(super) fn last_words(log: &str, same_major: bool, libraries: &str) -> Stop {
 /// FATAL and PANIC messages of a log, each with its DETAIL. Those that the shutdown itself brings are left out.
 fn messages(log: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
+    // What is said before the log is set up (`postgres: could not find the database system`) counts only if nothing else is.
+    let mut early: Vec<String> = Vec::new();
     let mut grave = false;
     for line in log.lines() {
         let level = ["FATAL:  ", "PANIC:  "].iter().find_map(|level| line.split_once(level));
@@ -164,14 +166,13 @@ fn messages(log: &str) -> Vec<String> {
             if let Some(last) = found.last_mut() {
                 last.push_str(&format!(" ({detail})"));
             }
-        } else if let Some(rest) = line.strip_prefix("postgres: ").filter(|_| found.is_empty()) {
-            // Before the log is set up: `postgres: could not find the database system`.
-            found.push(rest.to_owned());
+        } else if let Some(rest) = line.strip_prefix("postgres: ") {
+            early.push(rest.to_owned());
         } else if ["LOG:  ", "ERROR:  ", "WARNING:  "].iter().any(|level| line.contains(level)) {
             grave = false;
         }
     }
-    found
+    if found.is_empty() { early } else { found }
 }
 
 /// The end of a log file, without reading all of a long one.
@@ -226,6 +227,14 @@ mod tests {
     fn a_log_without_a_reason_proves_nothing() {
         let Stop::Broke(broke) = last_words("2026 LOG:  starting\n", true, "") else { panic!() };
         assert!(broke.error.contains("without a reason"), "{}", broke.error);
+    }
+
+    #[test]
+    fn what_is_said_before_the_log_counts_only_alone() {
+        let early = "postgres: could not write file \"x\": No such file or directory\n";
+        assert!(matches!(last_words(early, true, ""), Stop::Found(_)));
+        let log = format!("{early}x FATAL:  could not map anonymous shared memory\n");
+        assert!(matches!(last_words(&log, true, ""), Stop::Broke(_)));
     }
 
     #[test]

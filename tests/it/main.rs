@@ -22,6 +22,8 @@ mod main_job;
 mod probe;
 mod real_day;
 mod render_cli;
+mod restore_logical;
+mod restore_physical;
 mod scratch;
 mod seal;
 mod seal_shape;

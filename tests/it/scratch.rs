@@ -261,7 +261,10 @@ async fn start_broken(
 
 fn code(outcome: Result<Started, Stop>) -> String {
     match outcome {
-        Err(Stop::Found(findings)) => findings[0].code.clone(),
+        Err(Stop::Found(findings)) => {
+            println!("{}", findings[0].message);
+            findings[0].code.clone()
+        }
         other => panic!("a finding was expected: {other:?}"),
     }
 }

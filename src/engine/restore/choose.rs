@@ -81,7 +81,8 @@ pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Pro
 
 /// The backups of the policy, the one begun first first, each with the first store that has it.
 async fn held(request: &Request) -> Result<(PolicyName, Vec<(BackupId, Arc<dyn Store>)>), Broke> {
-    let (mut held, mut policies): (Vec<(PolicyName, BackupId, Arc<dyn Store>)>, Vec<PolicyName>) = Default::default();
+    let mut held: Vec<(PolicyName, BackupId, Arc<dyn Store>)> = Vec::new();
+    let mut policies: Vec<PolicyName> = Vec::new();
     for store in &request.stores {
         for (policy, backup) in seal::list_backups(&**store, request.policy.as_ref()).await? {
             if !policies.contains(&policy) {

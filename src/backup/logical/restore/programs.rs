@@ -53,10 +53,12 @@ pub(super) struct Runner<'a> {
     pub no_tablespaces: bool,
 }
 
-/// What was said about entries that failed, by their number; and everything else.
+/// What was said: about entries that failed, by their number; about rows; and everything else.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub failed: BTreeMap<u32, String>,
+    /// Rows that were refused: `pg_restore` names only the table.
+    pub rows: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -133,11 +135,12 @@ impl<'a> Runner<'a> {
         let output = self.run(endpoint, args).await?;
         let text = String::from_utf8_lossy(&output.stderr);
         let said = hear(&text);
-        // Without an entry that failed it stopped for another reason; killed by a signal, it said nothing at all.
-        if !output.status.success() && (said.failed.is_empty() || output.status.code().is_none()) {
+        // It says so when it went on to the end in spite of errors; else it stopped, for a reason of its own.
+        let to_the_end = text.contains("errors ignored on restore");
+        if !output.status.success() && (!to_the_end || (said.failed.is_empty() && said.rows.is_empty())) {
             return Err(fatal(&text));
         }
-        if let Some((_, why)) = said.failed.iter().find(|(_, why)| environment(why).is_some()) {
+        if let Some(why) = said.failed.values().chain(&said.rows).find(|why| environment(why).is_some()) {
             let hint = environment(why).unwrap_or_default();
             return Err(Broke::hinted(format!("pg_restore could not work here: {why}"), hint).into());
         }
@@ -155,15 +158,16 @@ fn hear(text: &str) -> Said {
             let message = message.strip_prefix("could not execute query: ").unwrap_or(message);
             let message = without_rows(message);
             match &current {
+                _ if message.starts_with("COPY failed") => said.rows.push(message),
                 Some(entry) => {
                     said.failed.entry(entry.id).or_insert(message);
                 }
                 None => said.warnings.push(message),
             }
-        } else if let Some((_, message)) = line.split_once("pg_restore: warning: ") {
-            if !message.starts_with("errors ignored on restore") {
-                said.warnings.push(without_rows(message));
-            }
+        } else if let Some((_, message)) = line.split_once("pg_restore: warning: ")
+            && !message.starts_with("errors ignored on restore")
+        {
+            said.warnings.push(without_rows(message));
         }
     }
     said
@@ -259,7 +263,7 @@ mod tests {
             pg_restore: warning: errors ignored on restore: 2\n";
         let said = hear(text);
         assert_eq!(said.failed[&215], "ERROR:  permission denied for language c");
-        assert_eq!(said.failed[&3449], "COPY failed for table \"t\": ERROR:  invalid input syntax for type integer");
+        assert_eq!(said.rows, ["COPY failed for table \"t\": ERROR:  invalid input syntax for type integer"]);
         assert_eq!(said.warnings, Vec::<String>::new());
     }
 

@@ -88,6 +88,13 @@ pub(super) fn is_data(title: &str) -> bool {
     ["TABLE DATA ", "BLOBS ", "SEQUENCE SET ", "STATISTICS DATA "].iter().any(|word| title.starts_with(word))
 }
 
+/// Whether restoring an entry can run functions of the dump: rows pass triggers and constraints, indexes and constraints
+/// pass over rows.
+pub(super) fn runs_code(title: &str) -> bool {
+    let kinds = ["INDEX ", "CONSTRAINT ", "CHECK CONSTRAINT ", "FK CONSTRAINT ", "STATISTICS "];
+    is_data(title) || kinds.iter().any(|word| title.starts_with(word))
+}
+
 /// Stretches of neighbours that the same one restores, in order.
 pub(super) fn stretches(entries: &[Entry]) -> Vec<(Who, Vec<&Entry>)> {
     let mut all: Vec<(Who, Vec<&Entry>)> = Vec::new();
