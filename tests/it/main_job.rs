@@ -69,7 +69,7 @@ fn what_is_broken_in_the_copy_turns_the_right_check_red() {
         ("delete from shop.orders where id = 5", "content", "orders"),
         ("select setval('shop.ticket', 4712)", "sequences", "ticket"),
         ("drop extension pg_trgm cascade", "extensions", "pg_trgm"),
-        ("alter database orders set work_mem = '9MB'", "settings", "work_mem"),
+        ("alter database orders set work_mem = '9MB'", "settings", "database orders"),
     ];
     for (method, _) in DRILLS {
         for (sql, name, object) in faults {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::super::House;
 use crate::backup::{logical, physical};
 use crate::checks::{self, Subject};
+use crate::domain::artifact::WalRange;
 use crate::domain::check::{Broke, CheckResult, Finding, Stop};
 use crate::domain::drill::{AwaitReady, Check, Restore, Sabotage, ScratchKind, Target};
 use crate::domain::ids::SCRATCH_PREFIX;
@@ -154,6 +155,10 @@ impl<'a> Performance<'a> {
             scratch.prepare_empty(&manifest.fingerprint).await?;
         }
         let started = scratch.start(&manifest.fingerprint).await?;
+        // PostgreSQL starts over a hole in the log without a word; what was recorded when the backup was taken knows better.
+        if let Some(wal) = &manifest.wal {
+            replayed_far_enough(wal, &started)?;
+        }
         let facts = started.facts.clone();
         self.started = Some(started);
         Ok(facts)
@@ -351,6 +356,21 @@ impl<'a> Performance<'a> {
     }
 }
 
+/// Whether the server replayed the log to the backup's end, on the backup's timeline.
+fn replayed_far_enough(wal: &WalRange, started: &Started) -> Result<(), Finding> {
+    if started.replayed_to < wal.end {
+        let message = "the restored server came up before it had replayed the log to the end of the backup";
+        let finding = Finding::new("log_short", "write-ahead log", message);
+        return Err(finding.with(wal.end.to_string(), started.replayed_to.to_string()));
+    }
+    if started.timeline != wal.timeline {
+        let message = "the restored server is on another timeline than the backup";
+        let finding = Finding::new("timeline", "write-ahead log", message);
+        return Err(finding.with(wal.timeline.to_string(), started.timeline.to_string()));
+    }
+    Ok(())
+}
+
 fn no_scratch() -> Broke {
     Broke::hinted(
         format!("there is no scratch ({SCRATCH_PREFIX}…) to do this in"),
@@ -366,5 +386,29 @@ async fn ask(endpoint: &Endpoint, query: &str, timeout: Span) -> Result<Span, St
         Ok(Ok(_)) => Ok(Span::from_std(asked.elapsed())),
         Ok(Err(error)) => Err(root_cause(&error)),
         Err(_) => Err(format!("no answer within {timeout}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::lsn::Lsn;
+
+    #[test]
+    fn a_log_that_was_not_replayed_to_its_end_is_a_finding() {
+        let wal = WalRange { timeline: 1, start: Lsn(100), end: Lsn(200) };
+        for (replayed_to, timeline, code) in
+            [(200, 1, None), (900, 1, None), (199, 1, Some("log_short")), (200, 2, Some("timeline"))]
+        {
+            let started = Started {
+                server_version: String::new(),
+                facts: Vec::new(),
+                next_xid: 3,
+                replayed_to: Lsn(replayed_to),
+                timeline,
+            };
+            let found = replayed_far_enough(&wal, &started).err().map(|finding| finding.code);
+            assert_eq!(found.as_deref(), code, "{replayed_to} on {timeline}");
+        }
     }
 }
