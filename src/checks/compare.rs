@@ -56,6 +56,15 @@ fn place(mut one: Comparison, restored: &Restored<'_>, several: bool) -> Compari
     one
 }
 
+/// A database that has none of what is looked for, neither at the source nor in the copy: it was asked, and that is what was seen.
+fn or_none(mut one: Comparison) -> Comparison {
+    let silent = one.findings.is_empty() && one.unchecked.is_empty();
+    if silent && one.looked_at.iter().all(|measure| measure.count == 0) {
+        one.looked(1, "databases that have none");
+    }
+    one
+}
+
 async fn connected(restored: &Restored<'_>) -> Result<Client, Stop> {
     session::read_only(&restored.endpoint).await.map_err(|error| trouble(error, &restored.object))
 }
@@ -112,7 +121,7 @@ pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
         let objects = one.expected.objects.iter();
         let derived: BTreeSet<&str> =
             objects.filter(|one| one.kind == "materialized view").map(|one| one.identity.as_str()).collect();
-        all.add(place(integrity::tables(&one.expected.tables, &found, &derived, terms), one, several));
+        all.add(place(or_none(integrity::tables(&one.expected.tables, &found, &derived, terms)), one, several));
         let large = match probe::large_objects(&open.client).await {
             Err(error) if error.fault() == Fault::Damaged => crate::domain::inventory::LargeObjects {
                 count: one.expected.large_objects.count,
@@ -155,7 +164,7 @@ pub(super) async fn sequences(subject: &Subject<'_>) -> Result<Comparison, Stop>
             .map(|(name, pace)| (name, Pace { increment: pace.increment, cycles: pace.cycles }))
             .collect();
         let compared = integrity::sequences(&one.expected.sequences, &found, &paces, subject.terms());
-        all.add(place(compared, one, several));
+        all.add(place(or_none(compared), one, several));
     }
     Ok(all)
 }
@@ -166,7 +175,8 @@ pub(super) async fn extensions(subject: &Subject<'_>) -> Result<Comparison, Stop
     for one in &databases {
         let client = connected(one).await?;
         let found = probe::extensions(&client).await.map_err(|error| trouble(error, &one.object))?;
-        all.add(place(integrity::extensions(&one.expected.extensions, &found, subject.terms()), one, several));
+        let compared = integrity::extensions(&one.expected.extensions, &found, subject.terms());
+        all.add(place(or_none(compared), one, several));
     }
     Ok(all)
 }
@@ -185,7 +195,7 @@ pub(super) async fn collations(subject: &Subject<'_>) -> Result<Comparison, Stop
     let several = databases.len() > 1;
     for one in &databases {
         let found = described(one).await?;
-        all.add(place(integrity::collations(one.expected, &found, subject.terms()), one, several));
+        all.add(place(or_none(integrity::collations(one.expected, &found, subject.terms())), one, several));
     }
     Ok(all)
 }

@@ -70,7 +70,8 @@ pub(super) fn page_checksums(subject: &Subject<'_>) -> Result<Comparison, Stop> 
         }
     }
     if !pages.enabled {
-        comparison.skip("pages", "checksums are off on the source: a flipped bit in a page would not be seen");
+        let why = "checksums are off on the source: a flipped bit in a page would not be seen (pg_checksums --enable turns them on; or the drill says required = false)";
+        comparison.skip("pages", why);
         comparison.unchecked.extend(subject.source_findings.iter().map(|one| unchecked(&one.object, &one.message)));
         return Ok(comparison);
     }

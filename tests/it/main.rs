@@ -19,6 +19,7 @@ mod config_cli;
 mod demo;
 mod kills;
 mod main_job;
+mod plain_source;
 mod probe;
 mod real_day;
 mod render_cli;
