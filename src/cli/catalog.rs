@@ -268,7 +268,7 @@ async fn runs(cli: &Cli, policy: Option<&str>, limit: usize) -> Result<Exit, Fai
     match cli.output {
         Output::Json => output::print_json(&serde_json::json!({ "schema": "lifeboat.runs/1", "runs": runs })),
         Output::Table => {
-            output::print(&crate::render::status::runs(&runs, super::report::width(), output::color_on_stdout()));
+            output::print(&crate::render::status::runs(&runs, output::width(), output::color_on_stdout()));
         }
     }
     Ok(Exit::Ok)

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::progress::Bar;
-use super::{Cli, Exit, Failure, Output, output};
+use super::{Cli, Exit, Failure, Output, output, report};
 use crate::domain::check::Broke;
 use crate::domain::drill::{Drill, Pick};
-use crate::domain::ids::BackupId;
+use crate::domain::ids::{BackupId, BadId};
 use crate::domain::policy::Policy;
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::engine::{self, House, house, sweep};
@@ -30,6 +30,13 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let house = cli.house()?;
     let policy = house.policy(&args.policy).map_err(Failure::usage)?;
     let drills = chosen(&house, policy, args).map_err(Failure::usage)?;
+    if let Some(id) = &args.backup {
+        let id: BackupId = id.parse().map_err(|error: BadId| Failure::usage(unknown_backup(error.to_string())))?;
+        if !engine::drill::is_known(&house, policy, &id).await? {
+            let error = format!("no store of policy {} holds backup {id}, and none ever did", policy.name);
+            return Err(Failure::usage(unknown_backup(error)));
+        }
+    }
     let swept = sweep::sweep(&house).await?;
     output::say_swept(&swept);
     let mut transcripts = Vec::new();
@@ -56,6 +63,10 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     Ok(worst(&transcripts))
 }
 
+fn unknown_backup(error: String) -> Broke {
+    Broke::hinted(error, "`lifeboat status POLICY` lists the backups")
+}
+
 fn chosen(house: &House, policy: &Policy, args: &Args) -> Result<Vec<Drill>, Broke> {
     let names = policy.drills.iter().map(|used| &used.drill);
     let mut drills: Vec<Drill> = match &args.drill {
@@ -74,7 +85,7 @@ fn chosen(house: &House, policy: &Policy, args: &Args) -> Result<Vec<Drill>, Bro
         ));
     }
     if let Some(id) = &args.backup {
-        let id: BackupId = id.parse().map_err(|error| Broke::new(format!("--backup: {error}")))?;
+        let id: BackupId = id.parse().map_err(|error: BadId| unknown_backup(error.to_string()))?;
         for drill in &mut drills {
             drill.pick = Pick::Id(id.clone());
             drill.method = None;
@@ -85,16 +96,12 @@ fn chosen(house: &House, policy: &Policy, args: &Args) -> Result<Vec<Drill>, Bro
 
 /// The report as a page, in the folder of reports. That it could not be written does not change a verdict.
 fn write_page(house: &House, transcript: &Transcript) -> Result<PathBuf, Broke> {
-    let folder = &house.config.reports;
-    let path = folder.join(format!("{}-{}.html", transcript.policy, transcript.run));
-    std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&path, render::html::page(transcript)))
-        .map(|()| path.clone())
-        .map_err(|error| {
-            let hint =
-                format!("the drill is in the catalog: lifeboat report {} writes its report again", transcript.run);
-            Broke::hinted(format!("the report {} could not be written: {error}", path.display()), hint)
-        })
+    let path = report::default_page(house, transcript);
+    report::write_page(&path, transcript).map(|()| path).map_err(|failure| {
+        let hint =
+            format!("the drill is in the catalog: lifeboat report {} --html writes its page again", transcript.run);
+        Broke::hinted(failure.text, hint)
+    })
 }
 
 /// A finding beats an unproven drill, and both beat a proven one.

@@ -92,13 +92,9 @@ pub fn say_swept(swept: &Swept) {
     }
 }
 
-/// Columns of the terminal, between 80 and 120.
+/// Columns of the terminal: as the shell says, else as the terminal says, else 100; within what tables can be made for.
 pub fn width() -> usize {
-    let (_, columns) = console_size().unwrap_or((0, 100));
-    columns.clamp(80, 120)
-}
-
-fn console_size() -> Option<(usize, usize)> {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-    (size.ws_col > 0).then_some((usize::from(size.ws_row), usize::from(size.ws_col)))
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let seen = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    said.or_else(seen).filter(|columns| *columns > 0).unwrap_or(100).clamp(60, 160)
 }

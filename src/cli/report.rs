@@ -55,15 +55,11 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     match (cli.output, &args.html) {
         (Output::Json, _) => output::print_json(&transcript),
         (Output::Table, Some(_)) => {}
-        (Output::Table, None) => output::print(&report::terminal(&transcript, width(), output::color_on_stdout())),
+        (Output::Table, None) => {
+            output::print(&report::terminal(&transcript, output::width(), output::color_on_stdout()))
+        }
     }
     Ok(super::status::exit(transcript.judgement.verdict))
-}
-
-/// Columns of the terminal, as the shell says; 100 where it says nothing.
-pub(super) fn width() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    said.unwrap_or(100_usize).clamp(60, 160)
 }
 
 /// Where the page of a drill lies when nobody says.

@@ -38,7 +38,7 @@ async fn show(house: &House, args: &Args, form: Output, now: Timestamp) -> Resul
     for policy in policies {
         stands.push(stand(house, policy, now).await?);
     }
-    let (width, color) = (super::report::width(), output::color_on_stdout());
+    let (width, color) = (output::width(), output::color_on_stdout());
     let text = match (form, stands.as_slice()) {
         (Output::Json, _) => format!("{:#}", status::document(&stands, now)),
         (Output::Table, [only]) if args.policy.is_some() => status::full(only, now, width, color),

@@ -61,12 +61,14 @@ pub struct Manifest {
 impl Manifest {
     /// Plaintext of all streams.
     pub fn plain_bytes(&self) -> ByteSize {
-        ByteSize(self.streams.iter().map(|stream| stream.plain_bytes).sum())
+        // Saturating: the numbers come from a file that anybody may have written.
+        ByteSize(self.streams.iter().fold(0, |sum, stream| sum.saturating_add(stream.plain_bytes)))
     }
 
     /// What it takes in the store, without manifest and signature.
     pub fn sealed_bytes(&self) -> ByteSize {
-        ByteSize(self.streams.iter().flat_map(|stream| &stream.parts).map(|part| part.sealed_bytes).sum())
+        let parts = self.streams.iter().flat_map(|stream| &stream.parts);
+        ByteSize(parts.fold(0, |sum, part| sum.saturating_add(part.sealed_bytes)))
     }
 }
 

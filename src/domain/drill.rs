@@ -144,6 +144,18 @@ pub struct Check {
     pub timeout: Option<Span>,
 }
 
+impl Check {
+    /// What reports call it: its name, and for the user's own question the question, on one line.
+    pub fn title(&self) -> String {
+        match &self.assertion {
+            Some(assertion) => {
+                format!("{}: {}", self.name, assertion.sql.split_whitespace().collect::<Vec<_>>().join(" "))
+            }
+            None => self.name.to_string(),
+        }
+    }
+}
+
 /// SQL that is run in the scratch to break it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sabotage {

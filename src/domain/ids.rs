@@ -107,6 +107,12 @@ impl BackupId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The second at which it was begun, by the runner's clock; none for a date that no calendar has.
+    pub fn began_at(&self) -> Option<Timestamp> {
+        let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", self.0.get(..16)?).ok()?;
+        jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
+    }
 }
 
 impl FromStr for BackupId {
@@ -201,6 +207,8 @@ mod tests {
         let id = BackupId::new(at, 0x0a1b_2c3d);
         assert_eq!(id.as_str(), "20260131T030000Z-0a1b2c3d");
         assert_eq!(id.as_str().parse::<BackupId>().unwrap(), id);
+        assert_eq!(id.began_at(), Some(at));
+        assert_eq!("20269931T030000Z-0a1b2c3d".parse::<BackupId>().unwrap().began_at(), None);
         assert!(BackupId::new(at + jiff::SignedDuration::from_secs(1), 0) > id);
         for text in ["", "..", "20260131T030000Z-0A1B2C3D", "20260131T030000Z-0a1b2c3d/", "2026-01-31T03:00:00Z-00000"]
         {

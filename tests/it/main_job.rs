@@ -213,3 +213,77 @@ fn a_drill_without_a_backup_is_unproven() {
     home.run(&["verify", POLICY]).expect(4);
     home.run(&["status"]).expect(4);
 }
+
+#[test]
+fn a_damaged_newest_backup_is_not_passed_over_for_an_older_one() {
+    let (_server, home) = backed_up();
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    let newest = home.newest_backup();
+    std::fs::write(newest.join("manifest.json"), "{}").unwrap();
+    for side in ["lifeboat.db", "lifeboat.db-wal", "lifeboat.db-shm"] {
+        let _ = std::fs::remove_file(home.path().join(side));
+    }
+    let transcript = drill(&home, "restore-logical").expect(3).json();
+    assert!(check(&transcript, "manifest")["outcome"].to_string().contains("manifest_"), "{:#}", transcript["checks"]);
+}
+
+#[test]
+fn an_artifact_that_was_swapped_after_it_was_taken_is_a_finding() {
+    let (server, home) = backed_up();
+    // The same keys, another catalog: somebody who can sign takes a backup and puts it under an older one's name.
+    let backup = home.newest_backup();
+    let signed = std::fs::read_to_string(backup.join("manifest.json")).unwrap();
+    drop(server);
+    let pretty = signed.replacen('{', "{ ", 1);
+    let key = home.path().join("keys/signing.pem");
+    let file = home.path().join("other.json");
+    std::fs::write(&file, &pretty).unwrap();
+    let sign = std::process::Command::new("openssl")
+        .args(["pkeyutl", "-sign", "-rawin", "-inkey", key.to_str().unwrap(), "-in", file.to_str().unwrap()])
+        .output();
+    let Ok(sign) = sign else {
+        eprintln!("SKIPPED: openssl is not installed here");
+        return;
+    };
+    assert!(sign.status.success(), "{sign:?}");
+    let mut signature: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(backup.join("manifest.json.sig")).unwrap()).unwrap();
+    let base64 = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    signature["signature"] = base64(&sign.stdout).into();
+    signature["sha256"] = sha256(&file).into();
+    std::fs::write(backup.join("manifest.json"), pretty).unwrap();
+    std::fs::write(backup.join("manifest.json.sig"), signature.to_string()).unwrap();
+    let method = if backup.join("globals.sql.zst.age").is_file() { "restore-logical" } else { "restore-latest" };
+    let transcript = drill(&home, method).expect(3).json();
+    assert!(check(&transcript, "manifest")["outcome"].to_string().contains("manifest_swapped"), "{transcript:#}");
+}
+
+fn sha256(file: &std::path::Path) -> String {
+    let output = std::process::Command::new("sha256sum").arg(file).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_wrong_question_says_nothing_about_the_backup() {
+    let (_server, home) = backed_up();
+    for (query, code) in [("selekt 1", 4), ("select 1 from no_such_table", 3)] {
+        let text = format!(
+            r#"
+[drill]
+name = "question"
+description = "ask"
+backup = {{ pick = "latest", method = "physical" }}
+[scratch]
+kind = "cluster"
+[[steps]]
+restore.until = "latest"
+[[steps]]
+await-ready = {{ query = "{query}", within = "1s", timeout = "2s" }}
+[[steps]]
+check.name = "manifest"
+"#
+        );
+        home.write_drill("question", &text);
+        drill(&home, "question").expect(code);
+    }
+}

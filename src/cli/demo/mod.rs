@@ -13,7 +13,7 @@ use std::time::Instant;
 use self::shop::Customers;
 use self::source::Source;
 use self::story::Story;
-use super::{Cli, Exit, Failure, init, output};
+use super::{Cli, Exit, Failure, init, output, report};
 use crate::domain::check::{Broke, CheckName, Outcome};
 use crate::domain::config::StoreConfig;
 use crate::domain::drill::{Drill, Sabotage, Step};
@@ -173,11 +173,9 @@ fn with_dropped_table(mut drill: Drill) -> Drill {
     drill
 }
 
-fn write_page(reports: &Path, transcript: &Transcript) -> Result<PathBuf, Broke> {
+fn write_page(reports: &Path, transcript: &Transcript) -> Result<PathBuf, Failure> {
     let path = reports.join(format!("{}-{}.html", transcript.drill.name, transcript.run));
-    std::fs::create_dir_all(reports)
-        .and_then(|()| std::fs::write(&path, render::html::page(transcript)))
-        .map_err(|error| Broke::hinted(format!("{}: {error}", path.display()), "name another folder with --reports"))?;
+    report::write_page(&path, transcript)?;
     Ok(path.canonicalize().unwrap_or(path))
 }
 

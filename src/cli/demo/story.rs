@@ -63,8 +63,7 @@ impl Story {
                 transcript.objectives.rto,
             ));
             for check in &transcript.checks {
-                let looked: Vec<String> =
-                    check.looked_at.iter().map(|measure| format!("{} {}", measure.count, measure.what)).collect();
+                let looked: Vec<String> = check.looked_at.iter().map(ToString::to_string).collect();
                 self.say(&format!("    {:<15} {:<9} {}", check.name, check.outcome.word(), looked.join(", ")));
             }
             self.say(&format!("    report: {}", page.display()));

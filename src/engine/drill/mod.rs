@@ -6,6 +6,8 @@
 mod perform;
 mod pick;
 
+pub use pick::is_known;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +15,7 @@ use std::time::Instant;
 use self::perform::Performance;
 use super::{House, house, interrupt, process};
 use crate::clock::now;
-use crate::domain::check::{Broke, CheckResult, Finding, Outcome, Stop};
+use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Outcome, Stop};
 use crate::domain::drill::{Drill, IsolationDemand, Loss, Step};
 use crate::domain::ids::RunId;
 use crate::domain::observed::Observed;
@@ -66,7 +68,7 @@ impl Rehearsal {
         let checks = drill.steps.iter().filter_map(|step| match step {
             Step::Check(check) => Some(CheckResult {
                 name: check.name,
-                title: perform::title(check),
+                title: check.title(),
                 required: check.required,
                 outcome: unreached.clone(),
                 looked_at: Vec::new(),
@@ -159,14 +161,28 @@ impl Rehearsal {
         });
         self.transcript.clock_skew = Observed::Known(manifest.clock_skew);
         progress.say(&format!("backup {}: {}", manifest.backup, picked.why));
-        if !sealed.findings.is_empty() {
-            return Err(Stop::Found(sealed.findings));
+        let mut findings = sealed.findings.clone();
+        findings.extend(self.swapped(house, policy, &sealed).await?);
+        if !findings.is_empty() {
+            return Err(Stop::Found(findings));
         }
         let programs = Programs::find(&house.config.bin_dirs, manifest.fingerprint.server.major(), &WANTED)
             .map_err(Broke::from)?;
         self.transcript.tools.extend(programs.record(&["postgres", "pg_restore"]));
         self.transcript.environment.extend(judge::tools::outdated(&programs.version));
         Ok((sealed, programs, picked.store))
+    }
+
+    /// The catalog remembers the manifest that it saw being written: another one under the same name was put there since.
+    async fn swapped(&self, house: &House, policy: &Policy, sealed: &SealedManifest) -> Result<Option<Finding>, Broke> {
+        let known = house.catalog.artifacts(&policy.name).await?;
+        let mut records = known.iter().filter(|record| record.backup == sealed.manifest.backup);
+        let other = records.find(|record| record.manifest_sha256 != sealed.sha256);
+        Ok(other.map(|record| {
+            let message = "the manifest in the store is not the one that was written when the backup was taken";
+            let finding = Finding::new("manifest_swapped", format!("manifest of backup {}", record.backup), message);
+            finding.with(record.manifest_sha256.clone(), sealed.sha256.clone())
+        }))
     }
 
     /// The drill ended before its first step. A bad manifest is the manifest check's finding, if the drill has one.
@@ -217,7 +233,7 @@ impl Rehearsal {
                 self.settle(step, Some(Phase::Ready), began, done)
             }
             Step::Check(check) => {
-                progress.stage(&format!("check {}", perform::title(check)));
+                progress.stage(&format!("check {}", check.title()));
                 let result = performance.check(check).await;
                 let facts = vec![format!("{}: {}", result.title, result.outcome.word())];
                 let phase = check.required.then_some(Phase::Checks);
@@ -304,10 +320,15 @@ impl Rehearsal {
 
     /// Bad parts stop a restore before any check is made: they are what the check `manifest` would have found.
     fn blame_manifest(&mut self, findings: &[Finding]) {
-        let manifest =
-            self.transcript.checks.iter_mut().find(|check| check.name == crate::domain::check::CheckName::Manifest);
-        if let Some(check) = manifest {
-            check.outcome = Outcome::Failed(findings.to_vec());
+        let of_the_artifact = |finding: &&Finding| {
+            let code = finding.code.as_str();
+            let families = ["part_", "plain_", "manifest_", "signature_", "signer_", "artifact_", "member_"];
+            families.iter().any(|family| code.starts_with(family)) || matches!(code, "wrong_key" | "identity")
+        };
+        let blamed: Vec<Finding> = findings.iter().filter(of_the_artifact).cloned().collect();
+        let manifest = self.transcript.checks.iter_mut().find(|check| check.name == CheckName::Manifest);
+        if let (Some(check), false) = (manifest, blamed.is_empty()) {
+            check.outcome = Outcome::Failed(blamed);
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_postgres::error::SqlState;
+
 use super::super::House;
 use crate::backup::{logical, physical};
 use crate::checks::{self, Subject};
@@ -42,16 +44,6 @@ pub struct Performance<'a> {
     scratch: Option<Scratch>,
     started: Option<Started>,
     facts: RestoreFacts,
-}
-
-/// What the transcript calls a check: its name, and for the user's own question the question.
-pub fn title(check: &Check) -> String {
-    match &check.assertion {
-        Some(assertion) => {
-            format!("{}: {}", check.name, assertion.sql.split_whitespace().collect::<Vec<_>>().join(" "))
-        }
-        None => check.name.to_string(),
-    }
 }
 
 impl<'a> Performance<'a> {
@@ -242,7 +234,11 @@ impl<'a> Performance<'a> {
                     )]);
                 }
                 Ok(latency) => last = format!("it answered in {latency}"),
-                Err(error) => last = error,
+                Err(Silence::Wrong(why)) => {
+                    let hint = "correct `await-ready.query` in the drill";
+                    return Err(Broke::hinted(format!("the readiness query cannot be asked: {why}"), hint).into());
+                }
+                Err(Silence::NotYet(why)) => last = why,
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
@@ -259,7 +255,7 @@ impl<'a> Performance<'a> {
             Err(broke) => {
                 return CheckResult {
                     name: check.name,
-                    title: title(check),
+                    title: check.title(),
                     required: check.required,
                     outcome: crate::domain::check::Outcome::Broke { error: broke.error, hint: broke.hint },
                     looked_at: Vec::new(),
@@ -269,7 +265,7 @@ impl<'a> Performance<'a> {
             }
         };
         let mut result = checks::run(check, &subject).await;
-        result.title = title(check);
+        result.title = check.title();
         result
     }
 
@@ -378,14 +374,23 @@ fn no_scratch() -> Broke {
     )
 }
 
+/// Why there was no answer.
+enum Silence {
+    /// The question itself is wrong: asking again does not help, and it says nothing about the backup.
+    Wrong(String),
+    /// There may be one later.
+    NotYet(String),
+}
+
 /// Asks once, on a connection of its own; gives the time from the question to the answer.
-async fn ask(endpoint: &Endpoint, query: &str, timeout: Span) -> Result<Span, String> {
-    let client = endpoint.connect().await.map_err(|error| error.to_string())?;
+async fn ask(endpoint: &Endpoint, query: &str, timeout: Span) -> Result<Span, Silence> {
+    let client = endpoint.connect().await.map_err(|error| Silence::NotYet(error.to_string()))?;
     let asked = Instant::now();
     match tokio::time::timeout(timeout.to_std(), client.simple_query(query)).await {
         Ok(Ok(_)) => Ok(Span::from_std(asked.elapsed())),
-        Ok(Err(error)) => Err(root_cause(&error)),
-        Err(_) => Err(format!("no answer within {timeout}")),
+        Ok(Err(error)) if error.code() == Some(&SqlState::SYNTAX_ERROR) => Err(Silence::Wrong(root_cause(&error))),
+        Ok(Err(error)) => Err(Silence::NotYet(root_cause(&error))),
+        Err(_) => Err(Silence::NotYet(format!("no answer within {timeout}"))),
     }
 }
 

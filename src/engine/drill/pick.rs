@@ -27,15 +27,33 @@ pub struct Picked {
 struct Candidate {
     backup: BackupId,
     store: Arc<dyn Store>,
-    method: Method,
+    /// None: its manifest cannot be read, so it may be any.
+    method: Option<Method>,
     recovery_point: Timestamp,
     durable_at: Timestamp,
 }
 
+/// Whether the catalog or a store of the policy knows this backup.
+pub async fn is_known(house: &House, policy: &Policy, backup: &BackupId) -> Result<bool, Broke> {
+    if house.catalog.artifacts(&policy.name).await?.iter().any(|record| record.backup == *backup) {
+        return Ok(true);
+    }
+    for store in house.stores_of(policy)?.values() {
+        let held = seal::list_backups(&**store, Some(&policy.name)).await.map_err(Broke::from)?;
+        if held.iter().any(|(_, held)| held == backup) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Picks. A backup that became durable after the loss does not count: it would not have been there.
 pub async fn pick(house: &House, policy: &Policy, drill: &Drill, lost_at: Timestamp) -> Result<Picked, Stop> {
-    let mut candidates = candidates(house, policy, drill).await?;
-    candidates.retain(|candidate| drill.method.is_none_or(|method| method == candidate.method));
+    let mut candidates = candidates(house, policy).await?;
+    candidates.retain(|candidate| match (drill.method, candidate.method) {
+        (Some(wanted), Some(method)) => wanted == method,
+        (None, _) | (_, None) => true,
+    });
     if let Pick::Id(id) = &drill.pick {
         let named = candidates.into_iter().find(|candidate| candidate.backup == *id);
         let candidate = named.ok_or_else(|| {
@@ -75,7 +93,7 @@ fn picked(candidate: Candidate, why: String) -> Picked {
 
 /// The stores say which backups exist; the catalog saves opening manifests that it knows. What the catalog knows and no
 /// store holds is kept as a candidate: a lost artifact must be found, not skipped over.
-async fn candidates(house: &House, policy: &Policy, drill: &Drill) -> Result<Vec<Candidate>, Stop> {
+async fn candidates(house: &House, policy: &Policy) -> Result<Vec<Candidate>, Stop> {
     let known = house.catalog.artifacts(&policy.name).await?;
     let stores = house.stores_of(policy)?;
     let mut found: BTreeMap<(PlaceName, BackupId), Candidate> = BTreeMap::new();
@@ -87,7 +105,7 @@ async fn candidates(house: &House, policy: &Policy, drill: &Drill) -> Result<Vec
             Candidate {
                 backup: record.backup,
                 store,
-                method: record.method,
+                method: Some(record.method),
                 recovery_point: record.recovery_point,
                 durable_at: record.finished_at,
             },
@@ -99,19 +117,23 @@ async fn candidates(house: &House, policy: &Policy, drill: &Drill) -> Result<Vec
             if found.contains_key(&(name.clone(), backup.clone())) {
                 continue;
             }
-            // A manifest that cannot be read is passed over only when it is not the one that was asked for: verify
-            // reports it.
-            let sealed = match seal::load_manifest(&**store, &policy.name, &backup, &trusted).await {
-                Ok(sealed) => sealed,
-                Err(Stop::Found(_)) if drill.pick != Pick::Id(backup.clone()) => continue,
+            let store = Arc::clone(store);
+            let candidate = match seal::load_manifest(&*store, &policy.name, &backup, &trusted).await {
+                Ok(sealed) => Candidate {
+                    backup: backup.clone(),
+                    store,
+                    method: Some(sealed.manifest.method),
+                    recovery_point: sealed.manifest.recovery_point.at,
+                    durable_at: sealed.manifest.finished_at,
+                },
+                // A damaged backup is still a backup that somebody counts on: if it would be picked, the drill fails on it. An
+                // older one must not be proven in its place.
+                Err(Stop::Found(_)) => {
+                    let began = backup.began_at().unwrap_or(Timestamp::MIN);
+                    let backup = backup.clone();
+                    Candidate { backup, store, method: None, recovery_point: began, durable_at: began }
+                }
                 Err(stop) => return Err(stop),
-            };
-            let candidate = Candidate {
-                backup: backup.clone(),
-                store: Arc::clone(store),
-                method: sealed.manifest.method,
-                recovery_point: sealed.manifest.recovery_point.at,
-                durable_at: sealed.manifest.finished_at,
             };
             found.insert((name.clone(), backup), candidate);
         }
