@@ -60,7 +60,7 @@ fn place(mut one: Comparison, restored: &Restored<'_>, several: bool) -> Compari
 fn or_none(mut one: Comparison) -> Comparison {
     let silent = one.findings.is_empty() && one.unchecked.is_empty();
     if silent && one.looked_at.iter().all(|measure| measure.count == 0) {
-        one.looked(1, "databases that have none");
+        one.looked(1, "databases without any");
     }
     one
 }

@@ -211,9 +211,14 @@ impl fmt::Display for Measure {
             }
             write!(f, "{digit}")?;
         }
-        let singular = self.count == 1 && self.what.ends_with('s') && !self.what.ends_with("xes");
-        let what = if singular { self.what.trim_end_matches('s') } else { &self.what };
-        write!(f, " {what}")
+        if self.count != 1 {
+            return write!(f, " {}", self.what);
+        }
+        // `databases without any`: the noun is the word before.
+        let end = self.what.find(" without ").unwrap_or(self.what.len());
+        let (noun, rest) = self.what.split_at(end);
+        let one = noun.strip_suffix("es").filter(|stem| stem.ends_with('x')).or(noun.strip_suffix('s')).unwrap_or(noun);
+        write!(f, " {one}{rest}")
     }
 }
 
@@ -285,7 +290,10 @@ mod tests {
         for (count, what, text) in [
             (0, "tables", "0 tables"),
             (1, "tables", "1 table"),
-            (1, "indexes", "1 indexes"),
+            (1, "B-tree indexes", "1 B-tree index"),
+            (2, "B-tree indexes", "2 B-tree indexes"),
+            (1, "databases without any", "1 database without any"),
+            (2, "databases without any", "2 databases without any"),
             (157_286, "pages", "157,286 pages"),
             (1_000_000, "rows", "1,000,000 rows"),
             (1_288_490_189, "bytes", "1.2 GiB"),

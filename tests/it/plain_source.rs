@@ -18,7 +18,7 @@ fn a_database_with_nothing_but_one_table_is_proven_and_so_is_an_empty_one() {
         for name in ["restore-latest", "restore-logical"] {
             let transcript = home.run(&["drill", POLICY, "--drill", name, "--output", "json"]).expect(0).json();
             let looked = &check(&transcript, "sequences")["looked_at"];
-            assert!(looked.to_string().contains("databases that have none"), "{looked}");
+            assert!(looked.to_string().contains("databases without any"), "{looked}");
         }
     }
 }
