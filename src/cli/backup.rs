@@ -48,7 +48,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         let documents: Vec<Value> = results.iter().map(|(job, result)| document(job, result)).collect();
         match documents.as_slice() {
             [only] => output::print_json(only),
-            several => output::print_json(&several),
+            several => output::print_json(&serde_json::json!({ "schema": "lifeboat.backups/1", "backups": several })),
         }
     }
     Ok(exit_of(results.iter().map(|(_, result)| result)))

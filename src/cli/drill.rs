@@ -57,7 +57,9 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     if cli.output == Output::Json {
         match transcripts.as_slice() {
             [only] => output::print_json(only),
-            several => output::print_json(&several),
+            several => {
+                output::print_json(&serde_json::json!({ "schema": "lifeboat.transcripts/1", "drills": several }))
+            }
         }
     }
     Ok(worst(&transcripts))
