@@ -15,6 +15,7 @@ mod backup_whole;
 mod bad_input;
 mod catalog;
 mod checks;
+mod compose;
 mod config_cli;
 mod demo;
 mod kills;
