@@ -41,7 +41,7 @@ pub(super) async fn amcheck(subject: &Subject<'_>, heapallindexed: bool) -> Resu
         let client = session::fixed(&endpoint).await.map_err(|error| trouble(error, &object))?;
         let damaged = |error| trouble(error, &object);
         let Some((schema, ours)) = install(&client, subject.whole_server).await.map_err(damaged)? else {
-            all.skip(
+            all.blind(
                 object,
                 "the extension amcheck is not in it, and on a scratch server that others use it is not installed",
             );

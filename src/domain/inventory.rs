@@ -177,6 +177,12 @@ pub struct Table {
 /// restored copy that is a finding, while any other reason says nothing about the copy.
 pub const UNREADABLE: &str = "unreadable: ";
 
+/// Stands in front of the reason when a table's rows are not in its database at all: nobody promised them.
+pub const FOREIGN: &str = "foreign: ";
+
+/// Stands in front of the reason when a physical copy has no rows of a table because PostgreSQL keeps them out of its log.
+pub const UNLOGGED: &str = "unlogged: ";
+
 /// The content of a table under one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {

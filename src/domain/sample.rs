@@ -274,10 +274,7 @@ pub fn physical() -> Transcript {
     }
     steps.push(record(Step::Destroy, None, began, 300, &["stopped the server and removed its folder"]));
     let mut amcheck = passed(CheckName::Amcheck, 118, "relations");
-    amcheck.unchecked = vec![Unchecked {
-        object: "index public.orders_note_gin".to_owned(),
-        why: "amcheck cannot read gin indexes".to_owned(),
-    }];
+    amcheck.unchecked = vec![Unchecked::inherent("index public.orders_note_gin", "amcheck cannot read gin indexes")];
     let artifact = artifact(Method::Physical, "2026-11-20T03:00:00Z", 12);
     Transcript {
         schema: TRANSCRIPT_SCHEMA.to_owned(),

@@ -53,9 +53,19 @@ impl Comparison {
         }
     }
 
-    /// This could not be compared.
+    /// This cannot be compared by its nature, or was declared not to be.
     pub fn skip(&mut self, object: impl Into<String>, why: impl Into<String>) {
-        self.unchecked.push(Unchecked { object: object.into(), why: why.into() });
+        self.unchecked.push(Unchecked::inherent(object, why));
+    }
+
+    /// This was meant to be compared and could not be seen: without it the check proves nothing.
+    pub fn blind(&mut self, object: impl Into<String>, why: impl Into<String>) {
+        self.unchecked.push(Unchecked::grave(object, why));
+    }
+
+    /// This was changed by the source while the backup was taken.
+    pub fn moved(&mut self, object: impl Into<String>, why: impl Into<String>) {
+        self.unchecked.push(Unchecked::meanwhile(object, why));
     }
 
     /// One word for all of it: failed if anything is wrong; unchecked if nothing at all was compared; only else passed.
