@@ -171,6 +171,8 @@ pub fn manifest() -> Manifest {
             roles: Vec::new(),
             tablespaces: vec![Tablespace { oid: 16_500, name: "fast".to_owned(), location: "/mnt/fast/pg".to_owned() }],
             databases: Vec::new(),
+            unseen: Vec::new(),
+            changed_meanwhile: Vec::new(),
         },
         tools: BTreeMap::new(),
         clock_skew: Span::from_millis(12),

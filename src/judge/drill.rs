@@ -285,12 +285,14 @@ fn moved(transcript: &Transcript) -> Option<String> {
         .filter(|one| one.meanwhile)
         .map(|one| one.object.as_str())
         .collect();
-    let tables = moved.iter().filter(|object| object.starts_with("table ")).count();
     let mut what = Vec::new();
-    if tables > 0 {
-        what.push(count(tables, "table", "tables"));
+    for (kind, one, many) in [("table ", "table", "tables"), ("database ", "database", "databases")] {
+        let found = moved.iter().filter(|object| object.starts_with(kind)).count();
+        if found > 0 {
+            what.push(count(found, one, many));
+        }
     }
-    if tables < moved.len() {
+    if moved.iter().any(|object| object.starts_with("large objects")) {
         what.push("large objects".to_owned());
     }
     (!what.is_empty()).then(|| {
