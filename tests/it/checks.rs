@@ -533,6 +533,20 @@ fn questions_are_asked_read_only_and_answers_compared() {
     assert!(ask("select pg_sleep(60)::text = ''", is(true)).starts_with("broke"));
     assert_eq!(case.copy.sql("shop", "select count(*) from app.orders"), "2");
 
+    // What the source had and the copy lost is not the question's fault; what neither ever had is.
+    case.sql("alter table app.orders drop column status");
+    let asked = |sql: &str| {
+        let assertion = Assertion { sql: sql.to_owned(), database: Some("shop".to_owned()), expect: is(true) };
+        case.run(&Check { assertion: Some(assertion), ..plain(CheckName::Assert) })
+    };
+    let column = "column app.orders.status";
+    assert!(has(&asked("select o.status = 'paid' from orders o limit 1"), "assert_object_missing", column));
+    assert!(matches!(asked("select nothing from orders").outcome, Outcome::Broke { .. }));
+    case.sql("create table app.kept as table app.orders; drop table app.orders");
+    assert!(has(&asked("select count(*) > 0 from orders"), "assert_object_missing", "table app.orders"));
+    assert!(matches!(asked("select count(*) > 0 from orderz").outcome, Outcome::Broke { .. }));
+    case.sql("alter table app.kept rename to orders");
+
     let ready = |sql: &str, within: i64| {
         let assertion = Assertion { sql: sql.to_owned(), database: None, expect: is(true) };
         case.run(&Check {
