@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use super::{Subject, trouble};
 use crate::domain::check::{Broke, Finding, Stop};
-use crate::judge::integrity::Comparison;
+use crate::judge::integrity::{self, Comparison};
 use crate::probe::{Endpoint, Fault, OWN_SCHEMA, ProbeError, session};
 
 /// Relations of one statement: each is locked until it ends.
@@ -41,7 +41,7 @@ pub(super) async fn amcheck(subject: &Subject<'_>, heapallindexed: bool) -> Resu
         let client = session::fixed(&endpoint).await.map_err(|error| trouble(error, &object))?;
         let damaged = |error| trouble(error, &object);
         let Some((schema, ours)) = install(&client, subject.whole_server).await.map_err(damaged)? else {
-            all.skip(
+            all.blind(
                 object,
                 "the extension amcheck is not in it, and on a scratch server that others use it is not installed",
             );
@@ -54,6 +54,7 @@ pub(super) async fn amcheck(subject: &Subject<'_>, heapallindexed: bool) -> Resu
         all.add(checked.map_err(damaged)?);
         removed.map_err(damaged)?;
     }
+    all.add(integrity::unseen(&subject.manifest().fingerprint.unseen));
     if all.looked_at.is_empty() && all.unchecked.is_empty() && all.findings.is_empty() {
         return Err(Broke::new("there is no database to look at").into());
     }

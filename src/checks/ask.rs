@@ -7,9 +7,10 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{Subject, trouble};
 use crate::domain::check::{Assertion, Broke, Expectation, Finding, Stop};
+use crate::domain::inventory::Object;
 use crate::domain::units::Span;
 use crate::judge::integrity::Comparison;
-use crate::probe::{Endpoint, ProbeError, session};
+use crate::probe::{self, Endpoint, ProbeError, session};
 
 /// The latency that counts as ready when none is given.
 const READY_WITHIN: Span = Span::from_secs(1);
@@ -24,11 +25,42 @@ pub(super) async fn assert(
     let assertion = assertion.ok_or_else(|| Broke::hinted("the check has no question", hint))?;
     let endpoint = endpoint(subject, assertion);
     let client = connect(&endpoint, limit).await?;
-    let answer = ask(&client, &assertion.sql).await?;
     let mut comparison = Comparison::default();
     comparison.looked(1, "questions");
-    comparison.findings.extend(judge(assertion, &answer)?);
+    match ask(&client, &assertion.sql).await {
+        Ok(answer) => comparison.findings.extend(judge(assertion, &answer)?),
+        Err(Refused::NoSuchObject(broke)) => match lost(subject, &endpoint, &broke.error).await {
+            Some(finding) => comparison.findings.push(finding),
+            None => return Err(broke.into()),
+        },
+        Err(Refused::Otherwise(stop)) => return Err(stop),
+    }
     Ok(comparison)
+}
+
+/// A table or column that the server did not find, that the source had, and that the copy really has not: then it is not the question that is
+/// wrong. None: nothing of that kind can be said.
+async fn lost(subject: &Subject<'_>, endpoint: &Endpoint, error: &str) -> Option<Finding> {
+    let (before, _) = subject.databases.iter().find(|(_, now)| *now == endpoint.database)?;
+    let expected = subject.manifest().fingerprint.databases.iter().find(|one| one.name == *before)?;
+    let client = session::read_only(endpoint).await.ok()?;
+    let there = probe::objects(&client).await.ok()?;
+    let gone = expected.objects.iter().find(|one| {
+        let dropped = expected.changed_meanwhile.iter().any(|c| c.kind == one.kind && c.identity == one.identity);
+        named(one, error) && !dropped && !there.iter().any(|now| now.kind == one.kind && now.identity == one.identity)
+    })?;
+    let message = "the question asks for something that the source had and that is not in the restored copy";
+    Some(Finding::new("assert_object_missing", format!("{} {}", gone.kind, gone.identity), message))
+}
+
+/// Whether the server's words name this table or column: with its schema or table, or without.
+fn named(object: &Object, error: &str) -> bool {
+    if !matches!(object.kind.as_str(), "table" | "view" | "materialized view" | "foreign table" | "column") {
+        return false;
+    }
+    let bare = object.identity.rsplit('.').next().unwrap_or_default().trim_matches('"');
+    let whole = |c: char| !(c.is_alphanumeric() || c == '_');
+    !bare.is_empty() && error.split(whole).any(|word| word == bare)
 }
 
 /// Asks, and the answer must come within the check's time and be as expected.
@@ -55,7 +87,7 @@ pub(super) async fn readiness(
         comparison.findings.push(finding.with(format!("within {within}"), format!("after {took}")));
         return Ok(comparison);
     }
-    comparison.findings.extend(judge(assertion, &answer?)?);
+    comparison.findings.extend(judge(assertion, &answer.map_err(Stop::from)?)?);
     Ok(comparison)
 }
 
@@ -88,14 +120,42 @@ struct Answer {
     values: Vec<Option<String>>,
 }
 
-/// Preparing first makes sure that it is one statement that gives one column: what is run then cannot end the read-only transaction.
-async fn ask(client: &Client, sql: &str) -> Result<Answer, Stop> {
-    let doing = "asking the question";
-    let failed = |error: tokio_postgres::Error| match trouble(ProbeError::sql(doing, &error), "the asked data") {
-        Stop::Broke(broke) => {
-            Stop::Broke(Broke { hint: Some("correct the question in the drill".to_owned()), ..broke })
+/// Why there is no answer.
+enum Refused {
+    /// A table or a column is not there.
+    NoSuchObject(Broke),
+    /// Anything else.
+    Otherwise(Stop),
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Stop {
+        match refused {
+            Refused::NoSuchObject(broke) => broke.into(),
+            Refused::Otherwise(stop) => stop,
         }
-        found @ Stop::Found(_) => found,
+    }
+}
+
+impl From<Broke> for Refused {
+    fn from(broke: Broke) -> Refused {
+        Refused::Otherwise(broke.into())
+    }
+}
+
+/// Preparing first makes sure that it is one statement that gives one column: what is run then cannot end the read-only transaction.
+async fn ask(client: &Client, sql: &str) -> Result<Answer, Refused> {
+    let doing = "asking the question";
+    let failed = |error: tokio_postgres::Error| {
+        let error = ProbeError::sql(doing, &error);
+        let nothing_there = error.is_of_no_such_object();
+        match trouble(error, "the asked data") {
+            Stop::Broke(broke) => {
+                let broke = Broke { hint: Some("correct the question in the drill".to_owned()), ..broke };
+                if nothing_there { Refused::NoSuchObject(broke) } else { Refused::Otherwise(broke.into()) }
+            }
+            found @ Stop::Found(_) => Refused::Otherwise(found),
+        }
     };
     let prepared = client.prepare(sql).await.map_err(failed)?;
     let [column] = prepared.columns() else {

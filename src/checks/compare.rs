@@ -6,10 +6,15 @@ use tokio_postgres::Client;
 
 use super::{Subject, trouble};
 use crate::domain::check::{Broke, Stop};
-use crate::domain::inventory::{Database, UNREADABLE};
+use crate::domain::inventory::{Change, Changed, Database, UNREADABLE};
 use crate::domain::observed::Observed;
 use crate::judge::integrity::{self, Comparison, FoundLargeObjects, FoundTable, Pace};
 use crate::probe::{self, Endpoint, Fault, OpenSnapshot, ProbeError, RowFilter, Sample, Traces, session};
+
+/// What may have happened to a definition while a backup was taken.
+const CHANGES: [Change; 3] = [Change::Made, Change::Gone, Change::Altered];
+/// What may have happened to something whose state is compared, and not its definition: that it was altered explains no other content.
+const THERE_OR_NOT: [Change; 2] = [Change::Made, Change::Gone];
 
 /// A database of the fingerprint, and where it is now.
 struct Restored<'a> {
@@ -39,7 +44,18 @@ async fn restored<'a>(subject: &Subject<'a>) -> Result<(Vec<Restored<'a>>, Compa
     let mut comparison = integrity::databases(all.iter().map(|one| one.name.as_str()), &found);
     // That a database is there is not yet something that was looked at.
     comparison.looked_at.clear();
+    let fingerprint = &subject.manifest().fingerprint;
+    comparison.excuse(&fingerprint.changed_meanwhile, &[Change::Gone]);
+    comparison.add(integrity::unseen(&fingerprint.unseen));
     Ok((there, comparison))
+}
+
+/// All that the restored server has, but templates: those too that accept no connections.
+async fn names_of_databases(client: &Client) -> Result<Vec<String>, Stop> {
+    let sql = "select datname::text as name from pg_database where not datistemplate order by 1";
+    let rows = session::rows(client, "listing the databases", sql).await.map_err(|error| trouble(error, "server"))?;
+    let names = rows.iter().map(|row| session::cell(row, "name")).collect::<Result<Vec<String>, _>>();
+    names.map_err(|error| trouble(error, "server"))
 }
 
 /// Names a database in what is said about it, where there are several.
@@ -77,11 +93,18 @@ pub(super) async fn completeness(subject: &Subject<'_>) -> Result<Comparison, St
     for one in &databases {
         let client = connected(one).await?;
         let objects = probe::objects(&client).await.map_err(|error| trouble(error, &one.object))?;
-        all.add(place(integrity::objects(&one.expected.objects, &objects, terms), one, several));
+        let mut compared = integrity::objects(&one.expected.objects, &objects, terms);
+        compared.excuse(&one.expected.changed_meanwhile, &CHANGES);
+        all.add(place(compared, one, several));
     }
     let client = session::read_only(&subject.server).await.map_err(|error| trouble(error, "server"))?;
-    all.add(integrity::roles(&expected.roles, &probe::roles(&client).await?, terms));
-    all.add(integrity::tablespaces(&expected.tablespaces, &probe::tablespaces(&client).await?, terms));
+    let mut server = integrity::roles(&expected.roles, &probe::roles(&client).await?, terms);
+    server.add(integrity::tablespaces(&expected.tablespaces, &probe::tablespaces(&client).await?, terms));
+    server.excuse(&expected.changed_meanwhile, &CHANGES);
+    all.add(server);
+    if terms.physical && terms.whole_server {
+        all.add(integrity::additional_databases(expected, &names_of_databases(&client).await?));
+    }
     all.looked(databases.len() as u64, "databases");
     Ok(all)
 }
@@ -109,19 +132,23 @@ pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
         let percents: BTreeMap<String, u8> = percents.collect();
         let digested =
             probe::digest(&open, &Sample::Same(&percents), &filter, subject.parallel).await.map_err(damaged)?;
+        let altered = altered_tables(one.expected);
         let found: Vec<FoundTable> = digested
             .into_iter()
             .map(|digested| {
                 let dead = traces.get(&digested.table.name).copied().unwrap_or_default();
                 let writes = digested.writes;
-                let meanwhile = writes.meanwhile > 0 || writes.remade || dead.meanwhile > 0;
+                let written = writes.meanwhile > 0 || writes.remade || dead.meanwhile > 0;
+                let meanwhile = written || altered.contains(&digested.table.name);
                 FoundTable { table: digested.table, meanwhile, own_rows: writes.own.max(dead.own) }
             })
             .collect();
         let objects = one.expected.objects.iter();
         let derived: BTreeSet<&str> =
             objects.filter(|one| one.kind == "materialized view").map(|one| one.identity.as_str()).collect();
-        all.add(place(or_none(integrity::tables(&one.expected.tables, &found, &derived, terms)), one, several));
+        let mut compared = integrity::tables(&one.expected.tables, &found, &derived, terms);
+        compared.excuse(&as_tables(one.expected), &THERE_OR_NOT);
+        all.add(place(or_none(compared), one, several));
         let large = match probe::large_objects(&open.client).await {
             Err(error) if error.fault() == Fault::Damaged => crate::domain::inventory::LargeObjects {
                 count: one.expected.large_objects.count,
@@ -134,6 +161,24 @@ pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
         all.add(place(integrity::large_objects(&one.expected.large_objects, &large, terms), one, several));
     }
     Ok(all)
+}
+
+/// Whatever can hold rows is called a table where rows are compared.
+fn as_tables(expected: &Database) -> Vec<Changed> {
+    let relations = expected
+        .changed_meanwhile
+        .iter()
+        .filter(|one| matches!(one.kind.as_str(), "table" | "materialized view" | "foreign table"));
+    relations.map(|one| Changed { kind: "table".to_owned(), ..one.clone() }).collect()
+}
+
+/// Tables whose columns were not the same at the end of the backup: their rows print otherwise, before or after.
+fn altered_tables(expected: &Database) -> BTreeSet<String> {
+    let tables = as_tables(expected).into_iter().map(|one| one.identity);
+    // The last part of a column's identity is its name, which may hold dots in quotes: every way to cut is taken.
+    let columns = expected.changed_meanwhile.iter().filter(|one| one.kind == "column");
+    let cut = columns.flat_map(|one| one.identity.match_indices('.').filter_map(|(at, _)| one.identity.get(..at)));
+    tables.chain(cut.map(str::to_owned)).collect()
 }
 
 /// Traces of writing since the fingerprint. Where they cannot be read there are none: then a difference is a finding, which may be too
@@ -163,7 +208,8 @@ pub(super) async fn sequences(subject: &Subject<'_>) -> Result<Comparison, Stop>
             .into_iter()
             .map(|(name, pace)| (name, Pace { increment: pace.increment, cycles: pace.cycles }))
             .collect();
-        let compared = integrity::sequences(&one.expected.sequences, &found, &paces, subject.terms());
+        let mut compared = integrity::sequences(&one.expected.sequences, &found, &paces, subject.terms());
+        compared.excuse(&one.expected.changed_meanwhile, &THERE_OR_NOT);
         all.add(place(or_none(compared), one, several));
     }
     Ok(all)
@@ -175,7 +221,8 @@ pub(super) async fn extensions(subject: &Subject<'_>) -> Result<Comparison, Stop
     for one in &databases {
         let client = connected(one).await?;
         let found = probe::extensions(&client).await.map_err(|error| trouble(error, &one.object))?;
-        let compared = integrity::extensions(&one.expected.extensions, &found, subject.terms());
+        let mut compared = integrity::extensions(&one.expected.extensions, &found, subject.terms());
+        compared.excuse(&one.expected.changed_meanwhile, &CHANGES);
         all.add(place(or_none(compared), one, several));
     }
     Ok(all)
@@ -195,7 +242,9 @@ pub(super) async fn collations(subject: &Subject<'_>) -> Result<Comparison, Stop
     let several = databases.len() > 1;
     for one in &databases {
         let found = described(one).await?;
-        all.add(place(or_none(integrity::collations(one.expected, &found, subject.terms())), one, several));
+        let mut compared = integrity::collations(one.expected, &found, subject.terms());
+        compared.excuse(&one.expected.changed_meanwhile, &THERE_OR_NOT);
+        all.add(place(or_none(compared), one, several));
     }
     Ok(all)
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 
 use crate::domain::artifact::Manifest;
-use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Measure, Outcome, Stop, Unchecked};
+use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Measure, Outcome, Stop};
 use crate::domain::drill::Check;
 use crate::domain::policy::Method;
 use crate::domain::transcript::RestoreFacts;
@@ -142,9 +142,4 @@ fn trouble(error: ProbeError, object: &str) -> Stop {
         Fault::Damaged => Finding::new("unreadable", object, error.to_string()).into(),
         Fault::Denied | Fault::TooLong | Fault::Other => Stop::Broke(error.into()),
     }
-}
-
-/// For what was not looked at.
-fn unchecked(object: impl Into<String>, why: impl Into<String>) -> Unchecked {
-    Unchecked { object: object.into(), why: why.into() }
 }

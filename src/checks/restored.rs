@@ -1,6 +1,6 @@
 //! Checks that are made while the bytes pass: their facts are already there.
 
-use super::{Subject, unchecked};
+use super::Subject;
 use crate::domain::artifact::{PageTally, StreamKind};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::observed::Observed;
@@ -16,7 +16,7 @@ pub(super) fn manifest(subject: &Subject<'_>) -> Result<Comparison, Stop> {
             let message = "the manifest is not signed by a key that is trusted here";
             comparison.findings.push(Finding::new("signer_untrusted", "manifest", message));
         }
-        Observed::Unknown(why) => comparison.unchecked.push(unchecked("manifest signature", why.clone())),
+        Observed::Unknown(why) => comparison.blind("manifest signature", why.clone()),
         Observed::Known(_) | Observed::Absent => {}
     }
     let parts = |globals: bool| -> u64 {
@@ -72,7 +72,9 @@ pub(super) fn page_checksums(subject: &Subject<'_>) -> Result<Comparison, Stop> 
     if !pages.enabled {
         let why = "checksums are off on the source: a flipped bit in a page would not be seen (pg_checksums --enable turns them on; or the drill says required = false)";
         comparison.skip("pages", why);
-        comparison.unchecked.extend(subject.source_findings.iter().map(|one| unchecked(&one.object, &one.message)));
+        for one in &subject.source_findings {
+            comparison.skip(&one.object, &one.message);
+        }
         return Ok(comparison);
     }
     comparison.findings.extend(subject.source_findings.iter().cloned());

@@ -236,6 +236,29 @@ pub struct Unchecked {
     pub object: String,
     /// Why not.
     pub why: String,
+    /// It was meant to be looked at and could not be seen: a drill that requires the check is not proven.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grave: bool,
+    /// The source changed it while the backup was taken, so that there is nothing to compare it with. A proof says how many there were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub meanwhile: bool,
+}
+
+impl Unchecked {
+    /// What cannot be looked at by its nature, or was declared not to be: listed, and no reason to doubt the rest.
+    pub fn inherent(object: impl Into<String>, why: impl Into<String>) -> Unchecked {
+        Unchecked { object: object.into(), why: why.into(), grave: false, meanwhile: false }
+    }
+
+    /// What was meant to be looked at and could not be seen.
+    pub fn grave(object: impl Into<String>, why: impl Into<String>) -> Unchecked {
+        Unchecked { grave: true, ..Unchecked::inherent(object, why) }
+    }
+
+    /// What the source changed while the backup was taken.
+    pub fn meanwhile(object: impl Into<String>, why: impl Into<String>) -> Unchecked {
+        Unchecked { meanwhile: true, ..Unchecked::inherent(object, why) }
+    }
 }
 
 /// Something that could not be done: says nothing about a backup. What crosses the seams between rooms.

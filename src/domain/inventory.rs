@@ -19,6 +19,47 @@ pub struct Fingerprint {
     pub tablespaces: Vec<Tablespace>,
     /// Its databases, as far as the backup holds them.
     pub databases: Vec<Database>,
+    /// Databases that a physical backup holds and nobody looked at: nothing of them can be compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Unseen>,
+    /// Databases, roles and tablespaces that were otherwise when a physical backup was over than when it was begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_meanwhile: Vec<Changed>,
+}
+
+/// A database without a fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
+    /// Its name.
+    pub database: String,
+    /// Why it was not looked at.
+    pub why: String,
+    /// It was made, or dropped, while the backup was taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub meanwhile: bool,
+}
+
+/// Something that was not the same when a backup was over as when it was begun: a copy may have either.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Changed {
+    /// The kind of an [`Object`]; or `extension`, `collation`, `role`, `tablespace`, `database`.
+    pub kind: String,
+    /// Its identity, or its name.
+    pub identity: String,
+    /// What happened to it.
+    pub how: Change,
+}
+
+/// What happened to something while a backup was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It was not there at the beginning.
+    Made,
+    /// It was not there any more at the end.
+    Gone,
+    /// It was there both times, and not the same.
+    Altered,
 }
 
 /// A server.
@@ -110,6 +151,9 @@ pub struct Database {
     pub sequences: Vec<Sequence>,
     /// Large objects, all together.
     pub large_objects: LargeObjects,
+    /// What was otherwise when a physical backup was over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_meanwhile: Vec<Changed>,
 }
 
 /// A snapshot of the source: which transactions were visible.
@@ -176,6 +220,12 @@ pub struct Table {
 /// Stands in front of the reason of an [`Observed::Unknown`] content when the server itself says that the data are damaged: in a
 /// restored copy that is a finding, while any other reason says nothing about the copy.
 pub const UNREADABLE: &str = "unreadable: ";
+
+/// Stands in front of the reason when a table's rows are not in its database at all: nobody promised them.
+pub const FOREIGN: &str = "foreign: ";
+
+/// Stands in front of the reason when a physical copy has no rows of a table because PostgreSQL keeps them out of its log.
+pub const UNLOGGED: &str = "unlogged: ";
 
 /// The content of a table under one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

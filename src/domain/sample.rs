@@ -171,6 +171,8 @@ pub fn manifest() -> Manifest {
             roles: Vec::new(),
             tablespaces: vec![Tablespace { oid: 16_500, name: "fast".to_owned(), location: "/mnt/fast/pg".to_owned() }],
             databases: Vec::new(),
+            unseen: Vec::new(),
+            changed_meanwhile: Vec::new(),
         },
         tools: BTreeMap::new(),
         clock_skew: Span::from_millis(12),
@@ -274,10 +276,7 @@ pub fn physical() -> Transcript {
     }
     steps.push(record(Step::Destroy, None, began, 300, &["stopped the server and removed its folder"]));
     let mut amcheck = passed(CheckName::Amcheck, 118, "relations");
-    amcheck.unchecked = vec![Unchecked {
-        object: "index public.orders_note_gin".to_owned(),
-        why: "amcheck cannot read gin indexes".to_owned(),
-    }];
+    amcheck.unchecked = vec![Unchecked::inherent("index public.orders_note_gin", "amcheck cannot read gin indexes")];
     let artifact = artifact(Method::Physical, "2026-11-20T03:00:00Z", 12);
     Transcript {
         schema: TRANSCRIPT_SCHEMA.to_owned(),

@@ -3,9 +3,9 @@
 //! Two lists are kept apart until the end: what was *seen to be wrong* (failed) and what was *not seen to work*
 //! (unproven). Failed beats unproven, unproven beats proven, and `proven` is what is left when both lists are empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::check::{CheckName, CheckResult, Finding, Outcome};
+use crate::domain::check::{CheckName, CheckResult, Finding, Outcome, Unchecked};
 use crate::domain::drill::{IsolationDemand, Step};
 use crate::domain::observed::Observed;
 use crate::domain::transcript::{
@@ -246,7 +246,10 @@ fn checks(transcript: &Transcript, against: &mut Against) {
     for (check, _) in with_demand(transcript).filter(|(_, required)| *required) {
         let name = called(check);
         match &check.outcome {
-            Outcome::Passed if has_passed(check) => passed += 1,
+            Outcome::Passed if has_passed(check) => {
+                passed += 1;
+                against.unproven.extend(unseen(check));
+            }
             Outcome::Passed => against.unproven.push(format!("check {name} looked at nothing")),
             Outcome::Failed(findings) => against.failed.push(format!("check {name} failed: {}", first_of(findings))),
             Outcome::Broke { error, .. } => against.unproven.push(format!("check {name} broke: {error}")),
@@ -261,6 +264,41 @@ fn checks(transcript: &Transcript, against: &mut Against) {
     } else if passed == 0 {
         against.unproven.push("no check that the drill requires passed".to_owned());
     }
+}
+
+/// What a check that passed was meant to look at and could not see.
+fn unseen(check: &CheckResult) -> Option<String> {
+    let grave: Vec<&Unchecked> = check.unchecked.iter().filter(|one| one.grave).collect();
+    let first = grave.first()?;
+    let more = match grave.len() {
+        1 => String::new(),
+        all => format!(" (and {} more)", all - 1),
+    };
+    Some(format!("check {} could not see all that it must: {}: {}{more}", called(check), first.object, first.why))
+}
+
+/// What was in the backup and could not be compared because the source changed it while the backup was taken.
+fn moved(transcript: &Transcript) -> Option<String> {
+    let contents = transcript.checks.iter().filter(|check| check.name == CheckName::Content);
+    let moved: BTreeSet<&str> = contents
+        .flat_map(|check| &check.unchecked)
+        .filter(|one| one.meanwhile)
+        .map(|one| one.object.as_str())
+        .collect();
+    let mut what = Vec::new();
+    for (kind, one, many) in [("table ", "table", "tables"), ("database ", "database", "databases")] {
+        let found = moved.iter().filter(|object| object.starts_with(kind)).count();
+        if found > 0 {
+            what.push(count(found, one, many));
+        }
+    }
+    if moved.iter().any(|object| object.starts_with("large objects")) {
+        what.push("large objects".to_owned());
+    }
+    (!what.is_empty()).then(|| {
+        let what = what.join(" and ");
+        format!("not compared, because the source changed them while the backup was taken: {what}")
+    })
 }
 
 fn signature(transcript: &Transcript, against: &mut Against) {
@@ -326,6 +364,7 @@ fn proofs(transcript: &Transcript, rpa: Option<Span>, rta: Option<Span>) -> Vec<
         .collect();
     let passed = transcript.checks.iter().filter(|check| has_passed(check)).count();
     reasons.push(format!("{} passed; they looked at {}", count(passed, "check", "checks"), looked.join(", ")));
+    reasons.extend(moved(transcript));
     if let Some(rpa) = rpa {
         reasons.push(format!("{rpa} of data would have been lost; {} is allowed", transcript.objectives.rpo));
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::judge;
-use crate::domain::check::{CheckName, Finding, Measure, Outcome};
+use crate::domain::check::{CheckName, Finding, Measure, Outcome, Unchecked};
 use crate::domain::drill::{IsolationDemand, Sabotage, Step};
 use crate::domain::observed::Observed;
 use crate::domain::sample::{self, at};
@@ -69,6 +69,12 @@ const WORSE: &[(&str, Verdict, &str, Spoil)] = &[
     }),
     ("a check that looked at zero tables", Verdict::Unproven, "check content looked at nothing", |t| {
         t.checks[4].looked_at = vec![Measure::new(0, "tables")];
+    }),
+    ("most tables could not be read", Verdict::Unproven, "public.a: permission denied (and 1 more)", |t| {
+        t.checks[4].unchecked.push(Unchecked::inherent("part of table public.b", "sampled"));
+        for table in ["table public.a", "table public.c"] {
+            t.checks[4].unchecked.push(Unchecked::grave(table, "permission denied"));
+        }
     }),
     ("a result that calls itself optional", Verdict::Failed, "check content failed", |t| {
         t.checks[4].required = false;
@@ -194,6 +200,27 @@ fn an_optional_check_is_reported_and_decides_nothing() {
     let judgement = judge(&transcript);
     assert_eq!(judgement.verdict, Verdict::Proven);
     assert!(judgement.reasons.last().unwrap().contains("not required, and failed: check settings"));
+}
+
+#[test]
+fn what_cannot_be_seen_by_its_nature_is_no_reason_and_what_moved_is_counted() {
+    let mut transcript = sample::physical();
+    let unchecked = &mut transcript.checks[4].unchecked;
+    unchecked.push(Unchecked::inherent("table public.far", "foreign: its rows are on another server"));
+    for object in ["table public.hot", "table public.hotter", "large objects"] {
+        unchecked.push(Unchecked::meanwhile(object, "changed while it was being backed up"));
+    }
+    let optional = transcript.checks.last_mut().unwrap();
+    optional.unchecked.push(Unchecked::grave("settings", "permission denied"));
+    let judgement = judge(&transcript);
+    assert_eq!(judgement.verdict, Verdict::Proven, "{:?}", judgement.reasons);
+    assert!(judgement.reasons.iter().any(|r| r.ends_with(": 2 tables and large objects")), "{:?}", judgement.reasons);
+}
+
+#[test]
+fn old_transcripts_have_no_grave_doubts() {
+    let old: Unchecked = serde_json::from_str(r#"{"object":"index a","why":"gin"}"#).unwrap();
+    assert_eq!(old, Unchecked::inherent("index a", "gin"));
 }
 
 #[test]

@@ -64,6 +64,7 @@ pub async fn describe(snapshot: &OpenSnapshot) -> Result<Database, ProbeError> {
             count: 0,
             digest: crate::domain::observed::Observed::Unknown("not read".to_owned()),
         },
+        changed_meanwhile: Vec::new(),
     })
 }
 

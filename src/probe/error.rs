@@ -64,6 +64,12 @@ impl ProbeError {
         }
     }
 
+    /// Whether the server says that a table or a column is not there.
+    pub fn is_of_no_such_object(&self) -> bool {
+        let ProbeError::Sql { code: Some(code), .. } = self else { return false };
+        *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -8,6 +8,7 @@ pub mod tls;
 
 pub use endpoint::{Endpoint, EndpointError};
 
+mod changes;
 mod content;
 mod database;
 mod error;
@@ -19,6 +20,7 @@ pub mod session;
 mod snapshot;
 mod traces;
 
+pub use changes::{changed_roles, changed_tablespaces, note_changes};
 pub use content::{Digested, RowFilter, Sample, Writes, digest, digest_tables};
 pub use database::{OWN_SCHEMA, collations, database, describe, extensions};
 pub use error::{Fault, ProbeError};

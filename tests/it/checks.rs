@@ -1,5 +1,7 @@
 //! Every check on real copies: green with how much it looked at, and red with the object named when the copy is broken.
 
+mod meanwhile;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,7 +13,7 @@ use lifeboat::domain::artifact::{
 use lifeboat::domain::check::{Assertion, CheckName, CheckResult, Expectation, Finding, Outcome};
 use lifeboat::domain::drill::Check;
 use lifeboat::domain::ids::BackupId;
-use lifeboat::domain::inventory::Fingerprint;
+use lifeboat::domain::inventory::{Fingerprint, Unseen};
 use lifeboat::domain::lsn::Lsn;
 use lifeboat::domain::observed::Observed;
 use lifeboat::domain::policy::{ContentPlan, Method};
@@ -39,6 +41,8 @@ fn sealed(source: &Server, method: Method, databases: &[&str]) -> SealedManifest
             roles: probe::roles(&client).await.unwrap(),
             tablespaces: probe::tablespaces(&client).await.unwrap(),
             databases: seen,
+            unseen: Vec::new(),
+            changed_meanwhile: Vec::new(),
         }
     });
     let part = Part {
@@ -104,6 +108,10 @@ impl Case {
         between(source);
         let copy = copied(source);
         let end: Lsn = source.sql("postgres", "select pg_current_wal_lsn()").parse().unwrap();
+        // Every copy has it, and these tests look at the others.
+        let why = "not of this test".to_owned();
+        let aside = Unseen { database: "postgres".to_owned(), why, meanwhile: false };
+        sealed.manifest.fingerprint.unseen.push(aside);
         sealed.manifest.wal = Some(WalRange { timeline: 1, start: sealed.manifest.fingerprint.server.lsn, end });
         Case::new(sealed, copy)
     }
@@ -359,7 +367,7 @@ fn a_busy_source_gives_unchecked_tables_and_neither_good_nor_bad_ones() {
         let all = ["cold", "appended", "updated", "consumed"].map(|table| format!("update {table} set a = a + 1"));
         source.sql("shop", &all.join("; "));
     });
-    assert!(matches!(hot.check(CheckName::Content).outcome, Outcome::Unchecked(why) if why.contains("and 3 more")));
+    assert!(matches!(hot.check(CheckName::Content).outcome, Outcome::Unchecked(why) if why.contains("and 4 more")));
 }
 
 /// Flips bytes in the middle of block `block` of a file.
@@ -524,6 +532,20 @@ fn questions_are_asked_read_only_and_answers_compared() {
     );
     assert!(ask("select pg_sleep(60)::text = ''", is(true)).starts_with("broke"));
     assert_eq!(case.copy.sql("shop", "select count(*) from app.orders"), "2");
+
+    // What the source had and the copy lost is not the question's fault; what neither ever had is.
+    case.sql("alter table app.orders drop column status");
+    let asked = |sql: &str| {
+        let assertion = Assertion { sql: sql.to_owned(), database: Some("shop".to_owned()), expect: is(true) };
+        case.run(&Check { assertion: Some(assertion), ..plain(CheckName::Assert) })
+    };
+    let column = "column app.orders.status";
+    assert!(has(&asked("select o.status = 'paid' from orders o limit 1"), "assert_object_missing", column));
+    assert!(matches!(asked("select nothing from orders").outcome, Outcome::Broke { .. }));
+    case.sql("create table app.kept as table app.orders; drop table app.orders");
+    assert!(has(&asked("select count(*) > 0 from orders"), "assert_object_missing", "table app.orders"));
+    assert!(matches!(asked("select count(*) > 0 from orderz").outcome, Outcome::Broke { .. }));
+    case.sql("alter table app.kept rename to orders");
 
     let ready = |sql: &str, within: i64| {
         let assertion = Assertion { sql: sql.to_owned(), database: None, expect: is(true) };

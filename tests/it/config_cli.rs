@@ -209,6 +209,7 @@ fn check_finds_what_a_backup_would_stumble_over() {
     let document: Value = serde_json::from_str(&out).unwrap();
     for (area, subject, part) in [
         ("rights", "dump of postgres", "may not read public.secret"),
+        ("rights", "content of postgres", "drills of this backup will be unproven"),
         ("rights", "base backup", "REPLICATION"),
         ("source", "pages", "checksums are off"),
         ("scratch server", "same", "policy orders protects"),

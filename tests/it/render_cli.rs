@@ -288,6 +288,7 @@ fn database(name: &str, tables: &[(&str, u64)]) -> Database {
             .collect(),
         sequences: Vec::new(),
         large_objects: LargeObjects { count: 0, digest: Observed::Absent },
+        changed_meanwhile: Vec::new(),
     }
 }
 

@@ -63,6 +63,8 @@ fn fingerprint(server: &Server) -> Fingerprint {
         roles: vec![role],
         tablespaces: vec![],
         databases: vec![],
+        unseen: vec![],
+        changed_meanwhile: vec![],
     }
 }
 

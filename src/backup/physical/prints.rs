@@ -2,16 +2,18 @@
 //!
 //! They stay open until it is over: rows that are deleted meanwhile are then still in the copy, and a restored server can be
 //! compared row by row with what was visible at the snapshot. A print that cannot be had does not cost the backup: the
-//! database is left out and said, and a drill will find nothing to compare it with.
+//! database is named as unseen, and a drill that must compare it is not proven.
 
 use std::time::Instant;
 
+use tokio_postgres::Client;
+
 use crate::backup::Taking;
-use crate::backup::session::Listed;
+use crate::backup::session::{self, Listed};
 use crate::domain::check::Broke;
-use crate::domain::inventory::Database;
+use crate::domain::inventory::{Change, Changed, Database, Role, Tablespace, Unseen};
 use crate::domain::units::Span;
-use crate::probe::{self, OpenSnapshot, RowFilter};
+use crate::probe::{self, Endpoint, OpenSnapshot, RowFilter};
 
 /// Snapshots that are held open at once: each is a connection. The databases beyond that many are looked at one by one before
 /// the backup begins.
@@ -22,7 +24,9 @@ const HELD_AT_MOST: usize = 16;
 pub struct Prints {
     /// Databases that were looked at.
     pub databases: Vec<Database>,
-    /// Those that could not be, and why: sentences.
+    /// Those that could not be, and why.
+    pub unseen: Vec<Unseen>,
+    /// What should be known of all this: sentences.
     pub warnings: Vec<String>,
     /// How long it took.
     pub took: Span,
@@ -88,7 +92,58 @@ impl Prints {
         }
     }
 
+    /// Looks at all definitions once more when the backup is over, and gives what changed of the server itself. What changed of
+    /// a database is noted with it. Where this cannot be done the judgement becomes too strict, never too lenient.
+    pub async fn look_again(
+        &mut self,
+        endpoint: &Endpoint,
+        client: &Client,
+        listed: &[Listed],
+        (roles, tablespaces): (&[Role], &[Tablespace]),
+    ) -> Vec<Changed> {
+        let mut changed = match session::databases(client, endpoint).await {
+            Ok(now) => self.note_databases(listed, &now),
+            Err(broke) => {
+                self.warnings.push(format!("the databases were not listed again when the backup was over: {broke}"));
+                Vec::new()
+            }
+        };
+        match probe::roles(client).await {
+            Ok(now) => changed.extend(probe::changed_roles(roles, &now)),
+            Err(broke) => self.warnings.push(format!("the roles were not looked at again: {broke}")),
+        }
+        match probe::tablespaces(client).await {
+            Ok(now) => changed.extend(probe::changed_tablespaces(tablespaces, &now)),
+            Err(broke) => self.warnings.push(format!("the tablespaces were not looked at again: {broke}")),
+        }
+        let gone = |name: &str| changed.iter().any(|one| one.kind == "database" && one.identity == name);
+        for database in self.databases.iter_mut().filter(|one| !gone(&one.name)) {
+            if let Err(error) = probe::note_changes(&endpoint.with_database(&database.name), database).await {
+                let why = format!("the definitions of {} were not looked at again: {error}", database.name);
+                self.warnings.push(why);
+            }
+        }
+        changed
+    }
+
+    fn note_databases(&mut self, before: &[Listed], now: &[Listed]) -> Vec<Changed> {
+        let missing = |one: &Listed, there: &[Listed]| there.iter().all(|other| other.name != one.name);
+        for made in now.iter().filter(|one| missing(one, before)) {
+            let why = "made while the backup was taken".to_owned();
+            self.unseen.push(Unseen { database: made.name.clone(), why, meanwhile: true });
+        }
+        let mut changed = Vec::new();
+        for gone in before.iter().filter(|one| missing(one, now)) {
+            for unseen in self.unseen.iter_mut().filter(|one| one.database == gone.name) {
+                unseen.meanwhile = true;
+            }
+            changed.push(Changed { kind: "database".to_owned(), identity: gone.name.clone(), how: Change::Gone });
+        }
+        changed
+    }
+
     fn leave_out(&mut self, name: &str, why: &str) {
+        self.unseen.push(Unseen { database: name.to_owned(), why: why.to_owned(), meanwhile: false });
         self.warnings
             .push(format!("the content of database `{name}` was not recorded, so no drill can compare it: {why}"));
     }
@@ -97,4 +152,25 @@ impl Prints {
 async fn print_of(taking: &Taking<'_>, snapshot: &OpenSnapshot) -> Result<Database, Broke> {
     let tables = probe::digest_tables(snapshot, &taking.content, &RowFilter::All, taking.parallel).await?;
     probe::database(snapshot, tables).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_database_is_left_out_in_silence() {
+        let listed = |names: &[&str]| -> Vec<Listed> {
+            let of = |name: &&str| Listed { name: (*name).to_owned(), oid: 1, connectable: true, bytes: None };
+            names.iter().map(of).collect()
+        };
+        let mut prints = Prints::default();
+        prints.leave_out("locked", "permission denied");
+        prints.leave_out("dropped", "it does not exist");
+        let changed =
+            prints.note_databases(&listed(&["shop", "locked", "dropped"]), &listed(&["shop", "locked", "new"]));
+        let seen: Vec<_> = prints.unseen.iter().map(|one| (one.database.as_str(), one.meanwhile)).collect();
+        assert_eq!(seen, [("locked", false), ("dropped", true), ("new", true)]);
+        assert_eq!((changed.len(), changed[0].identity.as_str(), changed[0].how), (1, "dropped", Change::Gone));
+    }
 }

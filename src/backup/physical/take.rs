@@ -74,6 +74,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
             warnings.push(format!("the sequences of {} were not looked at again: {error}", database.name));
         }
     }
+    let changed_meanwhile = prints.look_again(endpoint, &client, &listed, (&roles, &tablespaces)).await;
     let wal = wal_of(&pumped)?;
     let pages = settle(&client, pumped.pages, &wal).await;
     let recovery_point = sampler.recovery_point(wal.end);
@@ -96,7 +97,14 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
         recovery_point,
         wal: Some(wal),
         pages: Some(pages),
-        fingerprint: Fingerprint { server, roles, tablespaces, databases: prints.databases },
+        fingerprint: Fingerprint {
+            server,
+            roles,
+            tablespaces,
+            databases: prints.databases,
+            unseen: prints.unseen,
+            changed_meanwhile,
+        },
         tools: match &programs {
             Some(programs) => programs.record(&["pg_basebackup"]),
             None => [("base_backup".to_owned(), "lifeboat's own replication client".to_owned())].into(),

@@ -47,15 +47,16 @@ impl Facts {
     }
 }
 
-/// Tables that a dump could not read (the first row), and how many; and the same of those whose rows are hidden.
+/// Tables that cannot be read (the first one), and how many; and the same of those whose rows are hidden. A dump reads no materialized views
+/// and no tables of extensions; the fingerprint of a physical backup does ($1).
 const UNREADABLE: &str = "
     with relation as (
         select c.oid, n.oid as schema, n.nspname, c.relname, c.relrowsecurity
         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p', 'S') and c.relpersistence <> 't'
+        where (c.relkind in ('r', 'p', 'S') or $1 and c.relkind = 'm') and c.relpersistence <> 't'
           and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-          and not exists (select from pg_catalog.pg_depend d
-                          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+          and ($1 or not exists (select from pg_catalog.pg_depend d
+                          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'))
     ), denied as (
         select pg_catalog.format('%I.%I', nspname, relname) as name from relation
         where not (pg_catalog.has_schema_privilege(schema, 'USAGE') and pg_catalog.has_table_privilege(oid, 'SELECT'))
@@ -113,7 +114,7 @@ pub(super) async fn ask(policy: &Policy, config: &Config, tried: &mut Vec<Tried>
     let takes = |method: Method| policy.backups.iter().any(|job| job.method == method);
     if takes(Method::Logical) {
         for (database, _) in facts.databases_of(Method::Logical, source) {
-            let result = readable(&endpoint, &facts, &database).await;
+            let result = readable(&endpoint, &facts, &database, Method::Logical).await;
             tried.push(Tried::of("rights", format!("{name}: dump of {database}"), result));
         }
     }
@@ -123,6 +124,10 @@ pub(super) async fn ask(policy: &Policy, config: &Config, tried: &mut Vec<Tried>
             format!("{name}: base backup"),
             replication(&endpoint, &server, &facts, config),
         ));
+        for (database, _) in facts.databases_of(Method::Physical, source) {
+            let result = readable(&endpoint, &facts, &database, Method::Physical).await;
+            tried.push(Tried::of("rights", format!("{name}: content of {database}"), result));
+        }
         let checksums = match server.get::<_, &str>(4) {
             "on" => Ok("data checksums are on".to_owned()),
             _ => Err(Broke::hinted(
@@ -170,27 +175,29 @@ async fn system_identifier(client: &Client) -> Option<String> {
     row.get(0)
 }
 
-/// Whether a dump of the database could read everything.
-async fn readable(endpoint: &Endpoint, facts: &Facts, database: &str) -> Result<String, Broke> {
+/// Whether the role can read everything in the database: a dump must, and a physical backup's drills compare only what was read.
+async fn readable(endpoint: &Endpoint, facts: &Facts, database: &str, method: Method) -> Result<String, Broke> {
     if !facts.databases.iter().any(|(name, _)| name == database) {
         let error = format!("the server has no database {database} that accepts connections");
         return Err(Broke::hinted(error, "correct `databases` or the URL of [source]"));
     }
     let (endpoint, client, _) = connect(Ok(endpoint.with_database(database))).await?;
-    let row = client.query_one(UNREADABLE, &[]).await.map_err(|error| question_failed(&error))?;
+    let all = method == Method::Physical;
+    let then = if all { "drills of this backup will be unproven" } else { "the dump would fail" };
+    let row = client.query_one(UNREADABLE, &[&all]).await.map_err(|error| question_failed(&error))?;
     let of = |at: usize| (row.get::<_, i64>(at), row.get::<_, Option<String>>(at + 1).unwrap_or_default());
     let ((denied, first_denied), (hidden, first_hidden)) = (of(0), of(2));
     let (user, others) =
         (&endpoint.user, |count: i64| if count > 1 { format!(" and {} more", count - 1) } else { String::new() });
     if denied > 0 {
         return Err(Broke::hinted(
-            format!("role {user} may not read {first_denied}{}: the dump would fail", others(denied)),
+            format!("role {user} may not read {first_denied}{}: {then}", others(denied)),
             format!("grant pg_read_all_data to \"{user}\""),
         ));
     }
     if hidden > 0 {
         return Err(Broke::hinted(
-            format!("row-level security hides rows of {first_hidden}{} from role {user}", others(hidden)),
+            format!("row-level security hides rows of {first_hidden}{} from role {user}: {then}", others(hidden)),
             format!("alter role \"{user}\" bypassrls"),
         ));
     }

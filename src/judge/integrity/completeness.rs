@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Comparison, Terms};
 use crate::domain::check::Finding;
-use crate::domain::inventory::{Object, Role, Tablespace};
+use crate::domain::inventory::{Fingerprint, Object, Role, Tablespace, Unseen};
 
 /// Kinds of objects that need roles of the source: they cannot be compared where only a database was restored.
 const NEED_ROLES: [&str; 4] = ["grant", "default privileges", "user mapping", "policy"];
@@ -215,6 +215,35 @@ pub fn databases<'a>(expected: impl Iterator<Item = &'a str>, found: &[&str]) ->
             let message = "the database is not on the restored server";
             comparison.findings.push(Finding::new("database_missing", format!("database {name}"), message));
         }
+    }
+    comparison
+}
+
+/// Databases without a fingerprint: whatever is looked for, in these it was not.
+pub fn unseen(all: &[Unseen]) -> Comparison {
+    let mut comparison = Comparison::default();
+    for one in all {
+        let object = format!("database {}", one.database);
+        if one.meanwhile {
+            comparison.moved(object, one.why.clone());
+        } else {
+            let why = format!("it was not looked at when the backup was taken: {}", one.why);
+            comparison.blind(object, why);
+        }
+    }
+    comparison
+}
+
+/// Databases of a physical copy that the backup's fingerprint does not know at all. `found` are those of the restored server, but templates.
+pub fn additional_databases(fingerprint: &Fingerprint, found: &[String]) -> Comparison {
+    let mut comparison = Comparison::default();
+    let known = |name: &String| {
+        fingerprint.databases.iter().any(|one| one.name == *name)
+            || fingerprint.unseen.iter().any(|one| one.database == *name)
+    };
+    for name in found.iter().filter(|name| !known(name)) {
+        let message = "the restored server has a database that the fingerprint of the source does not name";
+        comparison.findings.push(Finding::new("database_extra", format!("database {name}"), message));
     }
     comparison
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Comparison, Terms};
 use crate::domain::check::Finding;
-use crate::domain::inventory::{Content, LargeObjects, Table, UNREADABLE};
+use crate::domain::inventory::{Content, FOREIGN, LargeObjects, Table, UNLOGGED, UNREADABLE};
 use crate::domain::observed::Observed;
 
 /// A table of the restored copy, and the traces that writing left in it.
@@ -49,7 +49,7 @@ pub fn tables(expected: &[Table], found: &[FoundTable], derived: &BTreeSet<&str>
     for extra in found.iter().filter(|one| !known.contains(one.table.name.as_str())) {
         let object = format!("table {}", extra.table.name);
         if terms.physical && extra.meanwhile && extra.own_rows == 0 {
-            comparison.skip(object, "made while the backup was taken: the fingerprint does not have it");
+            comparison.moved(object, "made while the backup was taken: the fingerprint does not have it");
         } else {
             let message = "the restored copy has a table that the source did not have";
             comparison.findings.push(Finding::new("table_extra", object, message));
@@ -63,11 +63,15 @@ fn one(comparison: &mut Comparison, object: String, expected: &Table, found: &Fo
         (_, Observed::Unknown(why)) if why.starts_with(UNREADABLE) => {
             comparison.findings.push(Finding::new("table_unreadable", object, why.clone()));
         }
-        (Observed::Unknown(why), _) | (_, Observed::Unknown(why)) => comparison.skip(object, why.clone()),
+        (Observed::Unknown(why), _) if why.starts_with(FOREIGN) => comparison.skip(object, why.clone()),
+        (_, Observed::Unknown(why)) if terms.physical && why.starts_with(UNLOGGED) => {
+            comparison.skip(object, why.clone());
+        }
+        (Observed::Unknown(why), _) | (_, Observed::Unknown(why)) => comparison.blind(object, why.clone()),
         (Observed::Absent, Observed::Absent) => comparison.looked(1, "tables"),
         (Observed::Known(before), Observed::Known(now)) if before.percent != now.percent => {
             let why = format!("{} of a hundred rows were digested on the source, {} here", before.percent, now.percent);
-            comparison.skip(object, why);
+            comparison.blind(object, why);
         }
         (Observed::Known(before), Observed::Known(now)) if before == now => {
             comparison.looked(1, "tables");
@@ -89,7 +93,7 @@ fn one(comparison: &mut Comparison, object: String, expected: &Table, found: &Fo
         }
         (before, now) if terms.physical => {
             if found.meanwhile {
-                comparison.skip(object, MEANWHILE);
+                comparison.moved(object, MEANWHILE);
             } else {
                 comparison.findings.push(differs(object, "its rows are not those of the source", before, now));
             }
@@ -133,15 +137,17 @@ pub fn large_objects(expected: &LargeObjects, found: &FoundLargeObjects, terms: 
     let meanwhile = terms.physical && found.meanwhile;
     match (&before.digest, &now.digest) {
         (_, Observed::Unknown(why)) if why.starts_with(UNREADABLE) => comparison.findings.push(wrong(why)),
-        _ if before.count != now.count && meanwhile => comparison.skip(object, MEANWHILE),
+        _ if before.count != now.count && meanwhile => comparison.moved(object, MEANWHILE),
         _ if before.count != now.count => comparison.findings.push(wrong("there are not as many as on the source")),
         (Observed::Known(a), Observed::Known(b)) if a == b => comparison.looked(now.count, object),
-        (Observed::Known(_), Observed::Known(_)) if meanwhile => comparison.skip(object, MEANWHILE),
+        (Observed::Known(_), Observed::Known(_)) if meanwhile => comparison.moved(object, MEANWHILE),
         (Observed::Known(_), Observed::Known(_)) => {
             comparison.findings.push(wrong("their content is not that of the source"));
         }
-        (Observed::Unknown(why), _) | (_, Observed::Unknown(why)) => comparison.skip(object, why.clone()),
-        (Observed::Absent, _) | (_, Observed::Absent) => comparison.skip(object, "their content was not digested"),
+        // There are none on either side, so there is no content to compare.
+        _ if before.count == 0 => {}
+        (Observed::Unknown(why), _) | (_, Observed::Unknown(why)) => comparison.blind(object, why.clone()),
+        (Observed::Absent, _) | (_, Observed::Absent) => comparison.blind(object, "their content was not digested"),
     }
     comparison
 }
@@ -205,6 +211,40 @@ mod tests {
             let says = format!("{before:?} → {now:?}, meanwhile {meanwhile}, own {own}, {terms:?}, derived {derived}");
             assert_eq!(word(before, found(now, meanwhile, own), terms, derived), expected, "{says}");
         }
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_grave_and_what_nobody_promised_is_not() {
+        let good = || content(3, "aaaa");
+        let unknown = |why: &str| Observed::Unknown(why.to_owned());
+        let damaged = || unknown(&format!("{UNREADABLE}invalid page"));
+        let part = || Observed::Known(Content { rows: 3, digested: 1, percent: 5, digest: "aaaa".to_owned() });
+        for (before, now, terms, grave) in [
+            (unknown("permission denied"), good(), LOGICAL, true),
+            (unknown("permission denied"), unknown("unlogged: x"), LOGICAL, true),
+            (good(), unknown("timeout"), PHYSICAL, true),
+            (damaged(), good(), PHYSICAL, true),
+            (part(), good(), LOGICAL, true),
+            (part(), part(), LOGICAL, false),
+            (unknown("foreign: x"), unknown("foreign: x"), LOGICAL, false),
+            (good(), unknown("foreign: x"), LOGICAL, true),
+            (good(), unknown("unlogged: x"), PHYSICAL, false),
+            (good(), unknown("unlogged: x"), LOGICAL, true),
+        ] {
+            let says = format!("{before:?} → {now:?}");
+            let made = tables(&[table(before)], &[found(now, false, 0)], &BTreeSet::new(), terms);
+            assert_eq!(made.unchecked.iter().map(|one| one.grave).collect::<Vec<_>>(), [grave], "{says}");
+        }
+        let all = |count| LargeObjects { count, digest: unknown_digest() };
+        let grave = |count| {
+            let found = FoundLargeObjects { all: all(count), meanwhile: false };
+            large_objects(&all(count), &found, LOGICAL).unchecked.iter().any(|one| one.grave)
+        };
+        assert!(grave(1) && !grave(0));
+    }
+
+    fn unknown_digest() -> Observed<String> {
+        Observed::Unknown("only a superuser can read them".to_owned())
     }
 
     #[test]

@@ -8,12 +8,15 @@ mod content;
 mod places;
 mod sequences;
 
-pub use completeness::{databases, objects, roles, tablespaces};
+pub use completeness::{additional_databases, databases, objects, roles, tablespaces, unseen};
 pub use content::{FoundLargeObjects, FoundTable, large_objects, tables};
 pub use places::{collations, database_settings, encodings, extensions, server};
 pub use sequences::{Pace, sequences};
 
+use std::collections::BTreeSet;
+
 use crate::domain::check::{Finding, Measure, Outcome, Unchecked};
+use crate::domain::inventory::{Change, Changed};
 
 /// Under which terms a copy is compared with its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +56,50 @@ impl Comparison {
         }
     }
 
-    /// This could not be compared.
+    /// This cannot be compared by its nature, or was declared not to be.
     pub fn skip(&mut self, object: impl Into<String>, why: impl Into<String>) {
-        self.unchecked.push(Unchecked { object: object.into(), why: why.into() });
+        self.unchecked.push(Unchecked::inherent(object, why));
+    }
+
+    /// This was meant to be compared and could not be seen: without it the check proves nothing.
+    pub fn blind(&mut self, object: impl Into<String>, why: impl Into<String>) {
+        self.unchecked.push(Unchecked::grave(object, why));
+    }
+
+    /// This was changed by the source while the backup was taken.
+    pub fn moved(&mut self, object: impl Into<String>, why: impl Into<String>) {
+        self.unchecked.push(Unchecked::meanwhile(object, why));
+    }
+
+    /// Takes back those findings that the source itself explains, because it made, dropped or altered just that thing while the backup was
+    /// taken: something that was made may be there, something that was dropped may be missing, something that was altered may be
+    /// either way. All that is listed; nothing else is excused.
+    pub fn excuse(&mut self, changed: &[Changed], what: &[Change]) {
+        if changed.is_empty() || self.findings.is_empty() {
+            return;
+        }
+        let known: BTreeSet<(String, Change)> = changed
+            .iter()
+            .filter(|one| what.contains(&one.how))
+            .map(|one| (format!("{} {}", one.kind, one.identity), one.how))
+            .collect();
+        for finding in std::mem::take(&mut self.findings) {
+            let how = match finding.code.as_str() {
+                code if code.ends_with("_missing") => Change::Gone,
+                code if code.ends_with("_extra") => Change::Made,
+                _ => Change::Altered,
+            };
+            if known.contains(&(finding.object.clone(), how)) {
+                let word = match how {
+                    Change::Made => "made",
+                    Change::Gone => "dropped",
+                    Change::Altered => "altered",
+                };
+                self.moved(finding.object, format!("{word} by the source while the backup was taken"));
+            } else {
+                self.findings.push(finding);
+            }
+        }
     }
 
     /// One word for all of it: failed if anything is wrong; unchecked if nothing at all was compared; only else passed.
@@ -91,6 +135,29 @@ mod tests {
         assert_eq!(comparison.outcome(), Outcome::Passed);
         comparison.findings.push(Finding::new("x", "y", "z"));
         assert!(matches!(comparison.outcome(), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn only_what_the_source_did_itself_is_excused() {
+        let all = [Change::Made, Change::Gone, Change::Altered];
+        for (code, object, excused) in [
+            ("table_extra", "table public.made", true),
+            ("table_missing", "table public.made", false),
+            ("table_missing", "table public.gone", true),
+            ("table_changed", "table public.altered", true),
+            ("owner_changed", "table public.altered", true),
+            ("table_missing", "table public.altered", false),
+            ("table_extra", "table public.other", false),
+            ("view_missing", "view public.gone", false),
+        ] {
+            let changed = [("made", Change::Made), ("gone", Change::Gone), ("altered", Change::Altered)]
+                .map(|(name, how)| Changed { kind: "table".to_owned(), identity: format!("public.{name}"), how });
+            let mut comparison = Comparison::default();
+            comparison.findings.push(Finding::new(code, object, "x"));
+            comparison.excuse(&changed, &all);
+            assert_eq!(comparison.findings.is_empty(), excused, "{code} {object}");
+            assert_eq!(comparison.unchecked.iter().any(|one| one.meanwhile && !one.grave), excused, "{code} {object}");
+        }
     }
 
     #[test]

@@ -248,6 +248,7 @@ mod tests {
             tables: vec![],
             sequences: vec![],
             large_objects: LargeObjects { count: 0, digest: Observed::Absent },
+            changed_meanwhile: Vec::new(),
         }
     }
 

@@ -46,11 +46,11 @@ pub fn sequences(
         let (before, after) = match (&sequence.last_value, &now.last_value) {
             (Observed::Known(before), Observed::Known(after)) => (*before, *after),
             (Observed::Unknown(why), _) | (_, Observed::Unknown(why)) => {
-                comparison.skip(object, why.clone());
+                comparison.blind(object, why.clone());
                 continue;
             }
             (Observed::Absent, _) | (_, Observed::Absent) => {
-                comparison.skip(object, "it has no value");
+                comparison.blind(object, "it has no value");
                 continue;
             }
         };
@@ -59,7 +59,7 @@ pub fn sequences(
             continue;
         }
         let Some(pace) = paces.get(&sequence.name) else {
-            comparison.skip(object, "how it moves is not known");
+            comparison.blind(object, "how it moves is not known");
             continue;
         };
         let ahead = (i128::from(after) - i128::from(before)) * i128::from(pace.increment.signum());
@@ -175,6 +175,7 @@ mod tests {
         assert_eq!(sequences(&[], &one, &none, terms).findings[0].code, "sequence_extra");
         let unknown = [Sequence { last_value: Observed::Unknown("no".to_owned()), ..sequence(1, true) }];
         assert!(matches!(sequences(&unknown, &one, &none, terms).outcome(), Outcome::Unchecked(_)));
+        assert!(sequences(&unknown, &one, &none, terms).unchecked.iter().all(|one| one.grave));
         assert!(matches!(sequences(&one, &[sequence(2, true)], &none, terms).outcome(), Outcome::Unchecked(_)));
     }
 }

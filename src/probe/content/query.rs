@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::{Client, Row};
 
 use super::{RowFilter, Sums, Target};
+use crate::domain::inventory::{FOREIGN, UNLOGGED};
 use crate::domain::observed::Observed;
 use crate::probe::ProbeError;
 use crate::probe::session::{cell, parsed, rows, version_num};
@@ -43,9 +44,9 @@ fn target(row: &Row, filter: &RowFilter) -> Result<Target, ProbeError> {
     let persistence: String = cell(row, "persistence")?;
     let physical_copy = matches!(filter, RowFilter::AsOf { .. });
     let foregone = match (kind.as_str(), persistence.as_str()) {
-        ("f", _) => Some(Observed::Unknown("foreign: its rows are on another server".to_owned())),
+        ("f", _) => Some(Observed::Unknown(format!("{FOREIGN}its rows are on another server"))),
         (_, "u") if physical_copy => {
-            Some(Observed::Unknown("unlogged: a physical backup does not hold its rows".to_owned()))
+            Some(Observed::Unknown(format!("{UNLOGGED}a physical backup does not hold its rows")))
         }
         ("m", _) if !cell::<bool>(row, "populated")? => Some(Observed::Absent),
         _ => None,

@@ -149,7 +149,14 @@ pub fn manifest(id: &BackupId, streams: Vec<Stream>, recipients: Vec<String>) ->
         streams,
         recipients,
         pages: None,
-        fingerprint: Fingerprint { server, roles: vec![], tablespaces: vec![], databases: vec![] },
+        fingerprint: Fingerprint {
+            server,
+            roles: vec![],
+            tablespaces: vec![],
+            databases: vec![],
+            unseen: vec![],
+            changed_meanwhile: vec![],
+        },
         tools: BTreeMap::new(),
         clock_skew: Span::ZERO,
     }

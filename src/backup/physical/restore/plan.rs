@@ -179,6 +179,8 @@ mod tests {
                 roles: vec![],
                 tablespaces: vec![],
                 databases: vec![],
+                unseen: vec![],
+                changed_meanwhile: vec![],
             },
             tools: Default::default(),
             clock_skew: Span::ZERO,
