@@ -312,6 +312,7 @@ pub fn physical() -> Transcript {
             isolation: Isolation {
                 network: true,
                 processes: true,
+                files: true,
                 user: "postgres".to_owned(),
                 means: "unshare -n -i -p, setpriv".to_owned(),
             },

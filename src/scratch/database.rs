@@ -105,6 +105,7 @@ impl OnServer {
             isolation: Isolation {
                 network: false,
                 processes: false,
+                files: false,
                 user: endpoint.user.clone(),
                 means: "a server that is not ours".to_owned(),
             },
