@@ -200,7 +200,9 @@ pub(super) fn probe(
     if demand == IsolationDemand::Required {
         let why = complaints.first().map_or("", String::as_str);
         return Err(Broke::hinted(
-            format!("this machine gives a scratch no network and no files of its own ({why}), and the drill demands both"),
+            format!(
+                "this machine gives a scratch no network and no files of its own ({why}), and the drill demands both"
+            ),
             "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or a container with CAP_SYS_ADMIN), or say isolation = \"preferred\" in the drill",
         ));
     }
