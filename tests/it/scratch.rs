@@ -349,6 +349,10 @@ async fn a_scratch_server_that_is_a_source_is_refused_by_its_identifier() {
     assert_eq!(renamed[0], ("orders".to_owned(), format!("lifeboat-{run}-1")));
     for (_, name) in &renamed {
         server.sql("postgres", &format!("create database \"{name}\""));
+        // A subscription keeps its database from being dropped.
+        let publisher =
+            "connection 'host=/nowhere dbname=x' publication p with (connect = false, slot_name = 'theirs')";
+        server.sql(name, &format!("create subscription \"s {name}\" {publisher}"));
     }
     assert!(!scratch.isolation().network);
     scratch.destroy().await.unwrap();
