@@ -311,6 +311,7 @@ pub fn physical() -> Transcript {
             isolation: Isolation {
                 network: true,
                 processes: true,
+                files: true,
                 user: "postgres".to_owned(),
                 means: "unshare -n -i -p, setpriv".to_owned(),
             },

@@ -110,6 +110,9 @@ pub struct Isolation {
     pub network: bool,
     /// It has a process namespace of its own.
     pub processes: bool,
+    /// It has files of its own: sockets and folders of the machine were seen to be out of reach.
+    #[serde(default)]
+    pub files: bool,
     /// The user that its server ran as.
     pub user: String,
     /// How it was had: `unshare -n, setpriv`.

@@ -53,9 +53,14 @@ pub async fn sweep(house: &House) -> Result<Swept, Broke> {
             alive.push(run.id);
         }
     }
-    let (removed, troubles) = scratch::sweep(&house.config.scratch, &move |run| alive.contains(&run)).await;
+    let living = alive.clone();
+    let (removed, troubles) = scratch::sweep(&house.config.scratch, &move |run| living.contains(&run)).await;
     for (policy, run, name) in house.catalog.scratches_owed().await? {
-        if removed.contains(&name) {
+        // Looked for again, whatever was removed: of several databases one may still be there. What was destroyed by hand, or never
+        // made because its run was killed before, is gone as well.
+        let gone =
+            removed.contains(&name) || (!alive.contains(&run) && scratch::is_absent(&house.config.scratch, run).await);
+        if gone {
             house.record(&policy, run, Event::ScratchDestroyed { name, swept: true }).await?;
         }
     }

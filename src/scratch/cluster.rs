@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::sandbox::{SANE_PATH, Sandbox};
+use super::sandbox::{Namespaces, SANE_PATH, Sandbox};
 use super::{Started, conf, connect, process, sandbox, startup};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::config::ScratchConfig;
@@ -30,6 +30,8 @@ use crate::programs::Programs;
 const SOCKET_PATH_BYTES: usize = 100;
 /// A server that neither ends, nor answers, nor writes to its log for so long has hung. It logs every few seconds while it replays.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// A server that was started and is not seen among the processes for so long is not waited for any more.
+const UNSEEN: Duration = Duration::from_secs(20);
 
 /// An own server.
 #[derive(Debug)]
@@ -104,15 +106,16 @@ impl Cluster {
         let me = std::process::id();
         let maker = format!("{me} {}\n", process::started(me).unwrap_or_default());
         cluster.note("maker", &maker)?;
-        cluster.sandbox = sandbox::probe(&config.user, &cluster.folder, programs, demand)?;
-        make_private(&cluster.data_dir, owner)?;
-        make_private(&cluster.work_dir(), owner)?;
         if cluster.socket_dir.as_os_str().len() + "/.s.PGSQL.5432".len() > SOCKET_PATH_BYTES {
             cluster.socket_dir = PathBuf::from("/tmp").join(&cluster.name);
             // Written first, so that a kill in between leaves nothing that the sweep does not know.
             cluster.note("socket_folder", &cluster.socket_dir.display().to_string())?;
         }
         make_private(&cluster.socket_dir, owner)?;
+        let folders = [cluster.folder.as_path(), cluster.socket_dir.as_path()];
+        cluster.sandbox = sandbox::probe(&config.user, &folders, programs, demand)?;
+        make_private(&cluster.data_dir, owner)?;
+        make_private(&cluster.work_dir(), owner)?;
         Ok(cluster)
     }
 
@@ -188,7 +191,6 @@ impl Cluster {
         let libraries = fingerprint.server.settings.get("shared_preload_libraries").cloned().unwrap_or_default();
         let same_major = fingerprint.server.major() == major;
         let server = self.await_server(fingerprint, &log, same_major, &libraries).await?;
-        self.see_isolation()?;
         let mut started = connect::look(&server, &startup::tail(&log)).await?;
         connect::every_database(&server).await?;
         if !conf.taken.is_empty() {
@@ -210,12 +212,21 @@ impl Cluster {
         let began = Instant::now();
         let mut last_sign = (began, String::new());
         let mut refused = Vec::new();
+        let mut isolation_seen = false;
         loop {
             let ended = self.child.as_mut().map(Child::try_wait).transpose();
             if let Some(status) = ended.map_err(|error| Broke::new(error.to_string()))?.flatten() {
                 self.child = None;
                 tracing::debug!(%status, "the scratch server ended while starting");
                 return Err(startup::last_words(&startup::tail(log), same_major, libraries));
+            }
+            // Before the first connection: nothing is asked of a server that is not as it should be.
+            if !isolation_seen {
+                isolation_seen = self.see_isolation(began.elapsed() > UNSEEN)?;
+            }
+            if !isolation_seen {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
             }
             if let Some(way) = ways.first().cloned() {
                 match connect::attempt(&way).await {
@@ -250,24 +261,32 @@ impl Cluster {
         }
     }
 
-    /// Looks at the namespaces of the very server that runs, and records them. A server that was to be apart and is not is not used.
-    fn see_isolation(&mut self) -> Result<(), Stop> {
+    /// Looks at the namespaces of the very server that runs, and records them; `false`: there is no server yet. A server that was
+    /// to be apart and is not is not used.
+    fn see_isolation(&mut self, last_chance: bool) -> Result<bool, Broke> {
         let servers = process::inside(&self.folder);
-        let mut servers = servers.iter().filter(|process| process.program == "postgres").peekable();
-        let own = process::network_of(std::process::id().cast_signed());
-        let apart = servers.peek().is_some()
-            && own.is_some()
-            && servers
-                .all(|process| process::network_of(process.pid).is_some_and(|theirs| Some(&theirs) != own.as_ref()));
-        let promised = std::mem::replace(&mut self.sandbox.isolation.network, apart);
-        if promised && !apart && self.demand == IsolationDemand::Required {
-            return Err(Broke::hinted(
-                "the scratch server shares this machine's network, though it was started apart from it",
-                "nothing was asked of it, and it is ended; see `lsns -t net`",
-            )
-            .into());
+        let servers = servers.iter().filter(|process| process.program == "postgres");
+        let theirs: Vec<Namespaces> =
+            servers.map(|process| Namespaces::of(&PathBuf::from(format!("/proc/{}", process.pid)))).collect();
+        if theirs.is_empty() && !last_chance {
+            return Ok(false);
         }
-        Ok(())
+        let own = Namespaces::own();
+        let apart = |of: fn(&Namespaces) -> &Option<PathBuf>| {
+            let other = |one: &Namespaces| of(one).is_some() && of(one) != of(&own);
+            of(&own).is_some() && !theirs.is_empty() && theirs.iter().all(other)
+        };
+        let isolation = &mut self.sandbox.isolation;
+        isolation.network = apart(|one| &one.network);
+        isolation.processes = apart(|one| &one.processes);
+        isolation.files = isolation.files && isolation.processes && apart(|one| &one.mounts);
+        if self.demand == IsolationDemand::Required && !(isolation.network && isolation.files) {
+            return Err(Broke::hinted(
+                "the scratch server shares this machine's network or files, though it was started apart from them",
+                "nothing was asked of it, and it is ended; see `lsns`",
+            ));
+        }
+        Ok(true)
     }
 
     pub(super) fn server(&self) -> Result<Endpoint, Broke> {

@@ -105,6 +105,7 @@ impl OnServer {
             isolation: Isolation {
                 network: false,
                 processes: false,
+                files: false,
                 user: endpoint.user.clone(),
                 means: "a server that is not ours".to_owned(),
             },
@@ -184,6 +185,29 @@ pub(super) fn run_of(database: &str) -> Option<RunId> {
     (database == format!("{}-{number}", run.scratch_name())).then_some(run)
 }
 
+const LIST: &str = "select datname from pg_database where datname like 'lifeboat-%' order by 1";
+
+/// The runs that have a database on a server.
+pub(super) async fn runs_on(endpoint: &Endpoint) -> Result<Vec<RunId>, Broke> {
+    let client = endpoint.connect().await?;
+    Ok(column(&client, LIST).await?.iter().filter_map(|name| run_of(name)).collect())
+}
+
+/// Drops the subscriptions of a database: with one it cannot be dropped. Nothing is asked of the publisher, whose slot belongs to
+/// the source. What fails here shows when the database is dropped.
+async fn drop_subscriptions(database: &Endpoint) -> Result<(), Broke> {
+    const MINE: &str = "select subname from pg_subscription where subdbid = (select oid from pg_database where datname = current_database())";
+    let client = database.connect().await?;
+    for name in column(&client, MINE).await? {
+        let name = quoted(&name);
+        for change in ["disable", "set (slot_name = none)"] {
+            column(&client, &format!("alter subscription {name} {change}")).await?;
+        }
+        column(&client, &format!("drop subscription {name}")).await?;
+    }
+    Ok(())
+}
+
 /// Drops the databases of those runs that `doomed` names. Gives what was dropped and seen to be gone, and what could not be.
 pub(super) async fn drop_databases(endpoint: &Endpoint, doomed: impl Fn(RunId) -> bool) -> (Vec<String>, Vec<Broke>) {
     let (mut dropped, mut broken) = (Vec::new(), Vec::new());
@@ -191,7 +215,6 @@ pub(super) async fn drop_databases(endpoint: &Endpoint, doomed: impl Fn(RunId) -
         Ok(client) => client,
         Err(error) => return (dropped, vec![error.into()]),
     };
-    const LIST: &str = "select datname from pg_database where datname like 'lifeboat-%' order by 1";
     let names = match column(&client, LIST).await {
         Ok(names) => names,
         Err(broke) => return (dropped, vec![broke]),
@@ -200,6 +223,9 @@ pub(super) async fn drop_databases(endpoint: &Endpoint, doomed: impl Fn(RunId) -
         // A template or a database that takes no connections cannot be dropped, or its sessions not be ended.
         let release = format!("alter database {} with is_template false", quoted(&name));
         let _ = client.simple_query(&release).await;
+        if let Err(broke) = drop_subscriptions(&endpoint.with_database(&name)).await {
+            tracing::debug!(database = %name, "{broke}");
+        }
         let sql = format!("drop database if exists {} with (force)", quoted(&name));
         let why = match client.simple_query(&sql).await {
             Ok(_) => None,

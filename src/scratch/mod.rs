@@ -27,7 +27,7 @@ use crate::probe::Endpoint;
 use crate::programs::Programs;
 
 pub use sandbox::unprivileged;
-pub use sweep::sweep;
+pub use sweep::{is_absent, sweep};
 
 /// A disposable place. Dropping it without [`Scratch::destroy`] (a panic, a cancelled future) removes it too, as well as it can.
 #[derive(Debug)]

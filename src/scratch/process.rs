@@ -88,11 +88,6 @@ pub(super) fn started(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// The network namespace of a process.
-pub(super) fn network_of(pid: i32) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

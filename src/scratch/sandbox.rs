@@ -1,7 +1,9 @@
-//! What keeps a scratch server apart from the world: namespaces and an unprivileged user. Tried at the moment it is needed
+//! What keeps a scratch server apart from the world: namespaces (a socket in a folder needs no network, so the machine's folders are
+//! hidden too) and an unprivileged user. Tried at the moment it is needed
 //! and recorded as it was seen, never as it was meant.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,62 +50,159 @@ pub fn unprivileged(configured: &str) -> Result<(String, Option<(u32, u32)>), Br
     Ok(((*name).to_owned(), Some((*uid, *gid))))
 }
 
-/// Ways to be apart, the strongest first: `unshare`'s arguments, and how it is called in reports.
-fn ways() -> [(&'static [&'static str], &'static str); 3] {
-    [
-        (&["-n", "-i", "-p", "--fork", "--kill-child", "--mount-proc"], "unshare -n -i -p"),
-        (&["-n", "-i"], "unshare -n -i"),
-        (&["-n"], "unshare -n"),
-    ]
+/// A way to be apart.
+struct Way {
+    /// `unshare`'s arguments.
+    args: &'static [&'static str],
+    /// How it is called in reports.
+    means: &'static str,
+    /// Whether the host's files are hidden too. That needs a process namespace: `/proc/<pid>/root` of another process of the
+    /// same user is a door to all of them.
+    files: bool,
 }
 
-/// Finds the strongest sandbox in which PostgreSQL's programs run and `folder` can be written, by running something in it.
+/// Ways to be apart, the strongest first.
+const WAYS: [Way; 4] = [
+    Way {
+        args: &["-m", "-n", "-i", "-p", "--fork", "--kill-child", "--mount-proc"],
+        means: "unshare -m -n -i -p",
+        files: true,
+    },
+    Way {
+        args: &["-n", "-i", "-p", "--fork", "--kill-child", "--mount-proc"],
+        means: "unshare -n -i -p",
+        files: false,
+    },
+    Way { args: &["-n", "-i"], means: "unshare -n -i", files: false },
+    Way { args: &["-n"], means: "unshare -n", files: false },
+];
+
+/// Hides the host's files: whatever lies at the top but for the system's own folders is covered by an empty one, and so are shared
+/// memory and lifeboat's own configuration. Then the folders to be kept (arguments up to `--`, the first is the one to work in) are
+/// put back at their places, through handles that were opened before; no handle and no working folder of before is left open. The rest
+/// of the arguments is run.
+const HIDE: &str = r#"set -e
+umask 022
+work=$1
+last=3
+while [ "$1" != -- ]; do
+  eval "exec $last<\"\$1\"; kept$last=\$1"
+  last=$((last + 1))
+  shift
+done
+shift
+for top in /* /.[!.]*; do
+  [ -d "$top" ] && [ ! -L "$top" ] || continue
+  case "$top" in
+    /bin | /sbin | /lib* | /usr | /etc | /dev | /proc | /sys | /nix | /gnu) continue ;;
+    /tmp) mount -t tmpfs -o mode=1777,size=64m tmpfs "$top" ;;
+    *) mount -t tmpfs -o mode=0755,size=1m tmpfs "$top" ;;
+  esac
+done
+[ ! -d /dev/shm ] || mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+[ ! -d /etc/lifeboat ] || mount -t tmpfs -o mode=0755,size=1m tmpfs /etc/lifeboat
+at=3
+while [ $at -lt $last ]; do
+  eval "path=\$kept$at"
+  mkdir -p "$path"
+  mount -c --rbind "/proc/self/fd/$at" "$path"
+  eval "exec $at<&-"
+  at=$((at + 1))
+done
+cd "$work"
+exec "$@"
+"#;
+
+/// What a hidden sandbox still sees: the scratch's own folders, PostgreSQL's programs wherever they are, and Debian's
+/// dictionaries. At most seven: a shell's handles have one digit.
+fn kept(folders: &[&Path], programs: &Programs) -> Vec<PathBuf> {
+    let mut kept: Vec<PathBuf> = folders.iter().map(|path| path.to_path_buf()).collect();
+    if let Ok(bin) = programs.path("").canonicalize() {
+        let beside = |name: &str| bin.parent().map(|above| above.join(name)).unwrap_or_default();
+        let places = [bin.clone(), beside("lib"), beside("lib64"), beside("share"), "/var/cache/postgresql".into()];
+        kept.extend(places.into_iter().filter(|path| path.is_dir()));
+    }
+    kept
+}
+
+/// The arguments of one way, without the program.
+fn wrap(way: &Way, owner: Option<(u32, u32)>, drop_rights: &[OsString], kept: &[PathBuf]) -> Vec<OsString> {
+    let mut wrap: Vec<OsString> = vec!["unshare".into()];
+    if owner.is_none() {
+        // Only root may mount, be it the root of a user namespace.
+        wrap.push(if way.files { "-r" } else { "-c" }.into());
+    }
+    wrap.extend(way.args.iter().map(OsString::from));
+    wrap.push("--".into());
+    if way.files {
+        wrap.extend(["sh".into(), "-c".into(), HIDE.into(), "sh".into()]);
+        wrap.extend(kept.iter().map(|path| path.clone().into_os_string()));
+        wrap.push("--".into());
+        if owner.is_none() {
+            // Back to being an ordinary user, who has no power over the namespaces around.
+            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            wrap.extend(["unshare".into(), "-U".into(), format!("--map-user={uid}").into()]);
+            wrap.extend([format!("--map-group={gid}").into(), "--".into()]);
+        }
+    }
+    wrap.extend(drop_rights.iter().cloned());
+    if way.args.contains(&"--fork") {
+        // Changing the user clears the signal that `--kill-child` asked the kernel for, so it is asked for again.
+        wrap.extend(["--pdeathsig".into(), "KILL".into()]);
+    }
+    wrap.push("--".into());
+    wrap
+}
+
+/// Finds the strongest sandbox in which PostgreSQL's programs run and the first of `folders` can be written, by running something
+/// in it. `folders` are the scratch's own, which stay visible. With isolation `required` there is but one way: network and files
+/// both out of reach.
 pub(super) fn probe(
     configured_user: &str,
-    folder: &Path,
+    folders: &[&Path],
     programs: &Programs,
     demand: IsolationDemand,
 ) -> Result<Sandbox, Broke> {
     let (user, owner) = unprivileged(configured_user)?;
-    let drop_rights: Vec<OsString> = match owner {
-        Some((uid, gid)) => {
-            // Changing the user clears the signal that `--kill-child` asked the kernel for, so it is asked for again.
-            let mut args: Vec<OsString> = vec!["setpriv".into()];
-            args.extend([format!("--reuid={uid}").into(), format!("--regid={gid}").into(), "--clear-groups".into()]);
-            args.push("--no-new-privs".into());
-            args
-        }
-        None => vec!["setpriv".into(), "--no-new-privs".into()],
-    };
-    let own = own_namespaces();
+    let folder = folders.first().copied().unwrap_or(Path::new("/"));
+    let mut drop_rights: Vec<OsString> = vec!["setpriv".into()];
+    if let Some((uid, gid)) = owner {
+        drop_rights.extend([format!("--reuid={uid}").into(), format!("--regid={gid}").into(), "--clear-groups".into()]);
+    }
+    drop_rights.push("--no-new-privs".into());
+    let own = Namespaces::own();
+    let kept = kept(folders, programs);
+    let witness = Witness::make();
     let mut complaints = Vec::new();
-    for (args, means) in ways() {
-        let forks = args.contains(&"--fork");
-        let mut wrap: Vec<OsString> = vec!["unshare".into()];
-        if owner.is_none() {
-            wrap.push("-c".into());
-        }
-        wrap.extend(args.iter().map(OsString::from));
-        wrap.push("--".into());
-        wrap.extend(drop_rights.iter().cloned());
-        if forks {
-            wrap.extend(["--pdeathsig".into(), "KILL".into()]);
-        }
-        wrap.push("--".into());
-        match look(&wrap, folder, programs) {
-            Ok(seen) if seen.alone && Some(&seen.network) != own.0.as_ref() => {
-                let processes = own.1.is_some() && Some(&seen.processes) != own.1.as_ref();
-                let means = format!("{means}{}, setpriv", if owner.is_none() { " -c" } else { "" });
-                return Ok(Sandbox { wrap, owner, isolation: Isolation { network: true, processes, user, means } });
+    for way in WAYS.iter().filter(|way| way.files || demand != IsolationDemand::Required) {
+        let means = way.means;
+        let wrap = wrap(way, owner, &drop_rights, &kept);
+        let seen = match look(&wrap, folder, programs, &witness) {
+            Ok(seen) => seen,
+            Err(why) => {
+                complaints.push(format!("`{means}`: {why}"));
+                continue;
             }
-            Ok(_) => complaints.push(format!("`{means}` gave a network that is not empty")),
-            Err(why) => complaints.push(format!("`{means}`: {why}")),
+        };
+        let processes = own.processes.is_some() && seen.namespaces.processes != own.processes;
+        if !seen.alone || seen.namespaces.network == own.network {
+            complaints.push(format!("`{means}` gave a network that is not empty"));
+        } else if way.files && (!processes || seen.namespaces.mounts == own.mounts) {
+            complaints.push(format!("`{means}` gave no files or processes of its own"));
+        } else if let Some(socket) = seen.reachable.filter(|_| way.files) {
+            complaints.push(format!("`{means}` leaves {socket} of this machine in reach"));
+        } else {
+            let means = format!("{means}{}, setpriv", if owner.is_none() { " in a user namespace" } else { "" });
+            let isolation = Isolation { network: true, processes, files: way.files, user, means };
+            return Ok(Sandbox { wrap, owner, isolation });
         }
     }
     if demand == IsolationDemand::Required {
         let why = complaints.first().map_or("", String::as_str);
         return Err(Broke::hinted(
-            format!("this machine gives a scratch no network of its own ({why}), and the drill demands it"),
+            format!(
+                "this machine gives a scratch no network and no files of its own ({why}), and the drill demands both"
+            ),
             "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or a container with CAP_SYS_ADMIN), or say isolation = \"preferred\" in the drill",
         ));
     }
@@ -111,9 +210,10 @@ pub(super) fn probe(
     if owner.is_some() {
         bare.push("--".into());
     }
-    look(&bare, folder, programs).map_err(|why| unusable(&why, folder, &user, programs))?;
+    look(&bare, folder, programs, &witness).map_err(|why| unusable(&why, folder, &user, programs))?;
     let means = if owner.is_some() { "setpriv only" } else { "none" }.to_owned();
-    Ok(Sandbox { wrap: bare, owner, isolation: Isolation { network: false, processes: false, user, means } })
+    let isolation = Isolation { network: false, processes: false, files: false, user, means };
+    Ok(Sandbox { wrap: bare, owner, isolation })
 }
 
 fn unusable(why: &str, folder: &Path, user: &str, programs: &Programs) -> Broke {
@@ -128,21 +228,83 @@ fn unusable(why: &str, folder: &Path, user: &str, programs: &Programs) -> Broke 
 }
 
 struct Seen {
-    network: PathBuf,
-    processes: PathBuf,
+    namespaces: Namespaces,
     /// The only interface is the loopback one.
     alone: bool,
+    /// A socket of this machine that can be seen from in there; or that nothing could be tried.
+    reachable: Option<String>,
 }
 
-/// Runs a question in the sandbox: which namespaces it has, what its network holds, whether it can write and run.
-fn look(wrap: &[OsString], folder: &Path, programs: &Programs) -> Result<Seen, String> {
-    const ASK: &str = "readlink /proc/self/ns/net && readlink /proc/self/ns/pid && test -w \"$1\" && cd \"$1\" && \"$2\" --version >/dev/null && cat /proc/self/net/dev";
+/// The namespaces of a process, as far as they can be seen.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    pub network: Option<PathBuf>,
+    pub processes: Option<PathBuf>,
+    pub mounts: Option<PathBuf>,
+}
+
+impl Namespaces {
+    /// Those of any process, by its folder in `/proc`.
+    pub(super) fn of(proc: &Path) -> Namespaces {
+        let read = |name: &str| std::fs::read_link(proc.join("ns").join(name)).ok();
+        Namespaces { network: read("net"), processes: read("pid"), mounts: read("mnt") }
+    }
+
+    /// Those of lifeboat itself.
+    pub(super) fn own() -> Namespaces {
+        Namespaces::of(Path::new("/proc/self"))
+    }
+}
+
+/// Sockets that must not be seen in a sandbox: one of our own, open to everybody, and every other that something on this machine
+/// listens at.
+struct Witness {
+    own: Option<(tempfile::TempDir, std::os::unix::net::UnixListener)>,
+    sockets: Vec<String>,
+}
+
+impl Witness {
+    fn make() -> Witness {
+        let mut sockets: Vec<String> = std::fs::read_to_string("/proc/net/unix")
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.split_whitespace().nth(3) == Some("00010000"))
+            .filter_map(|line| line.find(" /").and_then(|at| line.get(at + 1..)).map(str::to_owned))
+            .take(SOCKETS_TRIED)
+            .collect();
+        let make = |dir: &str| {
+            let mut builder = tempfile::Builder::new();
+            let open = std::fs::Permissions::from_mode(0o755);
+            let folder = builder.prefix("lifeboat-seen-").permissions(open).tempdir_in(dir).ok()?;
+            let path = folder.path().join("socket");
+            let listener = std::os::unix::net::UnixListener::bind(&path).ok()?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).ok()?;
+            Some((path.to_str()?.to_owned(), (folder, listener)))
+        };
+        let own = ["/tmp", "/var/tmp", "/run"].into_iter().find_map(make).map(|(path, own)| {
+            sockets.insert(0, path);
+            own
+        });
+        Witness { own, sockets }
+    }
+}
+
+/// Most sockets of the machine that are tried.
+const SOCKETS_TRIED: usize = 2000;
+
+/// Runs a question in the sandbox: which namespaces it has, what its network holds, whether it can write and run, and which
+/// of the machine's sockets it sees.
+fn look(wrap: &[OsString], folder: &Path, programs: &Programs, witness: &Witness) -> Result<Seen, String> {
+    const ASK: &str = r#"readlink /proc/self/ns/net && readlink /proc/self/ns/pid && readlink /proc/self/ns/mnt &&
+        test -w "$1" && cd "$1" && "$2" --version >/dev/null && cat /proc/self/net/dev && shift 2 || exit 1
+        for socket; do if test -S "$socket"; then echo "sees $socket"; fi; done"#;
     let mut words = wrap.iter().cloned().chain(["sh".into(), "-c".into(), ASK.into(), "sh".into()]);
     let Some(first) = words.next() else { return Err("nothing to run".to_owned()) };
     let output = Command::new(first)
         .args(words)
         .arg(folder)
         .arg(programs.path("postgres"))
+        .args(&witness.sockets)
         .env_clear()
         .env("PATH", SANE_PATH)
         .env("LC_ALL", "C")
@@ -154,20 +316,22 @@ fn look(wrap: &[OsString], folder: &Path, programs: &Programs) -> Result<Seen, S
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(match (words.is_empty(), text.lines().count()) {
-            (true, 2) => format!("it may not write to {}", folder.display()),
+            (true, 3) => format!("it may not write to {}", folder.display()),
             (true, _) => format!("it ended with {}", output.status),
             (false, _) => words,
         });
     }
     let mut lines = text.lines();
-    let mut next = || PathBuf::from(lines.next().unwrap_or_default());
-    let (network, processes) = (next(), next());
-    let alone = lines.skip(2).all(|line| line.trim_start().starts_with("lo:"));
-    Ok(Seen { network, processes, alone })
-}
-
-fn own_namespaces() -> (Option<PathBuf>, Option<PathBuf>) {
-    (std::fs::read_link("/proc/self/ns/net").ok(), std::fs::read_link("/proc/self/ns/pid").ok())
+    let mut next = || lines.next().filter(|line| !line.is_empty()).map(PathBuf::from);
+    let namespaces = Namespaces { network: next(), processes: next(), mounts: next() };
+    let (sees, devices): (Vec<&str>, Vec<&str>) = lines.skip(2).partition(|line| line.starts_with("sees "));
+    let alone = devices.iter().all(|line| line.trim_start().starts_with("lo:"));
+    let reachable = match (&witness.own, sees.first()) {
+        (_, Some(line)) => Some(line.trim_start_matches("sees ").to_owned()),
+        (None, None) => Some("perhaps a socket (none could be made to try it)".to_owned()),
+        (Some(_), None) => None,
+    };
+    Ok(Seen { namespaces, alone, reachable })
 }
 
 /// The `PATH` of everything that runs in a sandbox: nothing of the caller's.

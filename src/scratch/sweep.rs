@@ -1,5 +1,6 @@
 //! What killed runs left behind.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,6 +60,22 @@ pub async fn sweep(config: &ScratchConfig, alive: &(dyn Fn(RunId) -> bool + Send
         broken.extend(failed);
     }
     (swept, broken)
+}
+
+/// Whether nothing of a run's scratch is there: no folder, and no database on any scratch server. A folder of scratches that is itself
+/// not there, or a server that does not answer, tells nothing: then it is not known to be absent.
+pub async fn is_absent(config: &ScratchConfig, run: RunId) -> bool {
+    let gone = |path: &Path| std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if !config.dir.is_dir() || !gone(&config.dir.join(run.scratch_name())) {
+        return false;
+    }
+    for server in config.servers.values() {
+        let Ok(endpoint) = database::open(server) else { return false };
+        if !database::runs_on(&endpoint).await.is_ok_and(|runs| !runs.contains(&run)) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether another process that still runs made this scratch: one with a catalog of its own, of which `alive` knows nothing.

@@ -27,6 +27,7 @@ mod render_cli;
 mod restore_logical;
 mod restore_physical;
 mod scratch;
+mod scratch_database;
 mod seal;
 mod seal_shape;
 mod shipped_files;

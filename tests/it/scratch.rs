@@ -351,6 +351,10 @@ async fn a_scratch_server_that_is_a_source_is_refused_by_its_identifier() {
     assert_eq!(renamed[0], ("orders".to_owned(), format!("lifeboat-{run}-1")));
     for (_, name) in &renamed {
         server.sql("postgres", &format!("create database \"{name}\""));
+        // A subscription keeps its database from being dropped.
+        let publisher =
+            "connection 'host=/nowhere dbname=x' publication p with (connect = false, slot_name = 'theirs')";
+        server.sql(name, &format!("create subscription \"s {name}\" {publisher}"));
     }
     assert!(!scratch.isolation().network);
     scratch.destroy().await.unwrap();
@@ -369,4 +373,42 @@ async fn a_scratch_server_that_is_a_source_is_refused_by_its_identifier() {
     let strict = ScratchPlan { isolation: IsolationDemand::Required, ..plan };
     let refused = Scratch::provision(run, &strict, &ground.config, &server.programs, &[]).await.unwrap_err();
     assert!(refused.error.contains("network"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_socket_or_a_file_of_the_machine_is_out_of_reach() {
+    let (live, server, ground) = (Server::start(), Server::start(), ground());
+    live.sql("postgres", "create table precious(i int)");
+    let folder = live.socket_dir.display();
+    let listing = format!("create temp table l(t text); copy l from program 'ls -a {folder}'; select count(*) from l");
+    let link = format!(
+        "select dblink_exec('host={folder} port={} user=postgres dbname=postgres', 'insert into precious values (1)')",
+        live.port
+    );
+    let proc = format!("ls /proc/*/root{folder}/.s.PGSQL.{}", live.port);
+    let climb = format!("ls ../../../../../../../../..{folder}");
+    let handles = format!("for f in /proc/self/fd/*; do ls $f/../../..{folder} $f/socket && exit 0; done; exit 1");
+    // Where there is no sandbox, both ways are open: the same user, the same machine.
+    server.sql("postgres", "create extension dblink");
+    server.sql("postgres", &listing);
+    server.sql("postgres", &link);
+    assert_eq!(live.sql("postgres", "select count(*) from precious"), "1");
+
+    let mut scratch = provision(&ground, &server).await;
+    copy(&server, scratch.data_dir().unwrap());
+    scratch.start(&fingerprint(&server)).await.unwrap();
+    let isolation = scratch.isolation();
+    assert!(isolation.network && isolation.files && isolation.processes, "{isolation:?}");
+    assert!(isolation.means.contains("-m"), "{isolation:?}");
+    let error = ask(&scratch, &link).await.unwrap_err();
+    assert!(error.contains("No such file or directory"), "{error}");
+    assert!(ask(&scratch, &listing).await.is_err());
+    for program in [proc, climb, handles] {
+        let sql = format!("copy (select 1) to program '{program}'");
+        assert!(ask(&scratch, &sql).await.is_err(), "{program}");
+    }
+    assert_eq!(live.sql("postgres", "select count(*) from precious"), "1", "nothing was written to the live server");
+    scratch.destroy().await.unwrap();
+    assert_eq!(left_in(&ground.config.dir), Vec::<String>::new());
+    assert_eq!(working_in(&ground.config.dir), Vec::<PathBuf>::new());
 }

@@ -266,6 +266,15 @@ async fn usable(
         let error = format!("it is the server that policy {} protects (system identifier {identifier})", policy.name);
         return Err(Broke::hinted(error, "name another server: a drill must never touch a source"));
     }
+    let untold = |facts: &Option<Facts>| facts.as_ref().is_none_or(|facts| facts.system_identifier.is_none());
+    if let Some((policy, _)) = facts.iter().find(|(_, facts)| untold(facts)) {
+        let error =
+            format!("it may be the server that policy {} protects, which told no system identifier", policy.name);
+        return Err(Broke::hinted(
+            error,
+            "mend that policy's source first; its role must be able to call pg_control_system()",
+        ));
+    }
     let (superuser, databases, roles): (bool, bool, bool) = (row.get(7), row.get(8), row.get(9));
     if !(superuser || databases && roles) {
         let error = format!("role {} may not create databases and roles", endpoint.user);

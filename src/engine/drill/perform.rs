@@ -73,7 +73,7 @@ impl<'a> Performance<'a> {
         let name = transcript.run.scratch_name();
         // Written down before it is made: a kill between the two leaves an owed sweep, never an unknown scratch.
         self.house.record(&self.policy.name, transcript.run, Event::ScratchMade { name: name.clone() }).await?;
-        let sources = self.sources().await?;
+        let sources = self.sources(plan.kind).await?;
         let config = &self.house.config.scratch;
         let scratch = Scratch::provision(transcript.run, plan, config, self.programs, &sources).await?;
         let isolation = scratch.isolation();
@@ -89,15 +89,28 @@ impl<'a> Performance<'a> {
         Ok(facts)
     }
 
-    /// System identifiers that a scratch server must not have: those of all artifacts, and of all sources that answer.
-    async fn sources(&self) -> Result<Vec<String>, Broke> {
+    /// System identifiers that a scratch server must not have: those of all artifacts, and of all sources that answer. A database
+    /// is not made anywhere while a source is known by neither: the server might be that very source.
+    async fn sources(&self, kind: ScratchKind) -> Result<Vec<String>, Broke> {
         let mut identifiers = vec![self.sealed.manifest.fingerprint.server.system_identifier.clone()];
         for policy in &self.house.policies {
             let artifacts = self.house.catalog.artifacts(&policy.name).await?;
-            identifiers.extend(artifacts.into_iter().map(|record| record.system_identifier));
-            if let Ok(identifier) = self.identify(policy).await {
-                identifiers.push(identifier);
+            let known = artifacts.into_iter().map(|record| record.system_identifier);
+            let mut known: Vec<String> = known.filter(|identifier| !identifier.is_empty()).collect();
+            match self.identify(policy).await {
+                Ok(identifier) => known.push(identifier),
+                Err(broke) if known.is_empty() && kind == ScratchKind::Database => {
+                    return Err(Broke::hinted(
+                        format!(
+                            "the source of policy {} cannot be told apart from the scratch server: {}",
+                            policy.name, broke.error
+                        ),
+                        "let its role call pg_control_system(), take a backup of it, or drill with kind = \"cluster\"",
+                    ));
+                }
+                Err(_) => {}
             }
+            identifiers.extend(known);
         }
         identifiers.sort();
         identifiers.dedup();

@@ -9,6 +9,9 @@ use crate::domain::inventory::{Fingerprint, Object, Role, Tablespace, Unseen};
 /// Kinds of objects that need roles of the source: they cannot be compared where only a database was restored.
 const NEED_ROLES: [&str; 4] = ["grant", "default privileges", "user mapping", "policy"];
 
+/// Kinds of objects that a scratch database is restored without, because they would act on other systems.
+const LEFT_OUT: [&str; 2] = ["subscription", "event trigger"];
+
 /// How the kinds of objects that hang on a table end: when the table is missing, they are not named one by one.
 const HANGERS: [&str; 5] = ["constraint", "trigger", "rule", "policy", "grant"];
 
@@ -41,6 +44,10 @@ pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Compariso
             None if kind == "invalid index" && !terms.physical => {
                 let why = "it was invalid on the source already, and a dump leaves invalid indexes out";
                 comparison.skip(format!("index {identity}"), why);
+            }
+            None if !terms.whole_server && LEFT_OUT.contains(&kind) => {
+                let why = "on a server that is not ours it could act outside: left out on purpose";
+                comparison.skip(format!("{kind} {identity}"), why);
             }
             None => match hangs_on(kind, identity, &lost_tables) {
                 Some(table) => *hung.entry(table).or_default() += 1,
@@ -281,6 +288,14 @@ mod tests {
 
     fn codes(comparison: &Comparison) -> Vec<(&str, &str)> {
         comparison.findings.iter().map(|finding| (finding.code.as_str(), finding.object.as_str())).collect()
+    }
+
+    #[test]
+    fn what_a_scratch_database_is_restored_without_is_unchecked_there_only() {
+        let expected = vec![object("subscription", "sub", "s", None), object("event trigger", "e", "t", None)];
+        let comparison = objects(&expected, &[], DATABASE);
+        assert_eq!((comparison.findings.len(), comparison.unchecked.len()), (0, 3), "and the owners");
+        assert_eq!(objects(&expected, &[], LOGICAL).findings.len(), 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::statements::{Piece, Token, split, tokens};
 use super::toc::{self, Entry, Who};
 use super::{TOLD_AT_MOST, column, globals, quoted, refuse_unless_empty, refused, run};
 use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ids::{RunId, SCRATCH_PREFIX};
 use crate::domain::transcript::RestoreFacts;
 use crate::probe::Endpoint;
 use crate::probe::endpoint::root_cause;
@@ -84,8 +85,24 @@ impl OneDatabase<'_> {
         } else {
             self.create(&create, true).await?;
         }
-        let wanted: Vec<&Entry> =
-            entries.iter().filter(|entry| !matches!(toc::who(&entry.title), Who::Database | Who::Grants)).collect();
+        let left_out = if is_scratch(self.name) { toc::left_out(&entries) } else { Vec::new() };
+        if is_scratch(self.name) {
+            let superuser = column(self.client, "select rolsuper from pg_roles where rolname = current_user").await?;
+            if superuser.first().is_some_and(|answer| answer == "t") {
+                facts.warnings.push(format!(
+                    "role {} is a superuser of the scratch server: code of the dump ran there with all rights, and nothing kept it in; \
+                     use a role with CREATEDB only, or kind = \"cluster\"",
+                    here.user
+                ));
+            }
+        }
+        let told = left_out.iter().map(|entry| format!("left out, for it could act outside: {}", self.listed(entry)));
+        facts.warnings.extend(told);
+        let wanted: Vec<&Entry> = entries
+            .iter()
+            .filter(|entry| !matches!(toc::who(&entry.title), Who::Database | Who::Grants))
+            .filter(|entry| !left_out.iter().any(|left| left.id == entry.id))
+            .collect();
         let said = self.runner.restore(&here, &wanted, true).await?;
         facts.warnings.extend(said.warnings.iter().cloned());
         let rights = ["permission denied", "must be superuser", "must be owner", "Must be superuser"];
@@ -257,6 +274,12 @@ impl OneDatabase<'_> {
         // With its name of before: nothing is renamed on a server that is all ours.
         self.run_all(self.client, properties).await
     }
+}
+
+/// Whether a database is a scratch: `lifeboat-<run>-<n>`. Everything else is restored because somebody wants to have it.
+fn is_scratch(name: &str) -> bool {
+    let run = name.strip_prefix(SCRATCH_PREFIX).and_then(|rest| rest.rsplit_once('-'));
+    run.is_some_and(|(run, _)| run.parse::<RunId>().is_ok())
 }
 
 /// Whether an entry failed because the restorer lacks a right, so that the superuser may try it once. What failed in code of

@@ -95,6 +95,21 @@ pub(super) fn runs_code(title: &str) -> bool {
     is_data(title) || kinds.iter().any(|word| title.starts_with(word))
 }
 
+/// Whether an entry acts on other systems, or on whoever comes along, as soon as it is there; or keeps what logs in to others.
+pub(super) fn acts_outside(title: &str) -> bool {
+    let of = ["COMMENT - ", "SECURITY LABEL - "].iter().find_map(|prefix| title.strip_prefix(prefix)).unwrap_or(title);
+    ["SUBSCRIPTION ", "EVENT TRIGGER ", "USER MAPPING "].iter().any(|kind| of.starts_with(kind))
+}
+
+/// Those entries that are not restored on a scratch server that is not ours, where nothing keeps what they do in. A materialized view is
+/// filled by its query, which may read foreign tables: never where there is a foreign server.
+pub(super) fn left_out(entries: &[Entry]) -> Vec<&Entry> {
+    let foreign =
+        entries.iter().any(|entry| ["SERVER ", "FOREIGN SERVER "].iter().any(|kind| entry.title.starts_with(kind)));
+    let fills = |entry: &Entry| foreign && entry.title.starts_with("MATERIALIZED VIEW DATA ");
+    entries.iter().filter(|entry| acts_outside(&entry.title) || fills(entry)).collect()
+}
+
 /// Stretches of neighbours that the same one restores, in order.
 pub(super) fn stretches(entries: &[Entry]) -> Vec<(Who, Vec<&Entry>)> {
     let mut all: Vec<(Who, Vec<&Entry>)> = Vec::new();
@@ -111,6 +126,15 @@ pub(super) fn stretches(entries: &[Entry]) -> Vec<(Who, Vec<&Entry>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_acts_outside_is_left_out() {
+        let list = "1; 0 1 SUBSCRIPTION - sub boss\n2; 0 2 EVENT TRIGGER - e boss\n3; 0 3 COMMENT - EVENT TRIGGER e boss\n\
+            4; 0 4 USER MAPPING - USER MAPPING boss SERVER far boss\n5; 0 5 MATERIALIZED VIEW DATA s m boss\n6; 0 6 TABLE s t boss\n";
+        let ids = |list: &str| left_out(&read(list)).iter().map(|entry| entry.id).collect::<Vec<_>>();
+        assert_eq!(ids(list), [1, 2, 3, 4]);
+        assert_eq!(ids(&format!("{list}7; 1417 16500 SERVER - far boss\n")), [1, 2, 3, 4, 5]);
+    }
 
     #[test]
     fn lists_are_read_and_shared_out() {
