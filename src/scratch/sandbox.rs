@@ -79,7 +79,7 @@ const WAYS: [Way; 4] = [
 
 /// Hides the host's files: whatever lies at the top but for the system's own folders is covered by an empty one, and so are shared
 /// memory and lifeboat's own configuration. Then the folders to be kept (arguments up to `--`, the first is the one to work in) are
-/// put back at their places, through handles that were opened before; no handle and no working folder of before is left open. The rest
+/// put back at their places (the first two can be written), through handles that were opened before; no handle and no working folder of before is left open. The rest
 /// of the arguments is run.
 const HIDE: &str = r#"set -e
 umask 022
@@ -107,6 +107,8 @@ while [ $at -lt $last ]; do
   mkdir -p "$path"
   mount -c --rbind "/proc/self/fd/$at" "$path"
   eval "exec $at<&-"
+  # Programs and dictionaries are only read; the first two are the scratch's own.
+  [ $at -lt 5 ] || mount -o remount,bind,ro "$path" 2>/dev/null || :
   at=$((at + 1))
 done
 cd "$work"
