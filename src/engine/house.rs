@@ -68,7 +68,7 @@ impl House {
         store::open_existing(config).map_err(|error| {
             let missing = store::is_missing(config);
             let broke = Broke::from(error);
-            let hint = format!("is {name} mounted? The first backup into a new store makes its folder");
+            let hint = format!("`lifeboat backup` makes it, if {name} never held one; else see whether it is mounted");
             Broke { hint: if missing { Some(hint) } else { broke.hint }, error: broke.error }
         })
     }
