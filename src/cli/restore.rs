@@ -11,6 +11,7 @@ use crate::domain::ids::{BackupId, BadId};
 use crate::domain::policy::{Method, PasswordSource};
 use crate::engine::restore::{self, Request, Restored, Target};
 use crate::probe::Endpoint;
+use crate::render::plain;
 use crate::seal::{Opener, TrustedSigners};
 use crate::store::{self, Store};
 
@@ -53,6 +54,9 @@ pub struct Args {
     /// Go on although the signature is missing, wrong or a stranger's.
     #[arg(long)]
     accept_unsigned: bool,
+    /// Make the roles that the server lacks, and keep owners and grants; needs a superuser, or CREATEROLE.
+    #[arg(long, requires = "to_database")]
+    with_roles: bool,
     /// A folder with PostgreSQL's programs, to look in first; may be repeated.
     #[arg(long, value_name = "DIR")]
     bin_dir: Vec<PathBuf>,
@@ -64,6 +68,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let restored = match &args.store {
         Some(url) => {
             let request = request_alone(args, url).map_err(Failure::usage)?;
+            refuse_target(&request).await?;
             restore::restore(&request, &bar).await
         }
         None => {
@@ -78,6 +83,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             request.policy = Some(policy.name.clone());
             request.bin_dirs.extend(house.config.bin_dirs.iter().cloned());
             request.parallel = house.config.limits.parallel;
+            refuse_target(&request).await?;
             restore::recorded(&house, &policy.name, &request, &bar).await
         }
     };
@@ -87,8 +93,16 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             show(cli, &restored);
             Ok(if restored.findings.is_empty() { Exit::Ok } else { Exit::Finding })
         }
-        Err(Stop::Broke(broke)) => Err(broke.into()),
+        Err(Stop::Broke(broke)) => Err(Failure { text: plain(&broke.error), ..broke.into() }),
         Err(Stop::Found(findings)) => Err(found(&findings)),
+    }
+}
+
+/// A target that cannot be used is wrong usage, and known before anything is written.
+async fn refuse_target(request: &Request) -> Result<(), Failure> {
+    match restore::unusable_target(request).await? {
+        Some(broke) => Err(Failure::usage(broke)),
+        None => Ok(()),
     }
 }
 
@@ -133,6 +147,7 @@ fn request(
         target,
         tablespaces: tablespaces.collect::<Result<_, _>>()?,
         accept_unsigned: args.accept_unsigned,
+        with_roles: args.with_roles,
         bin_dirs: args.bin_dir.clone(),
         parallel: std::thread::available_parallelism().map_or(2, usize::from),
     })
@@ -155,17 +170,17 @@ fn show(cli: &Cli, restored: &Restored) {
     }
     // What is wrong or must be known goes where it is seen even when the commands go into a file.
     for warning in &restored.warnings {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", plain(warning));
     }
     for finding in &restored.findings {
-        eprintln!("finding: {}: {}", finding.object, finding.message);
+        eprintln!("finding: {}: {}", plain(&finding.object), plain(&finding.message));
     }
     let pages = restored.pages.map(|(verified, bad)| format!(", {verified} page checksums right, {bad} wrong"));
     let mut text = format!(
         "Restored {} of {} into {}\n  brings back {} ({}, {} in {}{})\n\nNext:\n",
         restored.backup,
         restored.policy,
-        restored.target,
+        plain(&restored.target),
         restored.recovery_point,
         restored.method.as_str(),
         restored.plain_bytes,
@@ -173,7 +188,7 @@ fn show(cli: &Cli, restored: &Restored) {
         pages.unwrap_or_default()
     );
     for command in &restored.commands {
-        text.push_str(&format!("  {command}\n"));
+        text.push_str(&format!("  {}\n", plain(command)));
     }
     output::print(&text);
 }
@@ -182,7 +197,8 @@ fn show(cli: &Cli, restored: &Restored) {
 fn found(findings: &[Finding]) -> Failure {
     let mut text = "the backup is not what it should be, and was not brought back".to_owned();
     for finding in findings {
-        text.push_str(&format!("\n  {}: {} [{}]", finding.object, finding.message, finding.code));
+        let line = format!("{}: {} [{}]", finding.object, finding.message, finding.code);
+        text.push_str(&format!("\n  {}", plain(&line)));
     }
     let signature = findings.iter().all(|finding| finding.code.starts_with("sign"));
     let hint = if signature {
@@ -191,4 +207,15 @@ fn found(findings: &[Finding]) -> Failure {
         "restore another backup (--backup ID), or from another store (--store URL)"
     };
     Failure { exit: Exit::Finding, text, hint: Some(hint.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_manifest_says_does_not_steer_a_terminal() {
+        let failure = found(&[Finding::new("part_hash", "part \u{1b}]0;owned\u{7}", "\u{1b}[2J it was changed")]);
+        assert!(!failure.text.contains('\u{1b}') && failure.text.contains("it was changed"), "{}", failure.text);
+    }
 }

@@ -11,6 +11,7 @@ use crate::domain::units::ByteSize;
 use crate::engine::House;
 use crate::engine::verify::{self, Conclusion, Depth, Reading, Report, Target, Verified};
 use crate::progress::Progress;
+use crate::render::plain;
 
 use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output};
@@ -123,7 +124,7 @@ fn table(report: &Report) -> String {
             unproven.push(reason.clone());
         }
     }
-    section("?", unproven.into_iter().map(|reason| format!("unproven: {reason}")).collect());
+    section("?", unproven.into_iter().map(|reason| format!("unproven: {}", plain(&reason))).collect());
     text + &conclusion(report)
 }
 
@@ -151,15 +152,16 @@ fn row(backup: &Verified) -> [String; 7] {
 }
 
 fn sentence(finding: &Finding) -> String {
-    let mut text = format!("{}: {} [{}]", finding.object, finding.message, finding.code);
+    let mut text = plain(&format!("{}: {} [{}]", finding.object, finding.message, finding.code));
     if let (Some(expected), Some(found)) = (&finding.expected, &finding.found) {
-        let _ = write!(text, "\n    expected {expected}\n    found    {found}");
+        let _ = write!(text, "\n    expected {}\n    found    {}", plain(expected), plain(found));
     }
     text
 }
 
 fn hinted(place: &str, error: &str, hint: Option<&str>) -> String {
-    hint.map_or_else(|| format!("{place}: {error}"), |hint| format!("{place}: {error}\n    hint: {hint}"))
+    let text = plain(&format!("{place}: {error}"));
+    hint.map_or_else(|| text.clone(), |hint| format!("{text}\n    hint: {}", plain(hint)))
 }
 
 fn conclusion(report: &Report) -> String {
@@ -219,10 +221,15 @@ mod tests {
             assert!(good.contains(part), "{part}: {good}");
         }
         let finding = Finding::new("part_hash", "part base/00001.zst.age", "it was changed").with("aa", "bb");
-        let bad = table(&report(Verified { findings: vec![finding], ..verified() }));
-        for part in
-            ["FOUND: 1 finding in", "part base/00001.zst.age: it was changed [part_hash]", "expected aa", "found    bb"]
-        {
+        let steering = Finding::new("part_hash", "part \u{1b}]0;x\u{7}", "gone").with("\u{1b}[2J", "bb");
+        let bad = table(&report(Verified { findings: vec![finding, steering], ..verified() }));
+        assert!(!bad.contains('\u{1b}') && !bad.contains('\u{7}'), "{bad:?}");
+        for part in [
+            "FOUND: 2 findings in",
+            "part base/00001.zst.age: it was changed [part_hash]",
+            "expected aa",
+            "found    bb",
+        ] {
             assert!(bad.contains(part), "{part}: {bad}");
         }
         let dark = table(&report(Verified { depth: Depth::Sealed, unproven: vec!["no key".to_owned()], ..verified() }));

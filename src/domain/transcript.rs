@@ -55,6 +55,13 @@ pub struct Transcript {
     pub judgement: Judgement,
 }
 
+impl Transcript {
+    /// Whether it broke its scratch on purpose: then it says nothing about the backups, neither good nor bad.
+    pub fn sabotages(&self) -> bool {
+        self.drill.steps.iter().any(|step| matches!(step, Step::Sabotage(_)))
+    }
+}
+
 /// The backup that a drill brought back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackupUsed {

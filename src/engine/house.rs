@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::catalog::{Catalog, SqliteCatalog};
 use crate::domain::check::Broke;
-use crate::domain::config::Config;
+use crate::domain::config::{Config, StoreConfig};
 use crate::domain::drill::Drill;
 use crate::domain::ids::{DrillName, PlaceName, PolicyName, RunId};
 use crate::domain::policy::{Policy, Source};
@@ -57,10 +57,40 @@ impl House {
         self.drills.iter().find(|drill| &drill.name == name).ok_or_else(|| unknown("drill", name.as_str(), names()))
     }
 
-    /// A store by name.
-    pub fn store(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+    fn store_config(&self, name: &PlaceName) -> Result<&StoreConfig, Broke> {
         let names = || self.config.stores.keys().map(PlaceName::as_str);
-        let config = self.config.stores.get(name).ok_or_else(|| unknown("store", name.as_str(), names()))?;
+        self.config.stores.get(name).ok_or_else(|| unknown("store", name.as_str(), names()))
+    }
+
+    /// A store by name, which must be there: one that is not must never look like one without backups.
+    pub fn store(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        let config = self.store_config(name)?;
+        store::open_existing(config).map_err(|error| {
+            let missing = store::is_missing(config);
+            let broke = Broke::from(error);
+            let hint = format!("`lifeboat backup` makes it, if {name} never held one; else see whether it is mounted");
+            Broke { hint: if missing { Some(hint) } else { broke.hint }, error: broke.error }
+        })
+    }
+
+    /// A store by name, for a backup: a folder is made if need be, unless backups are known to be in it.
+    pub async fn store_to_fill(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        let config = self.store_config(name)?;
+        if store::is_missing(config) {
+            for policy in &self.policies {
+                let known = self.catalog.artifacts(&policy.name).await?;
+                let count = known.iter().filter(|artifact| artifact.store == *name).count();
+                if count > 0 {
+                    return Err(Broke::hinted(
+                        format!(
+                            "the store {name} is not there, and the catalog knows {count} backups of {} in it",
+                            policy.name
+                        ),
+                        "is it mounted? If it is lost for good, make an empty folder in its place by hand",
+                    ));
+                }
+            }
+        }
         store::open(config).map_err(Broke::from)
     }
 

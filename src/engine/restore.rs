@@ -16,7 +16,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::house::new_run;
-use super::{House, process};
+use super::{House, interrupt, process};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PolicyName};
 use crate::domain::observed::Observed;
@@ -30,8 +30,8 @@ use crate::store::Store;
 
 /// The `schema` of what a restore reports.
 pub const RESTORE_SCHEMA: &str = "lifeboat.restore/1";
-/// What a folder is marked with when the restore into it did not end well.
-pub const INCOMPLETE: &str = "RESTORE-INCOMPLETE.txt";
+/// What a folder is marked with until the restore into it has come to its end.
+pub use crate::backup::physical::INCOMPLETE;
 
 /// Where a backup is brought back to.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub struct Request {
     pub tablespaces: Vec<(String, PathBuf)>,
     /// Go on although the signature is missing, wrong or a stranger's.
     pub accept_unsigned: bool,
+    /// Make the roles that the server lacks, and keep owners and grants (a database).
+    pub with_roles: bool,
     /// Folders of PostgreSQL's programs to look in first.
     pub bin_dirs: Vec<PathBuf>,
     /// Threads and jobs.
@@ -135,30 +137,59 @@ pub async fn recorded(
     restored
 }
 
-/// Restores.
-pub async fn restore(request: &Request, progress: &dyn Progress) -> Result<Restored, Stop> {
-    let began = Instant::now();
+/// Why the target that was asked for cannot be used, if so: wrong usage. That a server cannot be asked is an error of another
+/// kind.
+pub async fn unusable_target(request: &Request) -> Result<Option<Broke>, Broke> {
     let wanted = match (request.method, &request.target) {
-        (Some(method), _) => method,
-        (None, Target::Folder(_)) => Method::Physical,
-        (None, Target::Database(_)) => Method::Logical,
+        (Some(Method::Physical), Target::Database(_)) => Some("physical"),
+        (Some(Method::Logical), Target::Folder(_)) => Some("logical"),
+        _ => None,
     };
-    match (wanted, &request.target) {
-        (Method::Physical, Target::Folder(_)) | (Method::Logical, Target::Database(_)) => {}
-        (method, _) => {
-            let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
-            let error = format!("a {} backup cannot be brought back to that target", method.as_str());
-            return Err(Broke::hinted(error, hint).into());
-        }
+    if let Some(method) = wanted {
+        let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
+        return Ok(Some(Broke::hinted(format!("a {method} backup cannot be brought back to that target"), hint)));
     }
-    // Before a store is asked for anything: a target that cannot be used is the quickest thing to know.
     match &request.target {
-        Target::Folder(dir) => folder::refuse_unless_free(dir)?,
-        Target::Database(_) if !request.tablespaces.is_empty() => {
-            return Err(Broke::new("--tablespace is for --to DIR; a database goes where its server keeps it").into());
+        Target::Folder(_) if request.with_roles => {
+            Ok(Some(Broke::new("--with-roles is for --to-database; a data folder holds its roles")))
         }
-        Target::Database(_) => {}
+        Target::Folder(dir) => {
+            let mut places = request.tablespaces.iter().map(|(_, place)| place).chain([dir]);
+            Ok(places.find_map(|place| folder::refuse_unless_free(place).err()))
+        }
+        Target::Database(_) if !request.tablespaces.is_empty() => {
+            Ok(Some(Broke::new("--tablespace is for --to DIR; a database goes where its server keeps it")))
+        }
+        Target::Database(endpoint) => database::unusable(endpoint).await,
     }
+}
+
+/// Restores. When it is asked to stop it does, and what it leaves says that it is not whole.
+pub async fn restore(request: &Request, progress: &dyn Progress) -> Result<Restored, Stop> {
+    tokio::select! {
+        restored = to_the_end(request, progress) => restored,
+        signal = interrupt::asked_to_stop() => {
+            let hint = match &request.target {
+                Target::Folder(dir) => format!("what is in {} is not whole: remove it, and restore again", dir.display()),
+                Target::Database(endpoint) => {
+                    format!("database {} is not whole if it is there: drop it, and restore again", endpoint.database)
+                }
+            };
+            Err(Broke::hinted(format!("interrupted: the restore was stopped by {signal}"), hint).into())
+        }
+    }
+}
+
+async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restored, Stop> {
+    let began = Instant::now();
+    // Before a store is asked for anything: a target that cannot be used is the quickest thing to know.
+    if let Some(broke) = unusable_target(request).await? {
+        return Err(broke.into());
+    }
+    let wanted = match &request.target {
+        Target::Folder(_) => Method::Physical,
+        Target::Database(_) => Method::Logical,
+    };
     let chosen = choose::choose(request, wanted, progress).await?;
     progress
         .say(&format!("backup {} of {}: {}", chosen.sealed.manifest.backup, chosen.sealed.manifest.policy, chosen.why));

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::domain::drill::Step;
 use crate::domain::ids::{DrillName, RunId};
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
@@ -48,7 +47,7 @@ pub fn standing(
 ) -> Standing {
     let mut wrong = Wrong::default();
     // A drill that breaks its scratch on purpose says nothing about the backups, neither good nor bad.
-    let honest: Vec<&Transcript> = transcripts.iter().filter(|transcript| !sabotages(transcript)).collect();
+    let honest: Vec<&Transcript> = transcripts.iter().filter(|transcript| !transcript.sabotages()).collect();
     let last_backup = artifacts.iter().max_by_key(|artifact| artifact.recovery_point).cloned();
     let exposure = exposure(policy, last_backup.as_ref(), now, &mut wrong);
     drills(policy, &honest, now, &mut wrong);
@@ -73,10 +72,6 @@ pub fn standing(
         rta: honest.iter().find_map(|transcript| transcript.judgement.rta),
         wrong: wrong.failed,
     }
-}
-
-fn sabotages(transcript: &Transcript) -> bool {
-    transcript.drill.steps.iter().any(|step| matches!(step, Step::Sabotage(_)))
 }
 
 fn exposure(policy: &Policy, newest: Option<&ArtifactRecord>, now: Timestamp, wrong: &mut Wrong) -> Option<Span> {

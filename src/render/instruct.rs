@@ -77,7 +77,7 @@ pub fn instruct(step: &Step, source: &Source<'_>) -> String {
 }
 
 fn psql(database: &str, sql: &str) -> String {
-    format!("psql -X -h \"$SOCKET\" -U postgres -d {} -c {}", quote(database), quote(sql))
+    format!("psql -X -h \"$SOCKET\" -U \"$ADMIN\" -d {} -c {}", quote(database), quote(sql))
 }
 
 fn provision(source: &Source<'_>) -> String {
@@ -87,10 +87,11 @@ fn provision(source: &Source<'_>) -> String {
          the server (never root). There must be room for {} and as much again for the log.\n\n{}",
         source.artifact.record.plain_bytes,
         block(&format!(
-            "BACKUP={}\nKEY={}\nTARGET=$HOME/restored\nSOCKET=$HOME/restored-socket\nset -o pipefail\n\
+            "BACKUP={}\nKEY={}\nADMIN={}\nTARGET=$HOME/restored\nSOCKET=$HOME/restored-socket\nset -o pipefail\n\
              mkdir -m 0700 -- \"$TARGET\" \"$SOCKET\"\ncd -- \"$BACKUP\"",
             quote(&source.folder()),
-            quote(source.key)
+            quote(source.key),
+            quote(&source.admin)
         ))
     )
 }
@@ -144,10 +145,10 @@ fn restore_logical(source: &Source<'_>) -> String {
     let first = source.artifact.manifest.and_then(|manifest| manifest.fingerprint.databases.first());
     let encoding = first.map_or("UTF8", |database| database.encoding.as_str());
     commands.push_str(&format!(
-        "initdb -D \"$TARGET\" -U postgres --auth=trust --encoding={} --locale=C.UTF-8\n\
+        "initdb -D \"$TARGET\" -U \"$ADMIN\" --auth=trust --encoding={} --locale=C.UTF-8\n\
          OPTIONS=\"-c listen_addresses='' -c unix_socket_directories=$SOCKET\"\n\
          pg_ctl -D \"$TARGET\" -w -l \"$SOCKET/server.log\" -o \"$OPTIONS\" start\n\
-         age -d -i \"$KEY\" globals.sql.zst.age | zstd -d | psql -X -h \"$SOCKET\" -U postgres -d postgres\n",
+         age -d -i \"$KEY\" globals.sql.zst.age | zstd -d | psql -X -h \"$SOCKET\" -U \"$ADMIN\" -d postgres\n",
         quote(encoding)
     ));
     let dumps: Vec<(&str, &str)> = source
@@ -166,17 +167,18 @@ fn restore_logical(source: &Source<'_>) -> String {
         commands.push_str(&format!(
             "\n# database {}\n\
              for p in {}/*.age; do age -d -i \"$KEY\" \"$p\" || exit 1; done | zstd -d > \"$SOCKET/{index}.dump\"\n\
-             pg_restore -h \"$SOCKET\" -U postgres -d postgres --create --exit-on-error \"$SOCKET/{index}.dump\"\n\
+             pg_restore -h \"$SOCKET\" -U \"$ADMIN\" -d postgres --create --exit-on-error \"$SOCKET/{index}.dump\"\n\
              rm -- \"$SOCKET/{index}.dump\"\n",
             plain(database),
             quote(folder)
         ));
     }
     text.push_str(&block(&commands));
-    text.push_str(
-        "\nThat the role `postgres` exists already is no error. A dump can run code as who restores it: do this only with a \
+    text.push_str(&format!(
+        "\nThat the role {} exists already is no error. A dump can run code as who restores it: do this only with a \
          backup whose signature you have verified.\n",
-    );
+        code(&source.admin)
+    ));
     if source.artifact.manifest.is_none() {
         text.push_str(
             "\nIf there are folders below `base`, each is one database: do the last block for each of them.\n",
@@ -208,7 +210,8 @@ fn instruct_check(check: &Check, source: &Source<'_>) -> String {
         ),
         CheckName::Amcheck => {
             let depth = if check.heapallindexed { " --heapallindexed" } else { "" };
-            let command = format!("pg_amcheck -h \"$SOCKET\" -U postgres --all --install-missing{depth} && echo sound");
+            let command =
+                format!("pg_amcheck -h \"$SOCKET\" -U \"$ADMIN\" --all --install-missing{depth} && echo sound");
             format!("Tables and B-tree indexes, from inside:\n\n{}", block(&command))
         }
         CheckName::Completeness => format!(
@@ -216,7 +219,7 @@ fn instruct_check(check: &Check, source: &Source<'_>) -> String {
             block(
                 "jq -r '.fingerprint.databases[] | .name as $d | .objects[] | [$d, .kind, .identity] | @tsv' manifest.json | sort > \"$SOCKET/expected\"\n\
                  cut -f 2 \"$SOCKET/expected\" | sort | uniq -c\n\
-                 psql -X -h \"$SOCKET\" -U postgres -d postgres -c '\\l' -c '\\du'",
+                 psql -X -h \"$SOCKET\" -U \"$ADMIN\" -d postgres -c '\\l' -c '\\du'",
             )
         ),
         CheckName::Content => format!(
@@ -225,7 +228,7 @@ fn instruct_check(check: &Check, source: &Source<'_>) -> String {
             block(
                 "jq -r '.fingerprint.databases[] | .name as $d | .tables[] | [$d, .name, (.content.known.rows // \"?\")] | @tsv' manifest.json |\n\
                  while IFS=\"$(printf '\\t')\" read -r d t n; do\n  \
-                   m=$(psql -X -At -h \"$SOCKET\" -U postgres -d \"$d\" -c \"select count(*) from $t\")\n  \
+                   m=$(psql -X -At -h \"$SOCKET\" -U \"$ADMIN\" -d \"$d\" -c \"select count(*) from $t\")\n  \
                    [ \"$m\" = \"$n\" ] || echo \"$d $t: $n rows expected, $m found\"\n\
                  done",
             )
@@ -251,7 +254,7 @@ fn instruct_check(check: &Check, source: &Source<'_>) -> String {
         CheckName::Encodings => {
             format!(
                 "Encoding and locale of every database:\n\n{}",
-                block("psql -X -h \"$SOCKET\" -U postgres -d postgres -c '\\l'")
+                block("psql -X -h \"$SOCKET\" -U \"$ADMIN\" -d postgres -c '\\l'")
             )
         }
         CheckName::Settings => {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::domain::artifact::Manifest;
 use crate::domain::config::{Config, StoreConfig};
 use crate::domain::drill::{Drill, Step};
+use crate::domain::inventory::Role;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::ArtifactRecord;
 use crate::domain::transcript::{Phase, Transcript};
@@ -40,6 +41,13 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
+impl<'a> Facts<'a> {
+    /// Transcripts that show how a recovery goes: not those that broke their scratch on purpose.
+    fn rehearsed(&self) -> impl Iterator<Item = &'a Transcript> {
+        self.transcripts.iter().filter(|transcript| !transcript.sabotages())
+    }
+}
+
 /// What the steps are done from: an artifact, where it lies, and what opens it.
 pub struct Source<'a> {
     pub(super) artifact: Artifact<'a>,
@@ -47,6 +55,8 @@ pub struct Source<'a> {
     pub(super) key: &'a str,
     pub(super) signers: &'a [String],
     pub(super) database: &'a str,
+    /// Who may do everything in the restored server.
+    pub(super) admin: String,
 }
 
 impl Source<'_> {
@@ -133,7 +143,7 @@ fn title(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
         }
         writeln!(out)?;
     }
-    match facts.transcripts.first() {
+    match facts.rehearsed().next() {
         None => writeln!(out, "These steps have **never been rehearsed**: no drill has run.\n"),
         Some(last) => writeln!(
             out,
@@ -228,7 +238,7 @@ fn by_hand(out: &mut String, facts: &Facts<'_>, drill: &Drill) -> std::fmt::Resu
         let method = drill.method.map_or("any", Method::as_str);
         return writeln!(out, "There is no backup for it yet (method: {method}).\n");
     };
-    let last = facts.transcripts.iter().find(|transcript| transcript.drill.name == drill.name);
+    let last = facts.rehearsed().find(|transcript| transcript.drill.name == drill.name);
     match last {
         None => writeln!(out, "This drill has never run: no times are known.\n")?,
         Some(last) => writeln!(
@@ -267,7 +277,7 @@ fn escalation(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
     for (name, span) in &objectives.allowances {
         writeln!(out, "- The promise leaves {span} to {}.", prose(&words::allowance(name)))?;
     }
-    if let Some(last) = facts.transcripts.iter().find(|transcript| !transcript.judgement.phases.is_empty()) {
+    if let Some(last) = facts.rehearsed().find(|transcript| !transcript.judgement.phases.is_empty()) {
         writeln!(out, "\nTimes of the last drill, to know whether you are late:\n\n| phase | took |\n|---|---|")?;
         for (phase, span) in &last.judgement.phases {
             let phase: Phase = *phase;
@@ -306,6 +316,7 @@ fn source<'a>(facts: &'a Facts<'_>, artifact: Artifact<'a>) -> (Source<'a>, Stri
         key: "",
         signers: &[],
         database: database(&facts.policy.source.url),
+        admin: admin(artifact, &facts.policy.source.url),
     };
     (source, identity(facts.config), signers)
 }
@@ -319,6 +330,30 @@ fn store_path(config: &Config, record: &ArtifactRecord) -> String {
         Some(StoreConfig::File { path }) => path.display().to_string(),
         None => format!("STORE-{}", record.store),
     }
+}
+
+/// A superuser that can log in, by what the backup says of its source: `postgres` if it is one. Else the URL's role.
+fn admin(artifact: Artifact<'_>, url: &str) -> String {
+    let roles = artifact.manifest.map(|manifest| manifest.fingerprint.roles.as_slice()).unwrap_or_default();
+    let can = |role: &&Role| {
+        // Settings come last, and hold any words.
+        let words = || role.attributes.split(' ').take_while(|word| *word != "set");
+        ["superuser", "login"].iter().all(|wanted| words().any(|word| word == *wanted))
+    };
+    let mut able = roles.iter().filter(can).map(|role| role.name.as_str());
+    let first = able.next();
+    let best = if able.any(|name| name == "postgres") { Some("postgres") } else { first };
+    // Of a dump the new server's own superuser is left as it is only if the roles that come back do not demote it.
+    let given = user(url).filter(|_| artifact.record.method == Method::Physical);
+    best.or(given).unwrap_or("postgres").to_owned()
+}
+
+/// The role that a connection URL names.
+fn user(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?']).next()?;
+    let user = authority.rsplit_once('@')?.0;
+    Some(user.split(':').next().unwrap_or(user)).filter(|user| !user.is_empty() && !user.contains('%'))
 }
 
 /// The database that a connection URL names.

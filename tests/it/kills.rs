@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lifeboat::catalog::{Catalog, SqliteCatalog};
+use lifeboat::domain::run::{RunOutcome, RunState, Work};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::data::{self, DATABASE};
@@ -155,4 +157,44 @@ fn a_signal_ends_a_backup_and_a_drill_cleanly() {
     assert_eq!(child.wait().unwrap().code(), Some(4), "an interrupted drill is unproven");
     let left: Vec<_> = std::fs::read_dir(home.scratch()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What the catalog says of the newest restore.
+async fn restore_ended(home: &Home) -> RunState {
+    let catalog = SqliteCatalog::open(&home.path().join("lifeboat.db")).unwrap();
+    let runs = catalog.runs(None, 20).await.unwrap();
+    runs.into_iter().find(|run| run.work == Work::Restore).unwrap().state
+}
+
+#[tokio::test]
+async fn a_restore_that_does_not_come_to_its_end_says_that_it_is_not_whole() {
+    let (server, home) = slow();
+    home.run(&["backup", POLICY]).expect(0);
+    for (name, signal, code) in [("asked", Signal::TERM, Some(1)), ("killed", Signal::KILL, None)] {
+        let target = home.path().join(name);
+        let mark = target.join("RESTORE-INCOMPLETE.txt");
+        let mut child = start(&mut home.command(&["restore", POLICY, "--to", target.to_str().unwrap()]));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !mark.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), code, "{name}");
+        assert!(mark.exists() && !target.join("global/pg_control").exists(), "{name}");
+        if signal == Signal::TERM {
+            let ended = restore_ended(&home).await;
+            assert!(
+                matches!(&ended, RunState::Ended(RunOutcome::Broke { error, .. }) if error.contains("SIGTERM")),
+                "{ended:?}"
+            );
+        }
+    }
+    let mut child = start(&mut home.command(&["restore", POLICY, "--to-database", &server.url("back")]));
+    let program = descendant(child.id(), "pg_restore").expect("pg_restore");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(matches!(restore_ended(&home).await, RunState::Ended(RunOutcome::Broke { .. })));
+    std::thread::sleep(Duration::from_millis(500));
+    let line = std::fs::read(format!("/proc/{}/cmdline", program.as_raw_nonzero())).unwrap_or_default();
+    assert!(line.is_empty(), "pg_restore is gone too");
 }

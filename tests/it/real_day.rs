@@ -46,10 +46,12 @@ fn a_store_and_a_key_bring_the_database_back() {
 
     // Nothing is ever overwritten.
     for again in [["--to", target.to_str().unwrap()], ["--to-database", &url]] {
-        let refused = lifeboat(&again);
-        assert!(refused.code != 0, "{refused:?}");
+        let refused = lifeboat(&again).expect(2);
         assert!(refused.stderr.contains("hint:"), "{refused:?}");
     }
+    let nowhere = lifeboat(&["--to", "/nope/x"]).expect(2);
+    assert!(nowhere.stderr.contains("hint:"), "{nowhere:?}");
+    assert!(!target.join("RESTORE-INCOMPLETE.txt").exists());
     assert_eq!(fresh.sql("brought_back", QUESTION), expected);
     assert_eq!(back.sql(DATABASE, QUESTION), expected);
 }
@@ -98,4 +100,31 @@ fn the_catalog_is_made_again_from_the_store_alone() {
     assert!(!backups(&before).is_empty());
     assert_eq!(backups(&before), backups(&after));
     home.run(&["drill", POLICY]).expect(0);
+}
+
+#[test]
+fn a_store_that_is_not_mounted_is_not_made_anew() {
+    let server = Server::start();
+    data::fill(&server);
+    let home = Home::new(&server, DATABASE);
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    let away = home.path().join("away");
+    std::fs::rename(home.store(), &away).unwrap();
+    let target = home.path().join("target");
+    let commands: [&[&str]; 5] = [
+        &["backup", POLICY, "--job", "logical"],
+        &["restore", POLICY, "--to", target.to_str().unwrap()],
+        &["drill", POLICY, "--drill", "restore-logical"],
+        &["catalog", "rebuild"],
+        &["runbook", POLICY],
+    ];
+    for command in commands {
+        let ran = home.run(command);
+        assert!(command[0] == "runbook" || ran.code != 0, "{ran:?}");
+        assert!(!home.store().exists(), "{command:?} made it: {ran:?}");
+    }
+    let refused = home.run(&["backup", POLICY, "--job", "logical"]).expect(1);
+    assert!(refused.stderr.contains("is it mounted?"), "{refused:?}");
+    std::fs::rename(&away, home.store()).unwrap();
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
 }

@@ -321,6 +321,12 @@ fn the_runbook_brings_both_kinds_of_backup_back_with_public_tools_alone() {
         base_folder.display()
     ));
     let mut manifest = sample::manifest();
+    manifest.fingerprint.roles = vec![lifeboat::domain::inventory::Role {
+        name: "postgres".to_owned(),
+        attributes: "superuser inherit createrole createdb login".to_owned(),
+        has_password: lifeboat::domain::observed::Observed::Absent,
+        member_of: Vec::new(),
+    }];
     manifest.streams = vec![bench.seal(&base_folder, "base", "base.tar", StreamKind::Tar)];
     manifest.fingerprint.databases = vec![database("orders", &tables)];
     manifest.fingerprint.tablespaces =

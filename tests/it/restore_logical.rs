@@ -46,6 +46,7 @@ async fn brought_back(home: &Home, server: &Server) -> (Scratch, Result<RestoreF
         opener: &opener,
         server: scratch.server().unwrap(),
         whole_server: true,
+        with_roles: false,
         rename: scratch.rename(&[]),
         work_dir: scratch.work_dir(),
         programs: &server.programs,
@@ -161,7 +162,7 @@ fn a_database_that_is_not_empty_is_refused() {
     home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
     server.sql("postgres", "create database taken");
     server.sql("taken", "create function precious() returns int language sql as 'select 1'");
-    let refused = home.run(&["restore", POLICY, "--to-database", &server.url("taken")]).expect(1);
+    let refused = home.run(&["restore", POLICY, "--to-database", &server.url("taken")]).expect(2);
     assert!(refused.stderr.contains("not empty") && refused.stderr.contains("hint:"), "{refused:?}");
     assert_eq!(server.sql("taken", "select precious()"), "1");
     server.sql("postgres", "create database free");
@@ -169,4 +170,107 @@ fn a_database_that_is_not_empty_is_refused() {
         home.run(&["restore", POLICY, "--to-database", &server.url("free"), "--output", "json"]).expect(0).json();
     assert_eq!(done["schema"], "lifeboat.restore/1");
     assert_eq!(server.sql("free", "select i from t"), "1");
+}
+
+#[tokio::test]
+async fn what_only_a_superuser_can_make_is_made_by_it_and_listed() {
+    let server = Server::start();
+    server.sql("postgres", "create role app");
+    server.sql("postgres", "create database shop");
+    server.sql("shop", "create function next(int) returns int language internal immutable strict as 'int4inc'");
+    server.sql("shop", "alter function next(int) owner to app; create view v as select next(1) as one");
+    server.sql("shop", "create table t (i int check (next(i) > 0)); create index t_next on t (next(i))");
+    server.sql("shop", "alter table t owner to app; insert into t select generate_series(1, 100)");
+    let home = Home::new(&server, "shop");
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    let (scratch, facts) = brought_back(&home, &server).await;
+    let facts = facts.unwrap();
+    let by_superuser = |kind: &str| facts.superuser_entries.iter().any(|entry| entry.contains(kind));
+    assert!(by_superuser("FUNCTION public next(integer)"), "{facts:#?}");
+    assert!(!by_superuser("INDEX ") && !by_superuser("TABLE DATA"), "{facts:#?}");
+    let (there, here) = (scratch.server().unwrap(), server.endpoint("shop"));
+    for args in [["--create", "--schema-only", "shop"], ["--data-only", "--inserts", "shop"]] {
+        assert_same(printed(&server, "pg_dump", &here, &args), printed(&server, "pg_dump", &there, &args));
+    }
+    scratch.destroy().await.unwrap();
+    home.run(&["drill", POLICY, "--drill", "restore-logical"]).expect(0);
+}
+
+/// An index that says it is unique over rows that are not.
+fn two_of_one(server: &Server) {
+    server.sql("postgres", "create database shop");
+    server.sql("shop", "create table t (i int); create unique index only_one on t (i); create index more on t (i)");
+    server.sql("shop", "create table u as select 1 as i; create index other on u (i); insert into t values (1)");
+    let flag =
+        |value: &str| format!("update pg_index set indisunique = {value} where indexrelid = 'only_one'::regclass");
+    server.sql("shop", &flag("false"));
+    server.sql("shop", "insert into t values (1)");
+    server.sql("shop", &flag("true"));
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_built_is_a_finding_that_names_it() {
+    let server = Server::start();
+    two_of_one(&server);
+    let home = Home::new(&server, "shop");
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    let (scratch, facts) = brought_back(&home, &server).await;
+    let Err(Stop::Found(findings)) = facts else { panic!("{facts:?}") };
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].object.contains("INDEX public only_one"), "{findings:?}");
+    assert!(findings[0].message.contains("could not create unique index"), "{findings:?}");
+    scratch.destroy().await.unwrap();
+    let failed = home.run(&["drill", POLICY, "--drill", "restore-logical"]).expect(3);
+    assert!(failed.stdout.contains("only_one"), "{failed:?}");
+}
+
+#[test]
+fn roles_come_along_only_when_they_are_asked_for_and_none_is_left_out_in_silence() {
+    let server = Server::start();
+    server.sql(
+        "postgres",
+        "create role app login password 'x' valid until '2040-01-01'; create role report; grant report to app",
+    );
+    server.sql("postgres", "create role here nologin");
+    server.sql("postgres", "create database shop owner app");
+    server.sql("shop", "create table t (i int); alter table t owner to app; grant select on t to report");
+    server.sql("shop", "create policy p on t to app, here using (true); alter table t enable row level security; insert into t values (1)");
+    let home = Home::new(&server, "shop");
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+
+    let fresh = Server::start();
+    fresh.sql("postgres", "create role here login");
+    let url = fresh.url("shop");
+    let refused = home.run(&["restore", POLICY, "--to-database", &url]).expect(1);
+    assert!(refused.stderr.contains("\"app\"") && refused.stderr.contains("--with-roles"), "{refused:?}");
+    assert!(!refused.stderr.contains("\"here\""), "{refused:?}");
+    let databases = "select count(*) from pg_database where datname = 'shop'";
+    assert_eq!(fresh.sql("postgres", databases), "0", "nothing was written");
+
+    home.run(&["restore", POLICY, "--to-database", &url, "--with-roles"]).expect(0);
+    let policies = "select string_agg(array_to_string(roles, ' '), ' ') from pg_policies";
+    for question in [
+        policies,
+        "select tableowner from pg_tables where tablename = 't'",
+        "select relacl from pg_class where relname = 't'",
+        "select pg_get_userbyid(datdba) from pg_database where datname = 'shop'",
+        "select rolvaliduntil, rolpassword from pg_authid where rolname = 'app'",
+        "select pg_has_role('app', 'report', 'member')",
+        "select i from t",
+    ] {
+        assert_eq!(server.sql("shop", question), fresh.sql("shop", question), "{question}");
+    }
+    assert_eq!(
+        fresh.sql("shop", "select rolcanlogin from pg_roles where rolname = 'here'"),
+        "t",
+        "it was there: untouched"
+    );
+
+    // By a role that may make roles and databases and has no other right.
+    let third = Server::start();
+    third.sql("postgres", "create role maker login createrole createdb");
+    let url = third.url("shop").replace("postgres@", "maker@");
+    home.run(&["restore", POLICY, "--to-database", &url, "--with-roles"]).expect(0);
+    let made = "select count(*) from pg_roles where rolname in ('app', 'report', 'here')";
+    assert_eq!(third.sql("postgres", made), "3");
 }

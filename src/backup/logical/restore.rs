@@ -11,7 +11,9 @@
 
 mod globals;
 mod one;
+mod plainly;
 mod programs;
+mod roles;
 mod statements;
 mod toc;
 
@@ -51,6 +53,8 @@ pub struct PutBack<'a> {
     pub server: Endpoint,
     /// Whether globals are restored too, and the dump as a role that is not superuser (a scratch cluster that is all ours).
     pub whole_server: bool,
+    /// On a server that is not all ours: whether roles that it lacks are made first, and owners and grants kept.
+    pub with_roles: bool,
     /// Names of the databases to make, by the name they had: empty means the same names.
     pub rename: Vec<(String, String)>,
     /// A private folder for dumps while they are restored; must have room for the largest database.
@@ -78,12 +82,16 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
         let done = globals::run(&client, &script, &what.server.user, major).await?;
         no_tablespaces = done.no_tablespaces;
         facts.warnings.extend(done.notes);
-    } else {
+    } else if !what.with_roles {
         facts.warnings.push(
             "roles, owners and grants are not part of this restore: everything belongs to the role that restored it"
                 .to_owned(),
         );
     }
+    let roles = match what.with_roles && !what.whole_server {
+        true => Some(roles::Roles::read(&client, &fetch_globals(what, &mut facts).await?).await?),
+        false => None,
+    };
     let restorer = match what.whole_server {
         true => Some(make_restorer(&client).await?),
         false => None,
@@ -104,7 +112,11 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
         let one = OneDatabase { runner, admin: &admin, client: &client, name, original: database };
         match &restorer {
             Some(restorer) => one.restore_apart(restorer, &mut facts).await?,
-            None => one.restore_plainly(&mut facts).await?,
+            None => {
+                let known = what.manifest.fingerprint.databases.iter().find(|known| known.name == *database);
+                let owner = known.map(|known| known.owner.as_str()).filter(|_| what.with_roles);
+                one.restore_plainly(roles.as_ref(), owner, &mut facts).await?;
+            }
         }
     }
     if let Some(restorer) = restorer {
@@ -159,6 +171,11 @@ async fn make_restorer(client: &Client) -> Result<String, Broke> {
     let sql =
         format!("create role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls", quoted(&name));
     run(client, &sql).await?;
+    // Tables and indexes may lie there; the grants go with the role's other rights.
+    let spaces = "select spcname from pg_tablespace where spcname not in ('pg_default', 'pg_global')";
+    for space in column(client, spaces).await? {
+        run(client, &format!("grant create on tablespace {} to {}", quoted(&space), quoted(&name))).await?;
+    }
     Ok(name)
 }
 
@@ -213,9 +230,16 @@ where
 
 /// A database that is there may be restored into only if nobody has put anything into it.
 async fn refuse_unless_empty(here: &Endpoint) -> Result<(), Broke> {
-    let client = here.connect().await?;
+    match taken(&here.connect().await?, &here.database).await? {
+        None => Ok(()),
+        Some(broke) => Err(broke),
+    }
+}
+
+/// Why a database cannot be restored into, if somebody has put anything into it.
+pub async fn taken(client: &Client, database: &str) -> Result<Option<Broke>, Broke> {
     let count = column(
-        &client,
+        client,
         "select (select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace \
                  where nspname !~ '^pg_' and nspname <> 'information_schema') \
               + (select count(*) from pg_proc p join pg_namespace n on n.oid = pronamespace \
@@ -226,10 +250,10 @@ async fn refuse_unless_empty(here: &Endpoint) -> Result<(), Broke> {
     )
     .await?;
     if count.first().map(String::as_str) == Some("0") {
-        return Ok(());
+        return Ok(None);
     }
-    Err(Broke::hinted(
-        format!("database {} is not empty, and nothing is ever replaced", here.database),
+    Ok(Some(Broke::hinted(
+        format!("database {database} is not empty, and nothing is ever replaced"),
         "name a database that does not exist yet: it is made",
-    ))
+    )))
 }

@@ -21,6 +21,8 @@ use crate::seal::{self, Opener};
 use crate::store::Store;
 
 /// What can make a server start, and the name it has until everything else is whole.
+/// A file that may lie in an otherwise empty target: it says that a restore has not come to its end.
+pub const INCOMPLETE: &str = "RESTORE-INCOMPLETE.txt";
 const CONTROL: &str = "global/pg_control";
 const CONTROL_UNTIL_WHOLE: &str = "global/pg_control.not-whole-yet";
 
@@ -104,7 +106,7 @@ fn claim(dir: &Path) -> Result<(), Broke> {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let mut inside = std::fs::read_dir(dir).map_err(|error| failed("look into", dir, &error))?;
-            if inside.next().is_some() {
+            if inside.any(|entry| entry.map_or(true, |entry| entry.file_name() != INCOMPLETE)) {
                 let error = format!("{} is not empty, and nothing is ever replaced", dir.display());
                 return Err(Broke::hinted(error, "name a folder that does not exist yet"));
             }

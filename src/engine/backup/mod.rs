@@ -72,7 +72,7 @@ impl Order<'_> {
     async fn take_and_commit(&self) -> Result<BackupReport, Broke> {
         refuse_unknown_method(self.job.method)?;
         let signer = self.house.signer()?;
-        let store = self.house.store(&self.job.store)?;
+        let store = self.house.store_to_fill(&self.job.store).await?;
         let endpoint = self.house.source(&self.policy.source)?;
         let part_bytes = self.part_bytes(&endpoint).await?;
         let backup = BackupId::new(self.started_at, fresh_number()?);

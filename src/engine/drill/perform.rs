@@ -199,6 +199,7 @@ impl<'a> Performance<'a> {
                     opener: &self.opener,
                     server: scratch.server()?,
                     whole_server: scratch.data_dir().is_some(),
+                    with_roles: false,
                     rename: scratch.rename(&names),
                     work_dir: scratch.work_dir(),
                     programs: self.programs,

@@ -18,7 +18,7 @@ pub(super) async fn restore(
     endpoint: &Endpoint,
     progress: &dyn Progress,
 ) -> Result<Done, Stop> {
-    let (manifest, database) = only_one(&chosen.sealed.manifest, &endpoint.database)?;
+    let (manifest, database) = only_one(&chosen.sealed.manifest, &endpoint.database, request.with_roles)?;
     let server = reach(endpoint).await?;
     let client = server.connect().await.map_err(Broke::from)?;
     let row = client.query_one("select current_setting('server_version_num')::int4 / 10000", &[]).await;
@@ -38,6 +38,7 @@ pub(super) async fn restore(
         opener: &request.opener,
         server,
         whole_server: false,
+        with_roles: request.with_roles,
         rename: vec![(database, endpoint.database.clone())],
         work_dir: work.path().to_owned(),
         programs: &programs,
@@ -73,7 +74,7 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 /// The backup's one dump that is meant: the only one, or that of the database's name.
-fn only_one(manifest: &Manifest, name: &str) -> Result<(Manifest, String), Broke> {
+fn only_one(manifest: &Manifest, name: &str, with_roles: bool) -> Result<(Manifest, String), Broke> {
     let names: Vec<&String> = manifest
         .streams
         .iter()
@@ -94,8 +95,22 @@ fn only_one(manifest: &Manifest, name: &str) -> Result<(Manifest, String), Broke
         }
     };
     let mut manifest = manifest.clone();
-    manifest.streams.retain(|stream| stream.kind == StreamKind::Dump { database: database.clone() });
+    manifest.streams.retain(|stream| match &stream.kind {
+        StreamKind::Dump { database: name } => *name == database,
+        StreamKind::Globals => with_roles,
+        StreamKind::Tar => false,
+    });
     Ok((manifest, database))
+}
+
+/// Why the database cannot be restored into, if it is there and somebody has put something into it.
+pub(super) async fn unusable(endpoint: &Endpoint) -> Result<Option<Broke>, Broke> {
+    let client = reach(endpoint).await?.connect().await.map_err(Broke::from)?;
+    let there = client.query_opt("select 1 from pg_database where datname = $1", &[&endpoint.database]).await;
+    match there.map_err(|error| Broke::new(format!("the server did not tell its databases: {error}")))? {
+        None => Ok(None),
+        Some(_) => logical::taken(&endpoint.connect().await.map_err(Broke::from)?, &endpoint.database).await,
+    }
 }
 
 /// The server, in a database that is there.

@@ -89,10 +89,11 @@ pub(super) async fn restore(
     let tablespaces = mapped(manifest, &request.tablespaces)?;
     refuse_without_room(&parent_of(dir), manifest.plain_bytes(), "the data folder")?;
     let owner = owner_for(&parent_of(dir));
-    for place in tablespaces.iter().map(|(_, place)| place.as_path()).chain([dir]) {
-        refuse_unless_free(place)?;
-        make(place, owner)?;
-    }
+    let places = || tablespaces.iter().map(|(_, place)| place.as_path()).chain([dir]);
+    places().try_for_each(refuse_unless_free)?;
+    places().try_for_each(|place| make(place, owner))?;
+    // First of all, so that even a restore that is killed leaves a folder that says what it is.
+    mark(dir, "it was interrupted, or is still at work\n").map_err(|error| failed("write into", dir, &error))?;
     progress.say(&format!("writing {} into {}", manifest.plain_bytes(), dir.display()));
     let what = physical::PutBack {
         store: Arc::clone(&chosen.store),
@@ -133,6 +134,7 @@ pub(super) async fn restore(
         Finding::new("page_checksum", "data folder", message)
     });
     let findings: Vec<Finding> = findings.collect();
+    unmark(dir).map_err(|error| failed("remove the mark from", dir, &error))?;
     Ok(Done {
         target: dir.display().to_string(),
         pages: pages.map(|pages| (pages.verified, pages.bad_count)),
@@ -196,12 +198,25 @@ fn mark_incomplete(dir: &Path, stop: &Stop) {
         }
         Stop::Broke(broke) => format!("{}\n", broke.error),
     };
+    // The error itself is what matters, and the mark without it is there already.
+    let _ = mark(dir, &why);
+}
+
+fn mark(dir: &Path, why: &str) -> io::Result<()> {
+    use std::io::Write as _;
     let text = format!(
-        "This folder is not whole: `lifeboat restore` stopped before the end. It has no global/pg_control, so no server can be\n\
-         started on it. Remove the folder, and restore another backup (lifeboat restore … --backup ID) or from another store.\n\n{why}"
+        "This folder is not whole: `lifeboat restore` did not come to its end. Start no server on it. Remove the folder, and\n\
+         restore again, or another backup (lifeboat restore … --backup ID), or from another store.\n\n{why}"
     );
-    // The error itself is what matters; a folder that could not even be made has no place for this.
-    let _ = std::fs::write(dir.join(INCOMPLETE), text);
+    let mut file = std::fs::File::create(dir.join(INCOMPLETE))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+fn unmark(dir: &Path) -> io::Result<()> {
+    std::fs::remove_file(dir.join(INCOMPLETE))?;
+    std::fs::File::open(dir)?.sync_all()
 }
 
 /// What of the restored configuration would act at the first start.

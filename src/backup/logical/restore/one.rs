@@ -6,9 +6,8 @@ use tokio_postgres::error::SqlState;
 use super::programs::{Runner, Said};
 use super::statements::{Piece, Token, split, tokens};
 use super::toc::{self, Entry, Who};
-use super::{TOLD_AT_MOST, column, globals, quoted, refuse_unless_empty, refused, run};
+use super::{TOLD_AT_MOST, column, globals, quoted, refused, run};
 use crate::domain::check::{Broke, Finding, Stop};
-use crate::domain::ids::{RunId, SCRATCH_PREFIX};
 use crate::domain::transcript::RestoreFacts;
 use crate::probe::Endpoint;
 use crate::probe::endpoint::root_cause;
@@ -71,48 +70,6 @@ impl OneDatabase<'_> {
         Ok(())
     }
 
-    /// On a server that is not ours: everything by the role that was given, without owners and grants.
-    pub(super) async fn restore_plainly(&self, facts: &mut RestoreFacts) -> Result<(), Stop> {
-        let mut entries = self.runner.list(self.admin, "pre-data").await?;
-        let (create, _) = self.database_statements(&entries).await?;
-        for section in ["data", "post-data"] {
-            entries.extend(self.runner.list(self.admin, section).await?);
-        }
-        let there = column(self.client, "select datname from pg_database").await?.iter().any(|name| name == self.name);
-        let here = self.admin.with_database(self.name);
-        if there {
-            refuse_unless_empty(&here).await?;
-        } else {
-            self.create(&create, true).await?;
-        }
-        let left_out = if is_scratch(self.name) { toc::left_out(&entries) } else { Vec::new() };
-        if is_scratch(self.name) {
-            let superuser = column(self.client, "select rolsuper from pg_roles where rolname = current_user").await?;
-            if superuser.first().is_some_and(|answer| answer == "t") {
-                facts.warnings.push(format!(
-                    "role {} is a superuser of the scratch server: code of the dump ran there with all rights, and nothing kept it in; \
-                     use a role with CREATEDB only, or kind = \"cluster\"",
-                    here.user
-                ));
-            }
-        }
-        let told = left_out.iter().map(|entry| format!("left out, for it could act outside: {}", self.listed(entry)));
-        facts.warnings.extend(told);
-        let wanted: Vec<&Entry> = entries
-            .iter()
-            .filter(|entry| !matches!(toc::who(&entry.title), Who::Database | Who::Grants))
-            .filter(|entry| !left_out.iter().any(|left| left.id == entry.id))
-            .collect();
-        let said = self.runner.restore(&here, &wanted, true).await?;
-        facts.warnings.extend(said.warnings.iter().cloned());
-        let rights = ["permission denied", "must be superuser", "must be owner", "Must be superuser"];
-        if let Some(why) = said.failed.values().find(|why| rights.iter().any(|words| why.contains(words))) {
-            let hint = "restore as a role that may make everything that the database holds";
-            return Err(Broke::hinted(format!("role {} may not restore all of it: {why}", here.user), hint).into());
-        }
-        stop_on(&said, &wanted, self.original)
-    }
-
     /// By the restorer; what it cannot make, once more by the superuser, and listed.
     async fn as_restorer(
         &self,
@@ -127,13 +84,28 @@ impl OneDatabase<'_> {
         let retry =
             |entry: &&&Entry| said.failed.get(&entry.id).is_some_and(|why| for_want_of_rights(&entry.title, why));
         let again: Vec<&Entry> = entries.iter().filter(retry).copied().collect();
-        if again.len() < said.failed.len() || !said.rows.is_empty() {
+        if again.is_empty() || again.len() < said.failed.len() || !said.rows.is_empty() {
             return stop_on(&said, entries, self.original);
         }
-        if again.is_empty() {
-            return stop_on(&said, entries, self.original);
+        self.as_superuser(&runner.serial(), superuser, &again, facts).await?;
+        self.hand_over(superuser, &again, &plain.user).await
+    }
+
+    /// What the superuser made in the restorer's stead is the restorer's until owners come: rows and indexes come before.
+    async fn hand_over(&self, superuser: &Endpoint, entries: &[&Entry], restorer: &str) -> Result<(), Stop> {
+        let definitions: Vec<&Entry> = entries.iter().filter(|entry| !toc::is_data(&entry.title)).copied().collect();
+        let script = self.runner.script(self.admin, &definitions, false).await?;
+        let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
+        let mut statements = Vec::new();
+        for piece in split(&script).map_err(damaged)? {
+            let Piece::Sql(statement) = piece else { continue };
+            let owner = if is_owner(&statement) { tokens(&statement).map_err(damaged)?.pop() } else { None };
+            if let Some((_, from, _)) = owner {
+                statements.push(format!("{}{}", &statement[..from], quoted(restorer)));
+            }
         }
-        self.as_superuser(runner, superuser, &again, facts).await
+        let here = superuser.connect().await.map_err(Broke::from)?;
+        self.run_all(&here, &statements).await
     }
 
     async fn as_superuser(
@@ -149,12 +121,12 @@ impl OneDatabase<'_> {
         stop_on(&said, entries, self.original)
     }
 
-    fn listed(&self, entry: &Entry) -> String {
+    pub(super) fn listed(&self, entry: &Entry) -> String {
         format!("{}: {}", self.original, entry.title)
     }
 
     /// `CREATE DATABASE`, and the statements about the database that come when all is restored.
-    async fn database_statements(&self, definitions: &[Entry]) -> Result<(String, Vec<String>), Stop> {
+    pub(super) async fn database_statements(&self, definitions: &[Entry]) -> Result<(String, Vec<String>), Stop> {
         let entries: Vec<&Entry> = definitions.iter().filter(|entry| toc::who(&entry.title) == Who::Database).collect();
         let script = self.runner.script(self.admin, &entries, true).await?;
         let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
@@ -176,7 +148,7 @@ impl OneDatabase<'_> {
     }
 
     /// Makes the database as the dump says, under the name that it gets here.
-    async fn create(&self, statement: &str, elsewhere: bool) -> Result<(), Stop> {
+    pub(super) async fn create(&self, statement: &str, elsewhere: bool) -> Result<(), Stop> {
         let damaged = |why: String| Stop::from(Finding::new("dump_damaged", format!("dump of {}", self.original), why));
         let all = tokens(statement).map_err(damaged)?;
         let name_ends =
@@ -203,7 +175,7 @@ impl OneDatabase<'_> {
     }
 
     /// Of the dump's text only owners and grants are run here: none of them runs code.
-    async fn owners_and_grants(&self, here: &Client, everything: &[Entry]) -> Result<(), Stop> {
+    pub(super) async fn owners_and_grants(&self, here: &Client, everything: &[Entry]) -> Result<(), Stop> {
         let entries: Vec<&Entry> = everything
             .iter()
             .filter(|entry| !toc::is_data(&entry.title))
@@ -276,29 +248,12 @@ impl OneDatabase<'_> {
     }
 }
 
-/// Whether a database is a scratch: `lifeboat-<run>-<n>`. Everything else is restored because somebody wants to have it.
-fn is_scratch(name: &str) -> bool {
-    let run = name.strip_prefix(SCRATCH_PREFIX).and_then(|rest| rest.rsplit_once('-'));
-    run.is_some_and(|(run, _)| run.parse::<RunId>().is_ok())
-}
-
-/// Whether an entry failed because the restorer lacks a right, so that the superuser may try it once. What failed in code of
-/// the dump's own (a constraint's function that refuses a row, which `Said::rows` tells) is never run again with more rights.
+/// Whether an entry failed because the restorer lacks a right, so that the superuser may try it once. What can run code of
+/// the dump's own (a constraint's or an index's function, which could say anything) is never run again with more rights.
 fn for_want_of_rights(title: &str, why: &str) -> bool {
-    let rights = [
-        "permission denied",
-        "must be owner",
-        "must be superuser",
-        "Must be superuser",
-        "only superuser",
-        "does not exist",
-    ];
     match toc::runs_code(title) {
         // Before its first row no code runs: this is the table's own refusal.
-        true if toc::is_data(title) => {
-            !why.starts_with("COPY failed") && rights.iter().any(|words| why.contains(words))
-        }
-        true => rights.iter().any(|words| why.contains(words)),
+        true => toc::is_data(title) && why.starts_with("ERROR:  permission denied for "),
         false => true,
     }
 }
@@ -328,17 +283,20 @@ fn is_owner_or_grant(statement: &str) -> bool {
         ("alter", "default") => word(2) == "privileges",
         ("set", "session") => word(2) == "authorization",
         ("reset", "session") => word(2) == "authorization",
-        ("alter", _) => {
-            let all = tokens(statement).unwrap_or_default();
-            let from_end = |back: usize| all.len().checked_sub(back).and_then(|at| all.get(at)).map(|token| &token.0);
-            from_end(3) == Some(&Token::Word("owner".to_owned())) && from_end(2) == Some(&Token::Word("to".to_owned()))
-        }
-        _ => false,
+        _ => is_owner(statement),
     }
 }
 
+/// `ALTER … OWNER TO role`.
+fn is_owner(statement: &str) -> bool {
+    let all = tokens(statement).unwrap_or_default();
+    let from_end = |back: usize| all.len().checked_sub(back).and_then(|at| all.get(at)).map(|token| &token.0);
+    let word = |back: usize, word: &str| from_end(back) == Some(&Token::Word(word.to_owned()));
+    word(all.len(), "alter") && word(3, "owner") && word(2, "to")
+}
+
 /// Entries that failed, as findings: the dump is at fault.
-fn stop_on(said: &Said, entries: &[&Entry], database: &str) -> Result<(), Stop> {
+pub(super) fn stop_on(said: &Said, entries: &[&Entry], database: &str) -> Result<(), Stop> {
     let rows = said.rows.iter().map(|why| {
         let table = why.split('"').nth(1).unwrap_or("a table");
         Finding::new(
@@ -368,6 +326,7 @@ mod tests {
     fn code_of_the_dump_is_not_run_again_with_more_rights() {
         assert!(!for_want_of_rights("TABLE DATA s t alice", "ERROR:  division by zero"));
         assert!(for_want_of_rights("TABLE DATA s t alice", "ERROR:  permission denied for table t"));
+        assert!(!for_want_of_rights("INDEX s i alice", "ERROR:  permission denied for table t"));
         assert!(!for_want_of_rights("CHECK CONSTRAINT s t c alice", "ERROR:  division by zero"));
         assert!(for_want_of_rights("FUNCTION s f() alice", "ERROR:  permission denied for language c"));
     }

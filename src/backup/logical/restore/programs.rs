@@ -1,6 +1,6 @@
 //! Runs `pg_restore` and reads what it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -68,11 +68,11 @@ impl<'a> Runner<'a> {
         Runner { jobs: 1, ..*self }
     }
 
+    /// A restore that is asked to stop takes the program with it.
     async fn run(&self, endpoint: &Endpoint, args: Vec<std::ffi::OsString>) -> Result<Output, Broke> {
         let mut command = self.programs.client("pg_restore", endpoint, self.wrap);
         command.args(args).arg(self.dump).current_dir(self.work_dir).stdin(Stdio::null());
-        let output = tokio::task::spawn_blocking(move || command.output()).await;
-        let output = output.map_err(|error| Broke::new(error.to_string()))?;
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output().await;
         output.map_err(|error| {
             let hint = "see whether PostgreSQL's client programs are installed";
             Broke::hinted(format!("pg_restore does not run: {error}"), hint)
@@ -117,60 +117,119 @@ impl<'a> Runner<'a> {
     }
 
     /// Restores some entries into the endpoint's database. `bare`: without owners and grants.
+    ///
+    /// Jobs that run side by side write into each other's messages: which entries failed can be told, but not why. So those
+    /// are tried once more, each alone. What failed left nothing behind, for an entry is one statement or one transaction.
     pub(super) async fn restore(&self, endpoint: &Endpoint, entries: &[&Entry], bare: bool) -> Result<Said, Stop> {
-        if entries.is_empty() {
-            return Ok(Said::default());
+        let mut heard = self.attempt(endpoint, entries, bare).await?;
+        if self.jobs.min(entries.len()) > 1 && !heard.entries.is_empty() {
+            let mut said = Said { warnings: std::mem::take(&mut heard.said.warnings), ..Said::default() };
+            for entry in entries.iter().filter(|entry| heard.entries.contains(&entry.id)) {
+                let again = self.serial().attempt(endpoint, &[*entry], bare).await?.said;
+                said.failed.extend(again.failed);
+                said.rows.extend(again.rows);
+                said.warnings.extend(again.warnings);
+            }
+            heard.said = said;
         }
-        let list = self.list_file(entries)?;
-        let name = endpoint.database.replace('\\', "\\\\").replace('\'', "\\'");
-        let mut args: Vec<std::ffi::OsString> = vec![
-            "--no-password".into(),
-            format!("--dbname=dbname='{name}'").into(),
-            "--use-list".into(),
-            list.path.clone().into(),
-            format!("--jobs={}", self.jobs.clamp(1, entries.len())).into(),
-        ];
-        args.extend(bare.then_some(["--no-owner", "--no-privileges"]).into_iter().flatten().map(Into::into));
-        args.extend(self.no_tablespaces.then(|| "--no-tablespaces".into()));
-        let output = self.run(endpoint, args).await?;
-        let text = String::from_utf8_lossy(&output.stderr);
-        let said = hear(&text);
-        // It says so when it went on to the end in spite of errors; else it stopped, for a reason of its own.
-        let to_the_end = text.contains("errors ignored on restore");
-        if !output.status.success() && (!to_the_end || (said.failed.is_empty() && said.rows.is_empty())) {
-            return Err(fatal(&text));
-        }
+        let said = heard.said;
         if let Some(why) = said.failed.values().chain(&said.rows).find(|why| environment(why).is_some()) {
             let hint = environment(why).unwrap_or_default();
             return Err(Broke::hinted(format!("pg_restore could not work here: {why}"), hint).into());
         }
         Ok(said)
     }
+
+    async fn attempt(&self, endpoint: &Endpoint, entries: &[&Entry], bare: bool) -> Result<Heard, Stop> {
+        if entries.is_empty() {
+            return Ok(Heard::default());
+        }
+        let list = self.list_file(entries)?;
+        let name = endpoint.database.replace('\\', "\\\\").replace('\'', "\\'");
+        let jobs = self.jobs.clamp(1, entries.len());
+        let mut args: Vec<std::ffi::OsString> = vec![
+            "--no-password".into(),
+            // Without it errors come without the entries that they are about.
+            "--verbose".into(),
+            format!("--dbname=dbname='{name}'").into(),
+            "--use-list".into(),
+            list.path.clone().into(),
+            format!("--jobs={jobs}").into(),
+        ];
+        args.extend(bare.then_some(["--no-owner", "--no-privileges"]).into_iter().flatten().map(Into::into));
+        args.extend(self.no_tablespaces.then(|| "--no-tablespaces".into()));
+        let output = self.run(endpoint, args).await?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let known: BTreeSet<u32> = entries.iter().map(|entry| entry.id).collect();
+        let heard = hear(&text, &known);
+        if !output.status.success() {
+            // It says so when it went on to the end in spite of errors; else it stopped, for a reason of its own.
+            let Some(ignored) = heard.ignored else { return Err(fatal(&text)) };
+            heard.all_of(ignored, jobs > 1)?;
+        } else if heard.errors > 0 {
+            heard.all_of(0, jobs > 1)?;
+        }
+        Ok(heard)
+    }
+}
+
+/// What was heard of one run, and how much of it there was.
+#[derive(Debug, Default)]
+struct Heard {
+    said: Said,
+    /// Entries that an error was about.
+    entries: BTreeSet<u32>,
+    /// Errors that were printed.
+    errors: u64,
+    /// Errors that `pg_restore` says it has passed over.
+    ignored: Option<u64>,
+}
+
+impl Heard {
+    /// Whether all that `pg_restore` counted was heard. By itself it counts errors. With jobs it counts entries, and after the
+    /// first that failed every one that the same job did: at least as many as failed.
+    fn all_of(&self, ignored: u64, jobs: bool) -> Result<(), Broke> {
+        let entries = self.entries.len() as u64;
+        let all = if jobs { entries <= ignored && self.errors <= entries } else { self.errors == ignored };
+        if all && entries > 0 {
+            return Ok(());
+        }
+        let errors = self.errors;
+        Err(Broke::hinted(
+            format!(
+                "pg_restore counted {ignored} failures; {errors} errors about {entries} entries could be told apart"
+            ),
+            "try again with parallel = 1 under [limits] in lifeboat.toml; if that says the same, run pg_restore by hand and see",
+        ))
+    }
 }
 
 /// Reads `pg_restore`'s standard error. Details, contexts and commands are left out: they hold rows.
-fn hear(text: &str) -> Said {
-    let (mut said, mut current) = (Said::default(), None::<Entry>);
+fn hear(text: &str, known: &BTreeSet<u32>) -> Heard {
+    let (mut heard, mut current) = (Heard::default(), None::<u32>);
     for line in text.lines() {
         if let Some((_, entry)) = line.split_once("from TOC entry ") {
-            current = toc::entry(entry);
+            current = toc::entry(entry).map(|entry| entry.id).filter(|id| known.contains(id));
+            heard.entries.extend(current);
         } else if let Some((_, message)) = line.split_once("pg_restore: error: ") {
+            heard.errors += 1;
             let message = message.strip_prefix("could not execute query: ").unwrap_or(message);
             let message = without_rows(message);
-            match &current {
-                _ if message.starts_with("COPY failed") => said.rows.push(message),
-                Some(entry) => {
-                    said.failed.entry(entry.id).or_insert(message);
+            match current {
+                _ if message.starts_with("COPY failed") => heard.said.rows.push(message),
+                Some(id) => {
+                    heard.said.failed.entry(id).or_insert(message);
                 }
-                None => said.warnings.push(message),
+                None => heard.said.warnings.push(message),
             }
-        } else if let Some((_, message)) = line.split_once("pg_restore: warning: ")
-            && !message.starts_with("errors ignored on restore")
-        {
-            said.warnings.push(without_rows(message));
+        } else if let Some((_, message)) = line.split_once("pg_restore: warning: ") {
+            match message.strip_prefix("errors ignored on restore: ") {
+                Some(count) => heard.ignored = count.trim().parse().ok(),
+                None => heard.said.warnings.push(without_rows(message)),
+            }
         }
     }
-    said
+    heard
 }
 
 /// A message up to the value that it quotes: `invalid input syntax for type integer: "…"`.
@@ -221,8 +280,11 @@ pub(super) fn environment(message: &str) -> Option<&'static str> {
 
 /// What it means that `pg_restore` stopped by itself.
 fn fatal(text: &str) -> Stop {
-    let errors: Vec<String> =
-        text.lines().filter_map(|line| line.split_once("error: ")).map(|(_, message)| without_rows(message)).collect();
+    let errors: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split_once("pg_restore: error: "))
+        .map(|(_, message)| without_rows(message))
+        .collect();
     let said = errors.first().cloned().unwrap_or_else(|| "it ended without saying why".to_owned());
     let damaged = [
         "input file",
@@ -261,7 +323,16 @@ mod tests {
             pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input syntax for type integer: \"hush\"\n\
             CONTEXT:  COPY t, line 1, column i: \"hush\"\n\
             pg_restore: warning: errors ignored on restore: 2\n";
-        let said = hear(text);
+        let heard = hear(text, &BTreeSet::from([215, 3449]));
+        assert_eq!((heard.errors, heard.ignored, heard.entries.len()), (2, Some(2), 2));
+        assert!(heard.all_of(2, false).is_ok() && heard.all_of(3, true).is_ok());
+        assert!(
+            heard.all_of(3, false).is_err() && heard.all_of(1, true).is_err(),
+            "what was not heard is not passed over"
+        );
+        let strange = hear(text, &BTreeSet::from([1]));
+        assert!(strange.all_of(2, false).is_err(), "errors of no entry that was asked for");
+        let said = heard.said;
         assert_eq!(said.failed[&215], "ERROR:  permission denied for language c");
         assert_eq!(said.rows, ["COPY failed for table \"t\": ERROR:  invalid input syntax for type integer"]);
         assert_eq!(said.warnings, Vec::<String>::new());
