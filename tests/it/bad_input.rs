@@ -29,6 +29,7 @@ fn names_that_are_not_there_and_configurations_that_are_wrong() {
     refused(home.run(&["report", "00000000-0000-7000-8000-000000000000"]), 2, "00000000");
     refused(home.run(&["report", "not-a-run"]), 2, "not-a-run");
     refused(home.run(&["drill", POLICY, "--backup", "junk"]), 2, "junk");
+    std::fs::create_dir(home.store()).unwrap();
     refused(home.run(&["drill", POLICY, "--backup", "20260131T030000Z-0a1b2c3d"]), 2, "20260131T030000Z-0a1b2c3d");
     refused(home.run(&["backpu", POLICY]), 2, "backup");
     refused(home.run(&["backup"]), 2, "POLICY");

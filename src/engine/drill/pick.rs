@@ -10,6 +10,7 @@ use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::drill::{Drill, Pick};
 use crate::domain::ids::{BackupId, PlaceName};
 use crate::domain::policy::{Method, Policy};
+use crate::domain::units::Span;
 use crate::seal;
 use crate::store::Store;
 
@@ -131,7 +132,9 @@ async fn candidates(house: &House, policy: &Policy) -> Result<Vec<Candidate>, St
                 Err(Stop::Found(_)) => {
                     let began = backup.began_at().unwrap_or(Timestamp::MIN);
                     let backup = backup.clone();
-                    Candidate { backup, store, method: None, recovery_point: began, durable_at: began }
+                    // Its id tells the second; taken at that second's end, it is never thought older than it is.
+                    let recovery_point = began.saturating_add(Span::from_secs(1).0).unwrap_or(began);
+                    Candidate { backup, store, method: None, recovery_point, durable_at: began }
                 }
                 Err(stop) => return Err(stop),
             };
