@@ -43,3 +43,24 @@ fn a_source_without_page_checksums_is_backed_up_and_its_pages_are_never_called_g
     assert!(check(&proven, "page_checksums")["outcome"]["unchecked"].is_string());
     home.run(&["drill", POLICY, "--drill", "restore-logical"]).expect(0);
 }
+
+#[test]
+fn the_role_that_the_readme_describes_is_enough_for_a_proof_and_less_is_not() {
+    let server = Server::start();
+    crate::support::data::fill(&server);
+    server.sql(
+        "postgres",
+        "create role lifeboat login replication; grant pg_read_all_data, pg_read_all_settings, pg_monitor to lifeboat;
+         alter role lifeboat set lo_compat_privileges = on; create role weak login replication",
+    );
+    let url = server.url(crate::support::data::DATABASE);
+    let home = Home::for_url(&url.replace("postgres@", "lifeboat@"));
+    home.run(&["backup", POLICY]).expect(0);
+    home.run(&["drill", POLICY]).expect(0);
+    // A role that may replicate and read nothing: the bytes are all there, and nobody could compare them.
+    let home = Home::for_url(&url.replace("postgres@", "weak@"));
+    home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    home.run(&["check"]).expect(3);
+    let unproven = home.run(&["drill", POLICY, "--drill", "restore-latest", "--output", "json"]).expect(4).json();
+    assert!(unproven["judgement"]["reasons"].to_string().contains("content"), "{:#}", unproven["judgement"]);
+}

@@ -305,3 +305,32 @@ fn bytes_that_are_no_text_are_digested_in_sql_ascii() {
     let tables = digests(&server.endpoint("raw"), &ContentPlan::default(), &RowFilter::All);
     assert_eq!(content(&tables)["public.t"].known().unwrap().rows, 1);
 }
+
+#[tokio::test]
+async fn large_objects_have_one_digest_whoever_may_read_them() {
+    let server = Server::start();
+    server.sql(
+        "postgres",
+        "create role reader login; alter role reader set lo_compat_privileges = on; create role blind login",
+    );
+    // An ordinary one, an empty one, one with a hole, one that ends in zeros, one of exactly two pages.
+    server.sql(
+        "postgres",
+        "select lo_from_bytea(1001, decode(repeat('00ff10', 3000), 'hex')); select lo_from_bytea(1002, '');
+         select lo_from_bytea(1003, 'begin'); select lo_put(1003, 100000, 'end');
+         select lo_from_bytea(1004, decode('41' || repeat('00', 5000), 'hex')); select lo_from_bytea(1005, decode(repeat('ab', 4096), 'hex'))",
+    );
+    let seen = async |user: &str| {
+        let endpoint = server.endpoint("postgres").with_user(user);
+        let open = OpenSnapshot::open(&endpoint).await.unwrap();
+        lifeboat::probe::large_objects(&open.client).await.unwrap()
+    };
+    let all = seen("postgres").await;
+    assert!(all.digest.known().is_some() && all.count == 5, "{all:?}");
+    assert_eq!(seen("reader").await, all);
+    assert!(seen("blind").await.digest.known().is_none());
+    server.sql("postgres", "select lo_put(1003, 50000, 'x')");
+    let changed = seen("postgres").await;
+    assert_ne!(changed, all);
+    assert_eq!(seen("reader").await, changed);
+}
