@@ -320,8 +320,10 @@ fn scratch(transcript: &Transcript, against: &mut Against) {
         against.unproven.push("no scratch was made to restore into".to_owned());
         return;
     };
-    if transcript.drill.scratch.isolation == IsolationDemand::Required && !scratch.isolation.network {
-        against.unproven.push("the drill demands a scratch without network, and it was not had".to_owned());
+    let apart = scratch.isolation.network && scratch.isolation.files;
+    if transcript.drill.scratch.isolation == IsolationDemand::Required && !apart {
+        let missing = "the drill demands a scratch without network and without the machine's files, and it was not had";
+        against.unproven.push(missing.to_owned());
     }
     if scratch.destroyed_at.is_none() {
         against

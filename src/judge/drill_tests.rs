@@ -125,6 +125,9 @@ const WORSE: &[(&str, Verdict, &str, Spoil)] = &[
     ("isolation demanded and not had", Verdict::Unproven, "without network", |t| {
         t.scratch.as_mut().unwrap().isolation.network = false;
     }),
+    ("the machine's files not hidden", Verdict::Unproven, "files", |t| {
+        t.scratch.as_mut().unwrap().isolation.files = false;
+    }),
     ("the scratch is still there", Verdict::Unproven, "not destroyed", |t| {
         t.scratch.as_mut().unwrap().destroyed_at = None;
     }),

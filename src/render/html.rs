@@ -378,6 +378,7 @@ fn scratch(transcript: &Transcript) -> Vec<(&'static str, String)> {
         ),
         ("Network", had(isolation.network, "cut off: a network namespace with nothing in it", "NOT cut off")),
         ("Processes", had(isolation.processes, "a process namespace of its own", "not separate")),
+        ("Files", had(isolation.files, "the machine's sockets and files are out of its sight", "NOT hidden from it")),
         ("Ran as", plain(&isolation.user)),
         ("Isolated by", plain(&isolation.means)),
         ("Destroyed", scratch.destroyed_at.map_or("NOT destroyed".to_owned(), words::moment)),

@@ -249,9 +249,10 @@ fn facts(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) 
                 (
                     "isolation",
                     format!(
-                        "network: {}, processes: {}, user {}, by {}",
+                        "network: {}, processes: {}, files of the machine: {}, user {}, by {}",
                         yes(isolation.network),
                         yes(isolation.processes),
+                        if isolation.files { "hidden" } else { "NOT hidden" },
                         plain(&isolation.user),
                         plain(&isolation.means)
                     ),

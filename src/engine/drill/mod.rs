@@ -333,8 +333,9 @@ impl Rehearsal {
     }
 
     fn note_isolation(&mut self, used: &ScratchUsed) {
-        if !used.isolation.network && self.transcript.drill.scratch.isolation == IsolationDemand::Preferred {
-            let message = "the scratch was not cut off from the network: what it held could have reached other systems";
+        let apart = used.isolation.network && used.isolation.files;
+        if !apart && self.transcript.drill.scratch.isolation == IsolationDemand::Preferred {
+            let message = "the scratch was not cut off from network and files of the machine: what it held could have reached other systems";
             self.transcript.environment.push(Finding::new("isolation_missing", used.name.clone(), message));
         }
     }
