@@ -1,7 +1,7 @@
 //! Wrong input to every command: one clear error with a hint, and the right exit code.
 
 use crate::support::data::{self, DATABASE};
-use crate::support::home::{Home, POLICY, Ran};
+use crate::support::home::{Home, POLICY, Ran, walk};
 use crate::support::server::{Options, Server};
 
 #[track_caller]
@@ -91,14 +91,6 @@ fn servers_that_cannot_be_reached_and_passwords_that_are_wrong() {
         let found = bytes.windows(11).any(|window| window == b"canary-4b1d");
         assert!(!found, "the password is in {}", file.display());
     }
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .flatten()
-        .flat_map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.path()] })
-        .collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use lifeboat::domain::run::{RunOutcome, RunState, Work};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::data::{self, DATABASE};
-use crate::support::home::{Home, POLICY};
+use crate::support::home::{Home, POLICY, walk};
 use crate::support::server::Server;
 
 /// A server with enough data that a backup takes a while.
@@ -60,14 +60,6 @@ fn start(command: &mut Command) -> Child {
 
 fn manifests(home: &Home) -> usize {
     walk(&home.store()).iter().filter(|path| path.ends_with("manifest.json")).count()
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .flatten()
-        .flat_map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.path()] })
-        .collect()
 }
 
 #[test]
