@@ -47,8 +47,6 @@ pub struct Subject<'a> {
     pub wrap: Vec<std::ffi::OsString>,
     /// Parallel jobs.
     pub parallel: usize,
-    /// Findings of the source that the page check must not hide.
-    pub source_findings: Vec<Finding>,
 }
 
 impl<'a> Subject<'a> {
@@ -90,7 +88,7 @@ pub async fn run(check: &Check, subject: &Subject<'_>) -> CheckResult {
     };
     CheckResult {
         name: check.name,
-        title: title(check),
+        title: check.title(),
         required: check.required,
         outcome: shortened(outcome),
         looked_at: looked_at.into_iter().filter(|measure: &Measure| measure.count > 0).collect(),
@@ -113,13 +111,6 @@ async fn make(check: &Check, subject: &Subject<'_>, limit: Span) -> Result<Compa
         CheckName::Settings => compare::settings(subject).await,
         CheckName::Assert => ask::assert(subject, check.assertion.as_ref(), limit).await,
         CheckName::Readiness => ask::readiness(subject, check.assertion.as_ref(), check.timeout).await,
-    }
-}
-
-fn title(check: &Check) -> String {
-    match &check.assertion {
-        Some(assertion) => assertion.sql.clone(),
-        None => check.name.to_string(),
     }
 }
 

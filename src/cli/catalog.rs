@@ -161,7 +161,7 @@ async fn rebuild(house: &House, now: Timestamp) -> Result<Rebuilt, Failure> {
             let findings = match seal::load_manifest(&*store, &policy, &backup, &trusted).await {
                 Ok(sealed) => match against(&sealed) {
                     findings if findings.is_empty() => {
-                        records.push(record(&sealed, name));
+                        records.push(ArtifactRecord::of(&sealed.manifest, &sealed.sha256, name));
                         continue;
                     }
                     findings => findings,
@@ -189,25 +189,6 @@ fn against(sealed: &SealedManifest) -> Vec<Finding> {
         findings.push(Finding::new("signer_untrusted", "manifest.json", message));
     }
     findings
-}
-
-fn record(sealed: &SealedManifest, store: &PlaceName) -> ArtifactRecord {
-    let manifest = &sealed.manifest;
-    ArtifactRecord {
-        backup: manifest.backup.clone(),
-        policy: manifest.policy.clone(),
-        job: manifest.job.clone(),
-        method: manifest.method,
-        store: store.clone(),
-        sequence: manifest.sequence,
-        started_at: manifest.started_at,
-        finished_at: manifest.finished_at,
-        recovery_point: manifest.recovery_point.at,
-        plain_bytes: manifest.plain_bytes(),
-        sealed_bytes: manifest.sealed_bytes(),
-        manifest_sha256: sealed.sha256.clone(),
-        system_identifier: manifest.fingerprint.server.system_identifier.clone(),
-    }
 }
 
 impl Rebuilt {
@@ -315,7 +296,8 @@ mod tests {
         {
             assert_eq!(against(&bad).len(), 1);
         }
-        let record = record(&sealed(key(), true), &"primary".parse().unwrap());
+        let sealed = sealed(key(), true);
+        let record = ArtifactRecord::of(&sealed.manifest, &sealed.sha256, &"primary".parse().unwrap());
         assert_eq!(record.recovery_point, sample::manifest().recovery_point.at);
         assert_eq!(record.plain_bytes, sample::manifest().plain_bytes());
     }

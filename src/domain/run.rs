@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::artifact::Manifest;
 use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
 use super::policy::Method;
 use super::transcript::{Transcript, Verdict};
@@ -136,6 +137,27 @@ pub struct ArtifactRecord {
     pub manifest_sha256: String,
     /// System identifier of the source.
     pub system_identifier: String,
+}
+
+impl ArtifactRecord {
+    /// Of a manifest with this SHA-256 (hexadecimal), in this store.
+    pub fn of(manifest: &Manifest, manifest_sha256: &str, store: &PlaceName) -> ArtifactRecord {
+        ArtifactRecord {
+            backup: manifest.backup.clone(),
+            policy: manifest.policy.clone(),
+            job: manifest.job.clone(),
+            method: manifest.method,
+            store: store.clone(),
+            sequence: manifest.sequence,
+            started_at: manifest.started_at,
+            finished_at: manifest.finished_at,
+            recovery_point: manifest.recovery_point.at,
+            plain_bytes: manifest.plain_bytes(),
+            sealed_bytes: manifest.sealed_bytes(),
+            manifest_sha256: manifest_sha256.to_owned(),
+            system_identifier: manifest.fingerprint.server.system_identifier.clone(),
+        }
+    }
 }
 
 /// A run, as its events add up.

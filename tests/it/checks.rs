@@ -139,7 +139,6 @@ impl Case {
             programs: &self.copy.programs,
             wrap: Vec::new(),
             parallel: 2,
-            source_findings: Vec::new(),
         };
         run(checks::run(check, &subject))
     }

@@ -190,21 +190,7 @@ impl Order<'_> {
     }
 
     async fn write_down(&self, manifest: &Manifest, sha256: &str) -> Result<(), Broke> {
-        let record = ArtifactRecord {
-            backup: manifest.backup.clone(),
-            policy: manifest.policy.clone(),
-            job: manifest.job.clone(),
-            method: manifest.method,
-            store: self.job.store.clone(),
-            sequence: manifest.sequence,
-            started_at: manifest.started_at,
-            finished_at: manifest.finished_at,
-            recovery_point: manifest.recovery_point.at,
-            plain_bytes: manifest.plain_bytes(),
-            sealed_bytes: manifest.sealed_bytes(),
-            manifest_sha256: sha256.to_owned(),
-            system_identifier: manifest.fingerprint.server.system_identifier.clone(),
-        };
+        let record = ArtifactRecord::of(manifest, sha256, &self.job.store);
         self.house.record(&self.policy.name, self.run, Event::Committed(record)).await.map_err(|broke| {
             Broke::hinted(
                 format!("backup {} is in the store, but the catalog does not know it: {broke}", manifest.backup),

@@ -313,7 +313,6 @@ impl<'a> Performance<'a> {
             programs: self.programs,
             wrap: scratch.wrap(),
             parallel: self.house.config.limits.parallel,
-            source_findings: Vec::new(),
         })
     }
 
