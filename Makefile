@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release
+.PHONY: help setup build demo test unit lint fmt release mutants
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,3 +37,6 @@ lint: ## what CI refuses
 
 release: setup ## the binary to install
 	$(CARGO) build --release
+
+mutants: ## are the tests of the deciding rooms able to fail? (cargo-mutants, about an hour)
+	tests/mutants.sh

@@ -242,12 +242,12 @@ fn has_passed(check: &CheckResult) -> bool {
 }
 
 fn checks(transcript: &Transcript, against: &mut Against) {
-    let mut passed = 0;
+    let mut passed = false;
     for (check, _) in with_demand(transcript).filter(|(_, required)| *required) {
         let name = called(check);
         match &check.outcome {
             Outcome::Passed if has_passed(check) => {
-                passed += 1;
+                passed = true;
                 against.unproven.extend(unseen(check));
             }
             Outcome::Passed => against.unproven.push(format!("check {name} looked at nothing")),
@@ -261,7 +261,7 @@ fn checks(transcript: &Transcript, against: &mut Against) {
     }
     if transcript.checks.is_empty() {
         against.unproven.push("no check was made".to_owned());
-    } else if passed == 0 {
+    } else if !passed {
         against.unproven.push("no check that the drill requires passed".to_owned());
     }
 }

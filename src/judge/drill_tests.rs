@@ -272,6 +272,86 @@ fn failed_beats_unproven_whatever_else_is_wrong() {
     }
 }
 
+#[test]
+fn bounds_belong_to_what_they_bound() {
+    let mut transcript = sample::physical();
+    // Nothing was lost, and the last part was durable in the very moment of the loss.
+    transcript.lost_at = backup(&mut transcript).recovery_point;
+    backup(&mut transcript).finished_at = transcript.lost_at;
+    let judgement = judge(&transcript);
+    assert_eq!((judgement.verdict, judgement.rpa), (Verdict::Proven, Some(Span::ZERO)), "{:?}", judgement.reasons);
+    // Clocks apart by a tenth of the objective, to the second.
+    let mut transcript = sample::physical();
+    transcript.objectives.rpo = Span::from_secs(86_400);
+    for (skew, verdict) in [(8_640, Verdict::Proven), (-8_640, Verdict::Proven), (8_641, Verdict::Unproven)] {
+        transcript.clock_skew = Observed::Known(Span::from_secs(skew));
+        assert_eq!(judge(&transcript).verdict, verdict, "{skew}");
+    }
+}
+
+#[test]
+fn a_restore_that_nobody_timed_has_no_recovery_time() {
+    let mut transcript = sample::physical();
+    transcript.steps.iter_mut().filter(|r| r.phase == Some(Phase::Restore)).for_each(|record| record.phase = None);
+    assert_eq!(judge(&transcript).rta, None);
+}
+
+#[test]
+fn a_check_that_did_not_pass_is_blamed_once_and_hides_no_other() {
+    let mut transcript = sample::physical();
+    transcript.checks[4].outcome = Outcome::Failed(findings());
+    let of_checks = transcript.steps.iter_mut().filter(|record| matches!(record.step, Step::Check(_)));
+    of_checks.for_each(|record| record.ended = broke());
+    let reasons = judge(&transcript).reasons;
+    assert!(reasons.iter().any(|reason| reason.contains("check content failed")), "{reasons:?}");
+    assert!(!reasons.iter().any(|reason| reason.contains("check content could not be done")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("check manifest could not be done")), "{reasons:?}");
+}
+
+#[test]
+fn of_two_checks_of_one_name_each_has_its_own_demand() {
+    for (first_required, second_required) in [(false, true), (true, false)] {
+        let mut transcript = sample::physical();
+        let at = transcript
+            .drill
+            .steps
+            .iter()
+            .position(|step| matches!(step, Step::Check(check) if check.name == CheckName::Content));
+        let at = at.unwrap();
+        let mut steps = [transcript.drill.steps[at].clone(), transcript.drill.steps[at].clone()];
+        for (step, required) in steps.iter_mut().zip([first_required, second_required]) {
+            if let Step::Check(check) = step {
+                check.required = required;
+            }
+        }
+        let record = transcript.steps.iter().position(|record| record.step == transcript.drill.steps[at]).unwrap();
+        let mut second = transcript.steps[record].clone();
+        second.step = steps[1].clone();
+        transcript.steps[record].step = steps[0].clone();
+        transcript.steps.insert(record + 1, second);
+        transcript.drill.steps.splice(at..=at, steps);
+        let mut result = transcript.checks[4].clone();
+        result.required = false;
+        transcript.checks[4].required = false;
+        result.outcome = Outcome::Failed(findings());
+        transcript.checks.insert(5, result);
+        let verdict = if second_required { Verdict::Failed } else { Verdict::Proven };
+        let judgement = judge(&transcript);
+        assert_eq!(judgement.verdict, verdict, "{first_required} {second_required}: {:?}", judgement.reasons);
+    }
+}
+
+#[test]
+fn a_proven_drill_remarks_only_on_what_did_not_pass() {
+    let mut transcript = sample::physical();
+    let judgement = judge(&transcript);
+    assert!(!judgement.reasons.iter().any(|reason| reason.starts_with("not required")), "{:?}", judgement.reasons);
+    // A required check that failed is a reason of its own, not a remark.
+    transcript.checks[4].outcome = Outcome::Failed(findings());
+    let judgement = judge(&transcript);
+    assert!(!judgement.reasons.iter().any(|reason| reason.starts_with("not required")), "{:?}", judgement.reasons);
+}
+
 proptest! {
     #[test]
     fn no_single_check_can_turn_red_and_the_drill_stay_proven(index in 0..6_usize, kind in 0..3_u8) {

@@ -170,3 +170,104 @@ fn a_source_clock_a_little_ahead_is_no_exposure() {
     assert_eq!(standing.exposure, Some(Span::ZERO));
     assert_eq!(standing.verdict, Verdict::Proven, "{:?}", standing.wrong);
 }
+
+#[test]
+fn bounds_belong_to_what_they_bound() {
+    // The newest recovery point is 2026-11-20T03:00:38Z less some seconds; objectives are met to the second.
+    let mut stage = well();
+    let exposure = judge(&stage).exposure.unwrap();
+    stage.policy.objectives.rpo = exposure;
+    assert_eq!(judge(&stage).verdict, Verdict::Proven, "{:?}", judge(&stage).wrong);
+    // A proof is good until its last second, by both of its bounds.
+    let mut stage = well();
+    stage.policy.objectives.rpo = Span::from_secs(100 * 86_400);
+    let until = stage.transcripts[0].judgement.valid_until.unwrap();
+    stage.transcripts.iter_mut().for_each(|t| t.judgement.valid_until = Some(until));
+    let oldest = stage.policy.objectives.proof_max_age;
+    let stand = |stage: &Stage, now| standing(&stage.policy, &stage.artifacts, &stage.transcripts, &stage.runs, now);
+    assert_eq!(stand(&stage, until).verdict, Verdict::Proven, "{:?}", stand(&stage, until).wrong);
+    let later = until + Span::from_secs(1).0;
+    let wrong = stand(&stage, later).wrong;
+    assert!(wrong.iter().any(|reason| reason.contains(&format!("{oldest} is allowed"))), "{wrong:?}");
+    stage.policy.objectives.proof_max_age = Span::from_secs(400 * 86_400);
+    let wrong = stand(&stage, later).wrong;
+    assert!(wrong.iter().any(|reason| reason.contains("was given for less")), "{wrong:?}");
+    // A proof of this very second is none of the future; one of the next second is.
+    let mut stage = well();
+    let ended = stage.transcripts[0].finished_at;
+    assert_eq!(stand(&stage, ended).verdict, Verdict::Proven, "{:?}", stand(&stage, ended).wrong);
+    stage.transcripts[0].finished_at = ended + Span::from_secs(1).0;
+    let wrong = stand(&stage, ended).wrong;
+    assert!(wrong.iter().any(|reason| reason.contains("1s from now: a clock is wrong")), "{wrong:?}");
+}
+
+#[test]
+fn what_a_drill_measured_may_be_all_that_is_allowed() {
+    let mut stage = well();
+    let judgement = &stage.transcripts[0].judgement;
+    let (rpa, rta) = (judgement.rpa.unwrap(), judgement.rta.unwrap());
+    stage.policy.objectives.rto = rta;
+    assert_eq!(judge(&stage).verdict, Verdict::Proven, "{:?}", judge(&stage).wrong);
+    stage.policy.objectives.rpo = rpa;
+    let wrong = judge(&stage).wrong;
+    assert!(!wrong.iter().any(|reason| reason.contains("measured")), "{wrong:?}");
+}
+
+#[test]
+fn the_future_is_believed_up_to_a_tenth_of_the_objective() {
+    let mut stage = well();
+    stage.policy.objectives.rpo = Span::from_secs(86_400);
+    let newest = stage.artifacts[0].recovery_point;
+    stage.transcripts.iter_mut().for_each(|t| t.finished_at = at("2026-11-19T00:00:00Z"));
+    for (before, believed) in [(0, true), (8_640, true), (8_641, false), (80_000, false)] {
+        let now = newest - Span::from_secs(before).0;
+        let standing = standing(&stage.policy, &stage.artifacts, &stage.transcripts, &stage.runs, now);
+        assert_eq!(standing.exposure, believed.then_some(Span::ZERO), "{before}");
+        assert_eq!(standing.wrong.iter().any(|reason| reason.contains("a clock is wrong")), !believed, "{before}");
+    }
+}
+
+#[test]
+fn a_drill_run_by_hand_counts_where_none_is_declared() {
+    let mut stage = well();
+    stage.policy.drills.clear();
+    assert_eq!(judge(&stage).verdict, Verdict::Proven, "{:?}", judge(&stage).wrong);
+    stage.policy = sample::policy();
+    stage.transcripts.clear();
+    let wrong = judge(&stage).wrong;
+    assert!(wrong.iter().all(|reason| reason.contains("has never run")) && !wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn runs_of_what_is_not_declared_say_nothing() {
+    let broke = || RunState::Ended(RunOutcome::Broke { error: "no space left".to_owned(), hint: None });
+    for work in [
+        Work::Backup { job: "given-up".parse().unwrap() },
+        Work::Drill { drill: "given-up".parse().unwrap() },
+        Work::Restore,
+    ] {
+        let mut stage = well();
+        stage.runs.insert(0, run(5, work.clone(), broke()));
+        assert_eq!(judge(&stage).verdict, Verdict::Proven, "{work:?}: {:?}", judge(&stage).wrong);
+    }
+}
+
+#[test]
+fn a_run_that_found_nothing_or_left_a_transcript_says_nothing_more() {
+    let mut stage = well();
+    stage.runs.insert(0, run(5, Work::Verify, RunState::Ended(RunOutcome::Found(0))));
+    // Its transcript says `proven`; the run's own word is not asked.
+    let work = Work::Drill { drill: "restore-latest".parse().unwrap() };
+    stage.runs.insert(0, run(1, work, RunState::Ended(RunOutcome::Judged(Verdict::Failed))));
+    assert_eq!(judge(&stage).verdict, Verdict::Proven, "{:?}", judge(&stage).wrong);
+    for (outcome, verdict) in [(Verdict::Failed, Verdict::Failed), (Verdict::Unproven, Verdict::Unproven)] {
+        let mut stage = well();
+        let work = Work::Drill { drill: "restore-latest".parse().unwrap() };
+        stage.runs.insert(0, run(77, work, RunState::Ended(RunOutcome::Judged(outcome))));
+        assert_eq!(judge(&stage).verdict, verdict);
+    }
+    let mut stage = well();
+    stage.runs.insert(0, run(5, Work::Verify, RunState::Ended(RunOutcome::Found(1))));
+    let wrong = judge(&stage).wrong;
+    assert!(wrong.iter().any(|reason| reason.contains("had 1 finding ")), "{wrong:?}");
+}

@@ -257,6 +257,7 @@ mod tests {
         for text in ["@daily", "@midnight", "@hourly", " @daily "] {
             assert!(parse(text).unwrap().matches(midnight), "{text}");
         }
+        assert_eq!(parse("every 1m").unwrap(), Cadence::Every(Span::from_secs(60)));
         assert_eq!(parse("every 6h").unwrap(), Cadence::Every(Span::from_secs(21_600)));
     }
 
@@ -283,6 +284,7 @@ mod tests {
             ("+5 3 * * *", "minute `+5`"),
             ("0 0 31 2 *", "no such day"),
             ("0 0 30,31 feb *", "no such day"),
+            ("0 0 31 apr,jun,sep,nov *", "no such day"),
             ("? * * * *", "minute `?`"),
             ("@reboot", "start"),
             ("@fortnightly", "nickname"),
