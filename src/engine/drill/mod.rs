@@ -101,7 +101,12 @@ impl Rehearsal {
 
     /// Everything between the loss and the last step. Never fails: what goes wrong is in the transcript.
     async fn act(&mut self, house: &House, policy: &Policy, progress: &dyn Progress) {
-        let prepared = self.prepare(house, policy, progress).await;
+        let prepared = tokio::select! {
+            prepared = self.prepare(house, policy, progress) => prepared,
+            signal = interrupt::asked_to_stop() => {
+                Err(Broke::new(format!("the drill was interrupted by {signal}")).into())
+            }
+        };
         let (sealed, programs, store) = match prepared {
             Ok(prepared) => prepared,
             Err(stop) => return self.never_began(stop),
