@@ -74,9 +74,9 @@ impl Canaries {
 /// A database with a function that tries everything and writes down what came of it; it is called wherever a dump can run
 /// code. While the rows are made it does nothing.
 fn fill(server: &Server, canaries: &Canaries) {
-    server.sql("postgres", "create role app; create database orders");
+    server.sql("postgres", "create database orders");
     let (secret, port, socket) = (canaries.path("secret"), canaries.port(), server.socket_dir.display());
-    server.sql("orders", "create extension dblink");
+    server.sql("orders", "create extension dblink; select lo_from_bytea(4711, 'x')");
     let attempts = [
         format!("copy (select 1) to program 'touch {}'", canaries.path("program")),
         format!("copy (select 1) to program 'bash -c \"echo hello > /dev/tcp/127.0.0.1/{port}\"'"),
@@ -86,7 +86,7 @@ fn fill(server: &Server, canaries: &Canaries) {
             "insert into public.attempts select 'list', string_agg(name, ' ') from pg_ls_dir('{}') name",
             canaries.path("")
         ),
-        format!("select lo_export(lo_from_bytea(0, 'x'), '{}')", canaries.path("exported")),
+        format!("select lo_export(4711, '{}')", canaries.path("exported")),
         format!(
             "select public.dblink_exec('host={socket} port={} user=postgres dbname=orders', 'insert into precious values (1)')",
             server.port
@@ -130,10 +130,7 @@ fn fill(server: &Server, canaries: &Canaries) {
          create materialized view filled as select public.evil('materialized view') as i; \
          create function on_ddl() returns event_trigger language plpgsql as 'begin perform public.evil(''event trigger''); end'; \
          create event trigger e on ddl_command_end execute function on_ddl(); \
-         alter event trigger e disable; \
-         alter database orders set session_preload_libraries = '/nowhere/evil.so'; \
-         alter database orders reset session_preload_libraries; \
-         alter database orders set local_preload_libraries = ''",
+         alter event trigger e disable",
     );
     server.sql(
         "orders",
@@ -191,7 +188,7 @@ async fn a_hostile_dump_reaches_nothing() {
     rows(&scratch, "orders", "select public.evil('superuser')").await;
     let seen =
         rows(&scratch, "orders", "select what from attempts where whence in ('superuser', 'read', 'list')").await;
-    assert!(seen.iter().any(|line| line.contains("program 'touch")) || !seen.is_empty(), "{seen:#?}");
+    assert!(seen.iter().any(|line| line.contains("done: alter system")), "it did act, in there: {seen:#?}");
     assert!(seen.iter().all(|line| !line.contains(SECRET)), "{seen:#?}");
     assert_eq!(canaries.made(), Vec::<String>::new());
     assert!(!canaries.was_reached());

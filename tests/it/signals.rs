@@ -128,6 +128,7 @@ fn a_drill_in_each_of_its_phases() {
         assert_eq!(ran.code, 4, "{drill}, {stage}: an interrupted drill is unproven: {ran:?}");
         says_so(&ran, "drill", name);
         assert!(ran.stdout.contains("interrupted"), "{drill}, {stage}: the report says it: {ran:?}");
+        assert!(!ran.stdout.contains("could not be destroyed"), "{drill}, {stage}: and blames the right step: {ran:?}");
         let left: Vec<_> = std::fs::read_dir(home.scratch()).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "{drill}, {stage}: {left:?}");
         assert_eq!(left_running(&home), Vec::<String>::new(), "{drill}, {stage}");
@@ -211,13 +212,14 @@ fn ctrl_c_on_a_terminal_leaves_it_clean() {
         for _ in 0..times {
             keys.write_all(b"\x03").unwrap();
             keys.flush().unwrap();
-            std::thread::sleep(Duration::from_millis(150));
+            std::thread::sleep(Duration::from_millis(20));
         }
         let mut seen = String::new();
         child.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(4), "{seen}");
         drop(keys);
-        let last = seen.trim_end().lines().last().unwrap_or_default();
+        // The second key may come when nobody listens any more: then the terminal shows it.
+        let last = seen.trim_end().trim_end_matches("^C").trim_end().lines().last().unwrap_or_default();
         assert!(last.ends_with("interrupted: `lifeboat drill` was stopped by SIGINT"), "{seen:?}");
         assert_eq!(seen.matches("\x1b[?25l").count(), seen.matches("\x1b[?25h").count(), "the cursor is shown again");
         assert!(std::fs::read_dir(home.scratch()).unwrap().next().is_none(), "no scratch is left");

@@ -210,7 +210,7 @@ fn a_dump_that_is_killed_in_a_pipe_to_age() {
     );
     std::fs::write(fake.join("pg_dump"), dying).unwrap();
     std::fs::set_permissions(fake.join("pg_dump"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    home.edit_config(|text| format!("{text}\n[postgres]\nbin_dirs = [\"{}\"]\n", fake.display()));
+    home.edit_config(|text| text.replace("bin_dirs = []", &format!("bin_dirs = [\"{}\"]", fake.display())));
     home.run(&["backup", POLICY, "--job", "logical"]).expect(1);
     assert_eq!(home.newest_backup(), before, "no manifest for a stream whose producer did not exit 0");
 }
