@@ -9,7 +9,8 @@ use lifeboat::seal::{TrustedSigners, manifest_findings, read_manifest};
 fuzz_target!(|data: &[u8]| {
     let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (signature, bytes) = data.split_at(at);
-    let (Ok(policy), Ok(backup)) = ("orders".parse::<PolicyName>(), "20260131T030000Z-00000001".parse::<BackupId>()) else {
+    let (Ok(policy), Ok(backup)) = ("orders".parse::<PolicyName>(), "20260131T030000Z-00000001".parse::<BackupId>())
+    else {
         panic!("these are names");
     };
     let signature = (!signature.is_empty()).then_some(signature);
@@ -23,5 +24,8 @@ fuzz_target!(|data: &[u8]| {
     let _ = (manifest.plain_bytes(), manifest.sealed_bytes(), plan_findings(manifest));
     // What was read is what is written again: no second reading of the same bytes.
     let again = serde_json::to_vec(manifest).expect("a manifest is JSON");
-    assert_eq!(&serde_json::from_slice::<lifeboat::domain::artifact::Manifest>(&again).expect("it was just written"), manifest);
+    assert_eq!(
+        &serde_json::from_slice::<lifeboat::domain::artifact::Manifest>(&again).expect("it was just written"),
+        manifest
+    );
 });

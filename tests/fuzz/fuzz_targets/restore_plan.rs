@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use lifeboat::backup::physical::plan_findings;
 use lifeboat::domain::artifact::{Manifest, MemberKind, Part, Slice};
@@ -12,16 +11,8 @@ use lifeboat::seal::manifest_findings;
 
 const WHOLE: &[u8] = include_bytes!("../whole_manifest.json");
 
-#[derive(Arbitrary, Debug)]
-struct Cut<'a> {
-    path: &'a str,
-    folder: bool,
-    size: u16,
-    offset: u16,
-    bytes: u16,
-    at: u16,
-    huge: bool,
-}
+/// Path; whether a folder; size, offset, bytes, place in the part; whether those are huge.
+type Cut<'a> = (&'a str, bool, [u16; 4], bool);
 
 fuzz_target!(|parts: Vec<(u16, Vec<Cut>)>| {
     let mut manifest: Manifest = serde_json::from_slice(WHOLE).expect("the file in this folder is a manifest");
@@ -29,11 +20,11 @@ fuzz_target!(|parts: Vec<(u16, Vec<Cut>)>| {
     let needed = std::mem::take(&mut stream.parts);
     let hash = "0".repeat(64);
     for (index, (plain, cuts)) in parts.into_iter().enumerate() {
-        let members = cuts.into_iter().map(|cut| {
-            let wide = |number: u16| if cut.huge { u64::MAX - u64::from(number) } else { u64::from(number) };
-            let kind = if cut.folder { MemberKind::Folder } else { MemberKind::File };
-            let (size, offset, bytes, at) = (wide(cut.size), wide(cut.offset), wide(cut.bytes), u64::from(cut.at));
-            Slice { path: cut.path.to_owned(), kind, mode: 0o600, size, offset, bytes, at }
+        let members = cuts.into_iter().map(|(path, folder, [size, offset, bytes, at], huge)| {
+            let wide = |number: u16| if huge { u64::MAX - u64::from(number) } else { u64::from(number) };
+            let kind = if folder { MemberKind::Folder } else { MemberKind::File };
+            let (size, offset, bytes, at) = (wide(size), wide(offset), wide(bytes), u64::from(at));
+            Slice { path: path.to_owned(), kind, mode: 0o600, size, offset, bytes, at }
         });
         stream.parts.push(Part {
             key: format!("base/{:05}.zst.age", index + 1),

@@ -10,7 +10,8 @@ use lifeboat::store::key_fault;
 fuzz_target!(|key: &str| {
     let inside = |key: &str| {
         let path = Path::new(key);
-        path.components().all(|part| matches!(part, Component::Normal(_))) && path.components().count() == key.split('/').count()
+        path.components().all(|part| matches!(part, Component::Normal(_)))
+            && path.components().count() == key.split('/').count()
     };
     if key_fault(key).is_none() {
         assert!(inside(key) && is_inside(key), "{key:?}");

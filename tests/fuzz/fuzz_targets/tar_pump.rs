@@ -37,7 +37,9 @@ fn with_checksums(data: &[u8]) -> Vec<u8> {
         block[148..156].fill(b' ');
         let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
         block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        let size = std::str::from_utf8(&block[124..135]).ok().and_then(|text| u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok());
+        let size = std::str::from_utf8(&block[124..135])
+            .ok()
+            .and_then(|text| u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok());
         let size = usize::try_from(size.unwrap_or(0)).unwrap_or(usize::MAX);
         at = at.saturating_add(512).saturating_add(size.min(1 << 30).next_multiple_of(512));
     }

@@ -16,7 +16,8 @@ where
     match text.parse::<T>() {
         Ok(value) => {
             let printed = value.to_string();
-            let again = printed.parse::<T>().unwrap_or_else(|error| panic!("{text:?} is printed as {printed:?}: {error}"));
+            let again =
+                printed.parse::<T>().unwrap_or_else(|error| panic!("{text:?} is printed as {printed:?}: {error}"));
             assert_eq!(again, value, "{text:?} is printed as {printed:?}");
         }
         Err(error) => drop(error.to_string()),
