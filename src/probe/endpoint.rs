@@ -364,7 +364,10 @@ fn read_private(path: &Path) -> Result<String, EndpointError> {
 fn redact(url: &str) -> String {
     let mut text = url.to_owned();
     if let Some(at) = text.rfind('@') {
-        let start = text.find("//").map_or(0, |slashes| slashes + 2).min(at);
+        // Only what stands before is a scheme: else a password may stand there too.
+        let scheme = |head: &str| head.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let start =
+            text.split_once("://").filter(|(head, _)| scheme(head)).map_or(0, |(head, _)| head.len() + 3).min(at);
         if let Some(colon) = text[start..at].find(':') {
             text.replace_range(start + colon + 1..at, "…");
         }
@@ -454,6 +457,7 @@ mod tests {
             "mysql://u@h/db?PassWord=s3cret",
             "host=h user=u password=s3cret dbname=d",
             "postgresql://a@h/d?passwoOrd=s3cret",
+            "postgre:s3cret@esql://a@h",
         ] {
             let error = Endpoint::parse(url).unwrap_err();
             assert!(!error.to_string().contains("s3cret"), "{error}");
