@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release mutants
+.PHONY: help setup build demo test unit lint fmt release mutants fuzz
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,16 @@ fmt: ## format
 lint: ## what CI refuses
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(patsubst tests/fuzz/fuzz_targets/%.rs,%,$(wildcard tests/fuzz/fuzz_targets/*.rs))
+
+fuzz: ## every parser of foreign bytes, FUZZ_SECONDS each (needs cargo-fuzz; no nightly)
+	@for target in $(FUZZ_TARGETS); do \
+		work=target/fuzz-corpus/$$target; mkdir -p $$work; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir tests/fuzz -s none $$target $$work tests/fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=20 -print_final_stats=1 || exit 1; \
+	done
 
 release: setup ## the binary to install
 	$(CARGO) build --release

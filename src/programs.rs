@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use crate::probe::Endpoint;
@@ -103,6 +104,8 @@ impl Programs {
                 command
             }
         };
+        // A terminal's Ctrl-C is for lifeboat, which then ends its programs and says why.
+        command.process_group(0);
         command.env_clear();
         for name in ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(name) {

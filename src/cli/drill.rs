@@ -9,7 +9,7 @@ use crate::domain::drill::{Drill, Pick};
 use crate::domain::ids::{BackupId, BadId};
 use crate::domain::policy::Policy;
 use crate::domain::transcript::{Transcript, Verdict};
-use crate::engine::{self, House, house, sweep};
+use crate::engine::{self, House, house, interrupt, sweep};
 use crate::render;
 
 /// Arguments.
@@ -53,6 +53,10 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             }
         }
         transcripts.push(transcript);
+        // Who says stop means all of it, not the next drill.
+        if interrupt::heard().is_some() {
+            break;
+        }
     }
     if cli.output == Output::Json {
         match transcripts.as_slice() {
@@ -62,7 +66,11 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             }
         }
     }
-    Ok(worst(&transcripts))
+    let all_ran = transcripts.len() == drills.len();
+    Ok(match worst(&transcripts) {
+        Exit::Ok if !all_ran => Exit::Unproven,
+        exit => exit,
+    })
 }
 
 fn unknown_backup(error: String) -> Broke {

@@ -30,4 +30,5 @@ Exit codes:
   1  unexpected error
   2  usage or configuration
   3  a finding: failed, missed, drift
-  4  unproven";
+  4  unproven
+A command that is stopped by Ctrl-C or SIGTERM cleans up and ends with 4 (drill, verify) or 1 (all others).";

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::domain::check::Broke;
-use crate::engine::House;
+use crate::engine::{House, interrupt};
 use crate::load;
 
 pub use exit::Exit;
@@ -78,6 +78,30 @@ enum Verb {
     Demo(demo::Args),
 }
 
+impl Verb {
+    /// As it is typed.
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Init(_) => "init",
+            Verb::Check(_) => "check",
+            Verb::Backup(_) => "backup",
+            Verb::Drill(_) => "drill",
+            Verb::Restore(_) => "restore",
+            Verb::Verify(_) => "verify",
+            Verb::Status(_) => "status",
+            Verb::Report(_) => "report",
+            Verb::Runbook(_) => "runbook",
+            Verb::Catalog(_) => "catalog",
+            Verb::Demo(_) => "demo",
+        }
+    }
+
+    /// Whether it hears a signal itself and ends in good order.
+    fn stops_itself(&self) -> bool {
+        matches!(self, Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_))
+    }
+}
+
 /// Why a command could not do its work.
 #[derive(Debug)]
 pub struct Failure {
@@ -116,6 +140,23 @@ impl Cli {
         House::build(loaded).map_err(Failure::from)
     }
 
+    /// Verbs that hold nothing are dropped where they are when the process is asked to stop; the others see to it themselves,
+    /// for there is something to be cleaned up.
+    async fn dispatch_or_stop(&self) -> Result<Exit, Failure> {
+        if self.verb.stops_itself() {
+            return self.dispatch().await;
+        }
+        tokio::select! {
+            biased;
+            ended = self.dispatch() => ended,
+            signal = interrupt::asked_to_stop() => Err(Broke::hinted(
+                format!("stopped by {signal} before its end"),
+                "nothing was half changed; run it again",
+            )
+            .into()),
+        }
+    }
+
     async fn dispatch(&self) -> Result<Exit, Failure> {
         match &self.verb {
             Verb::Init(args) => init::run(self, args).await,
@@ -136,11 +177,17 @@ impl Cli {
 /// Runs the command that the arguments name.
 pub async fn main(cli: Cli) -> Exit {
     output::start_logging(cli.verbose);
-    match cli.dispatch().await {
+    interrupt::listen();
+    let exit = match cli.dispatch_or_stop().await {
         Ok(exit) => exit,
         Err(failure) => {
             output::print_failure(&failure, cli.output);
             failure.exit
         }
+    };
+    // Work that came to its end in spite of the signal is whole, and says nothing of it.
+    if let (Some(signal), true) = (interrupt::heard(), exit != Exit::Ok) {
+        eprintln!("interrupted: `lifeboat {}` was stopped by {signal}", cli.verb.name());
     }
+    exit
 }

@@ -47,6 +47,7 @@ fn style(template: &str) -> ProgressStyle {
 
 impl Progress for Bar {
     fn stage(&self, what: &str) {
+        tracing::debug!("{}: stage: {what}", self.name);
         if let Some(bar) = &self.bar {
             bar.set_style(style("{spinner} {prefix} {msg} {bytes} {binary_bytes_per_sec} {elapsed}"));
             bar.unset_length();

@@ -17,7 +17,7 @@ use crate::store::{self, Store};
 
 use super::House;
 use super::house::new_run;
-use super::process;
+use super::{interrupt, process};
 
 mod report;
 
@@ -200,13 +200,24 @@ async fn verify_all(
     reading: &Reading,
     report: &mut Report,
 ) {
-    for (place, policy, backup) in wanted {
+    for (index, (place, policy, backup)) in wanted.iter().enumerate() {
         // A store that could not be listed is a trouble already; each of its backups would only repeat it.
         if report.troubles.iter().any(|trouble| trouble.place == place.as_str()) {
             continue;
         }
         if let Some(store) = stores.get(place) {
-            report.backups.push(verify_backup(Arc::clone(store), place, policy, backup, reading).await);
+            let verified = tokio::select! {
+                verified = verify_backup(Arc::clone(store), place, policy, backup, reading) => verified,
+                signal = interrupt::asked_to_stop() => {
+                    let left = wanted.len() - index;
+                    report.unproven.push(format!(
+                        "interrupted by {signal}: {left} of {} backups were not read to their end",
+                        wanted.len()
+                    ));
+                    return;
+                }
+            };
+            report.backups.push(verified);
         }
     }
 }

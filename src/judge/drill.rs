@@ -152,8 +152,9 @@ fn is_sabotage(step: &Step) -> bool {
 fn steps(transcript: &Transcript, against: &mut Against) {
     let mut skipped = 0;
     for record in &transcript.steps {
-        // What came of a check is judged by its result.
-        let optional = matches!(&record.step, Step::Check(check) if !check.required);
+        // What came of a check is judged by its result. The step itself breaks only when the drill was cut in it.
+        let cut = matches!(record.ended, Ended::Broke { .. });
+        let optional = matches!(&record.step, Step::Check(check) if !check.required) && !cut;
         if optional
             || (matches!(record.step, Step::Check(_)) && check_of(transcript, record).is_some_and(|c| !has_passed(c)))
         {

@@ -106,6 +106,13 @@ const WORSE: &[(&str, Verdict, &str, Spoil)] = &[
     ("a check's step broke though its result is good", Verdict::Unproven, "check manifest could not be done", |t| {
         *step(t, Phase::Checks) = broke();
     }),
+    ("the drill was cut in a check that it could do without", Verdict::Unproven, "could not be done", |t| {
+        let record = t.steps.iter_mut().rev().find(|record| matches!(record.step, Step::Check(_))).unwrap();
+        if let Step::Check(check) = &mut record.step {
+            check.required = false;
+        }
+        record.ended = broke();
+    }),
     ("a step was skipped", Verdict::Unproven, "1 step was skipped", |t| *step(t, Phase::Ready) = Ended::Skipped),
     ("a step was never begun", Verdict::Unproven, "waiting for the first useful query was not begun", |t| {
         t.steps.retain(|record| record.phase != Some(Phase::Ready));

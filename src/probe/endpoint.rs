@@ -360,11 +360,14 @@ fn read_private(path: &Path) -> Result<String, EndpointError> {
 }
 
 /// A URL with anything that could be a password taken out: whatever stands between the first colon and the last `@`, and the
-/// value of every `password=`. The URL may be no URL at all, so rather too much goes than too little.
+/// value of every `password=` and of every parameter that is not known to be harmless. The URL may be no URL at all, so rather too much goes than too little.
 fn redact(url: &str) -> String {
     let mut text = url.to_owned();
     if let Some(at) = text.rfind('@') {
-        let start = text.find("//").map_or(0, |slashes| slashes + 2).min(at);
+        // Only what stands before is a scheme: else a password may stand there too.
+        let scheme = |head: &str| head.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let start =
+            text.split_once("://").filter(|(head, _)| scheme(head)).map_or(0, |(head, _)| head.len() + 3).min(at);
         if let Some(colon) = text[start..at].find(':') {
             text.replace_range(start + colon + 1..at, "…");
         }
@@ -376,8 +379,27 @@ fn redact(url: &str) -> String {
         text.replace_range(value..end, "…");
         from = value;
     }
-    text
+    let Some((head, query)) = text.split_once('?') else { return text };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((key, _)) if !SHOWN.contains(&key) => format!("{key}=…"),
+        _ => pair.to_owned(),
+    });
+    format!("{head}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
+
+/// Parameters whose values are no secrets. Of all others none is shown: `passwrod=` is not known to be one either.
+const SHOWN: [&str; 10] = [
+    "application_name",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "port",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+    "user",
+];
 
 /// The innermost error, in its own words.
 pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
@@ -434,6 +456,8 @@ mod tests {
             "postgresql://u:s3:s3cret@@h:x/db",
             "mysql://u@h/db?PassWord=s3cret",
             "host=h user=u password=s3cret dbname=d",
+            "postgresql://a@h/d?passwoOrd=s3cret",
+            "postgre:s3cret@esql://a@h",
         ] {
             let error = Endpoint::parse(url).unwrap_err();
             assert!(!error.to_string().contains("s3cret"), "{error}");

@@ -26,7 +26,7 @@ use crate::domain::transcript::Isolation;
 use crate::probe::Endpoint;
 use crate::programs::Programs;
 
-pub use sandbox::unprivileged;
+pub use sandbox::{try_out, unprivileged};
 pub use sweep::{is_absent, sweep};
 
 /// A disposable place. Dropping it without [`Scratch::destroy`] (a panic, a cancelled future) removes it too, as well as it can.

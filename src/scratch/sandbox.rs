@@ -156,6 +156,26 @@ fn wrap(way: &Way, owner: Option<(u32, u32)>, drop_rights: &[OsString], kept: &[
     wrap
 }
 
+/// Tries a sandbox in a folder of its own below `dir`, as a drill would have it, and says what is really had. Nothing is left.
+pub fn try_out(
+    configured_user: &str,
+    dir: &Path,
+    programs: &Programs,
+    demand: IsolationDemand,
+) -> Result<Isolation, Broke> {
+    let failed = |error: std::io::Error| {
+        let hint = "name a folder that can be written: [scratch] dir";
+        Broke::hinted(format!("no sandbox can be tried in {}: {error}", dir.display()), hint)
+    };
+    let (_, owner) = unprivileged(configured_user)?;
+    let folder = tempfile::Builder::new().prefix(".lifeboat-check-").tempdir_in(dir).map_err(failed)?;
+    if let Some((uid, gid)) = owner {
+        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).map_err(failed)?;
+    }
+    let place = folder.path().canonicalize().map_err(failed)?;
+    probe(configured_user, &[&place, &place], programs, demand).map(|sandbox| sandbox.isolation)
+}
+
 /// Finds the strongest sandbox in which PostgreSQL's programs run and the first of `folders` can be written, by running something
 /// in it. `folders` are the scratch's own, which stay visible. With isolation `required` there is but one way: network and files
 /// both out of reach.

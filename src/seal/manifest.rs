@@ -82,7 +82,7 @@ async fn get_if_there(store: &dyn Store, key: &str) -> Result<Option<Bytes>, Bro
 }
 
 /// Pure: what a manifest's bytes and its signature file's are worth. An error: not even a manifest.
-fn read_manifest(
+pub fn read_manifest(
     bytes: &[u8],
     signature: Option<&[u8]>,
     policy: &PolicyName,

@@ -17,7 +17,7 @@ mod write;
 mod yard;
 
 pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signing_key, recipient_of};
-pub use manifest::{SealedManifest, list_backups, load_manifest, store_manifest};
+pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, store_manifest};
 pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
 pub use shape::{is_inside, manifest_findings};
 pub use write::{Member, SealOptions, Sealer, StreamWriter};

@@ -35,7 +35,7 @@ pub async fn scratch(home: &Home, server: &Server) -> Scratch {
     Scratch::provision(RunId(uuid::Uuid::now_v7()), &plan, &config, &server.programs, &[]).await.unwrap()
 }
 
-async fn brought_back(home: &Home, server: &Server) -> (Scratch, Result<RestoreFacts, Stop>) {
+pub async fn brought_back(home: &Home, server: &Server) -> (Scratch, Result<RestoreFacts, Stop>) {
     let (manifest, opener) = opened(home);
     let mut scratch = scratch(home, server).await;
     scratch.prepare_empty(&manifest.fingerprint).await.unwrap();

@@ -4,5 +4,5 @@ mod globals;
 mod restore;
 mod take;
 
-pub use restore::{PutBack, put_back, taken};
+pub use restore::{PutBack, put_back, statements, taken, toc};
 pub use take::{pg_dump, take};

@@ -14,8 +14,8 @@ mod one;
 mod plainly;
 mod programs;
 mod roles;
-mod statements;
-mod toc;
+pub mod statements;
+pub mod toc;
 
 use std::io::Write as _;
 use std::path::PathBuf;

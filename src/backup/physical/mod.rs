@@ -12,5 +12,5 @@ pub mod pages;
 pub mod pump;
 pub mod wire;
 
-pub use restore::{INCOMPLETE, PutBack, put_back};
+pub use restore::{INCOMPLETE, PutBack, plan_findings, put_back};
 pub use take::{by_program, pg_basebackup, stream_base, take, wal_of};

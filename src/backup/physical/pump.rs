@@ -301,8 +301,8 @@ impl<S: TarSink> Pump<S> {
 }
 
 fn padding_after(size: u64) -> usize {
-    // The remainder of a division by 512 fits.
-    (size.next_multiple_of(BLOCK as u64) - size) as usize
+    // The remainder of a division by 512 fits; a size is whatever a server wrote, up to the last of all numbers.
+    (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
 }
 
 fn keep_tail(tail: &mut Vec<u8>, data: &[u8]) {
@@ -335,4 +335,16 @@ fn bad(why: &str) -> Broke {
         format!("the base backup that the source sent is not usable: {why}"),
         "take it again; if it happens twice, look at the source's log and at what is between it and lifeboat",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_size_has_a_padding() {
+        for (size, padding) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511), (u64::MAX, 1)] {
+            assert_eq!(padding_after(size), padding, "{size}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::plan::Plan;
+pub use self::plan::plan_findings;
 use self::tally::Tally;
 use super::page::{self, PAGE_BYTES};
 use crate::domain::artifact::{Manifest, MemberKind, PageTally, Part, StreamKind};

@@ -49,10 +49,7 @@ impl Wire {
     pub async fn connect(endpoint: &Endpoint) -> Result<Wire, Broke> {
         let connecting = async {
             let stream = open(endpoint).await?;
-            let buffer = BytesMut::with_capacity(READ_BYTES);
-            let mut wire = Wire { stream, buffer, target: endpoint.to_string() };
-            wire.log_in(endpoint).await?;
-            Ok(wire)
+            Wire::over(stream, endpoint).await
         };
         tokio::time::timeout(LOGIN_AT_MOST, connecting).await.unwrap_or_else(|_| {
             Err(Broke::hinted(
@@ -60,6 +57,17 @@ impl Wire {
                 "check host, port, firewall",
             ))
         })
+    }
+
+    /// Logs in over a connection that is open already.
+    pub async fn over<S>(stream: S, endpoint: &Endpoint) -> Result<Wire, Broke>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let buffer = BytesMut::with_capacity(READ_BYTES);
+        let mut wire = Wire { stream: Box::new(stream), buffer, target: endpoint.to_string() };
+        wire.log_in(endpoint).await?;
+        Ok(wire)
     }
 
     async fn log_in(&mut self, endpoint: &Endpoint) -> Result<(), Broke> {

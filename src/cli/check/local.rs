@@ -21,6 +21,7 @@ use crate::domain::units::ByteSize;
 use crate::judge;
 use crate::load::Loaded;
 use crate::programs::Programs;
+use crate::scratch;
 use crate::seal::{Opener, Signer, TrustedSigners};
 use crate::store;
 
@@ -238,11 +239,31 @@ pub(super) fn scratch(loaded: &Loaded, facts: &[(&Policy, Option<Facts>)], tried
         tried.push(Tried::of(AREA, "user", user(&config.user)));
     }
     let required = clusters.iter().any(|drill| drill.scratch.isolation == IsolationDemand::Required);
-    tried.push(match (isolation(root, &config.user), required) {
-        (Ok(how), _) => Tried::ok(AREA, "isolation", how),
-        (Err(broke), true) => Tried::wrong(AREA, "isolation", broke),
-        (Err(broke), false) => Tried::not_tried(AREA, "isolation", format!("{}; no drill requires it", broke.error)),
-    });
+    tried.push(isolation(&loaded.config, required));
+}
+
+/// Starts a program as scratch servers are started, and says what it was kept from.
+fn isolation(config: &Config, required: bool) -> Tried {
+    const SUBJECT: &str = "isolation";
+    let programs = match Programs::newest(&config.bin_dirs, &["postgres"]) {
+        Ok(programs) => programs,
+        Err(error) => return Tried::not_tried("scratch", SUBJECT, Broke::from(error).error),
+    };
+    let demand = if required { IsolationDemand::Required } else { IsolationDemand::Preferred };
+    match scratch::try_out(&config.scratch.user, nearest_folder(&config.scratch.dir), &programs, demand) {
+        Err(broke) => Tried::wrong("scratch", SUBJECT, broke),
+        Ok(seen) => {
+            let say = |apart: bool, word: &'static str| if apart { word } else { "within reach" };
+            let (network, files) = (say(seen.network, "own"), say(seen.files, "hidden"));
+            let text =
+                format!("network: {network}, files of the machine: {files}, user {}, by {}", seen.user, seen.means);
+            if seen.network && seen.files {
+                Tried::ok("scratch", SUBJECT, text)
+            } else {
+                Tried::not_tried("scratch", SUBJECT, format!("{text}; no drill requires more"))
+            }
+        }
+    }
 }
 
 /// The folder itself, or the nearest above it that is there.
@@ -289,27 +310,6 @@ fn user(name: &str) -> Result<String, Broke> {
         Ok(id) => Ok(format!("{name} ({id})")),
         Err(_) => Err(Broke::hinted(format!("there is no user {name}"), hint)),
     }
-}
-
-/// Starts a program in a network namespace of its own, as scratch servers are started, and looks where it could go.
-fn isolation(root: bool, user: &str) -> Result<String, Broke> {
-    let list = ["cat", "/proc/net/route"];
-    let (how, output) = if root {
-        let (uid, gid) = (format!("--reuid={user}"), quiet("id", &["-g", user]).unwrap_or_default());
-        let gid = format!("--regid={}", gid.trim());
-        let drop = ["-n", "--", "setpriv", &uid, &gid, "--clear-groups", "--no-new-privs", list[0], list[1]];
-        ("unshare and setpriv", quiet("unshare", &drop))
-    } else {
-        ("unshare with a user namespace", quiet("unshare", &["-c", "-n", "--", list[0], list[1]]))
-    };
-    let hint = "install util-linux; in a container allow unshare; or let drills say isolation = \"preferred\"";
-    let routes = output.map_err(|why| Broke::hinted(format!("no network namespace of its own: {why}"), hint))?;
-    // One line of heading, then one a route: a fresh namespace has none.
-    let routes = routes.lines().skip(1).count();
-    if routes > 0 {
-        return Err(Broke::hinted(format!("{how}: the namespace still had {routes} routes"), hint));
-    }
-    Ok(format!("{how}: no network inside"))
 }
 
 /// What a program prints; or why it failed.

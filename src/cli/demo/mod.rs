@@ -20,7 +20,7 @@ use crate::domain::drill::{Drill, Sabotage, Step};
 use crate::domain::policy::Policy;
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::{ByteSize, Span};
-use crate::engine::{self, House};
+use crate::engine::{self, House, interrupt};
 use crate::load;
 use crate::programs::Programs;
 use crate::progress::Silent;
@@ -46,7 +46,7 @@ pub async fn run(_cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     source::open_to_walk(folder.path())?;
     let done = tokio::select! {
         done = perform(args, folder.path()) => done,
-        _ = tokio::signal::ctrl_c() => Err(Broke::new("the demo was interrupted").into()),
+        signal = interrupt::asked_to_stop() => Err(Broke::new(format!("the demo was interrupted by {signal}")).into()),
     };
     if args.keep {
         output::print(&format!("kept: {}", folder.keep().display()));

@@ -72,17 +72,25 @@ impl Order<'_> {
     async fn take_and_commit(&self) -> Result<BackupReport, Broke> {
         refuse_unknown_method(self.job.method)?;
         let signer = self.house.signer()?;
-        let store = self.house.store_to_fill(&self.job.store).await?;
-        let endpoint = self.house.source(&self.policy.source)?;
-        let part_bytes = self.part_bytes(&endpoint).await?;
+        let interrupted = |signal| {
+            let error = format!("{INTERRUPTED}: the backup was stopped by {signal}");
+            Broke::hinted(error, "nothing was kept; take it again")
+        };
+        let look = async {
+            let store = self.house.store_to_fill(&self.job.store).await?;
+            let endpoint = self.house.source(&self.policy.source)?;
+            let part_bytes = self.part_bytes(&endpoint).await?;
+            Ok::<_, Broke>((store, endpoint, part_bytes))
+        };
+        let (store, endpoint, part_bytes) = tokio::select! {
+            looked = look => looked?,
+            signal = interrupt::asked_to_stop() => return Err(interrupted(signal)),
+        };
         let backup = BackupId::new(self.started_at, fresh_number()?);
         let prefix = format!("{}/{backup}", self.policy.name);
         let taken = tokio::select! {
             taken = self.take(endpoint, Arc::clone(&store), &prefix, part_bytes) => taken,
-            signal = interrupt::asked_to_stop() => Err(Broke::hinted(
-                format!("{INTERRUPTED}: the backup was stopped by {signal}"),
-                "nothing was kept; take it again",
-            )),
+            signal = interrupt::asked_to_stop() => Err(interrupted(signal)),
         };
         let committed = match taken {
             Ok(taken) => self.commit(&*store, backup, taken, &signer).await,

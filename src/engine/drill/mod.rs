@@ -10,6 +10,7 @@ pub use pick::is_known;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use self::perform::Performance;
@@ -101,7 +102,12 @@ impl Rehearsal {
 
     /// Everything between the loss and the last step. Never fails: what goes wrong is in the transcript.
     async fn act(&mut self, house: &House, policy: &Policy, progress: &dyn Progress) {
-        let prepared = self.prepare(house, policy, progress).await;
+        let prepared = tokio::select! {
+            prepared = self.prepare(house, policy, progress) => prepared,
+            signal = interrupt::asked_to_stop() => {
+                Err(Broke::new(format!("the drill was interrupted by {signal}")).into())
+            }
+        };
         let (sealed, programs, store) = match prepared {
             Ok(prepared) => prepared,
             Err(stop) => return self.never_began(stop),
@@ -111,16 +117,20 @@ impl Rehearsal {
             Err(broke) => return self.never_began(broke.into()),
         };
         let steps = self.transcript.drill.steps.clone();
-        let mut going = true;
+        let acts: Vec<&Step> = steps.iter().filter(|step| !matches!(step, Step::Destroy)).collect();
+        let (mut going, begun) = (true, AtomicUsize::new(0));
         tokio::select! {
             signal = interrupt::asked_to_stop() => {
-                self.record(Step::Destroy, None, Instant::now(), Ended::Broke {
-                    error: format!("the drill was interrupted by {signal}"),
-                    hint: None,
-                }, Vec::new());
+                // The step that was at work is the one that was cut; those after it were never begun.
+                let mut why = Ended::Broke { error: format!("the drill was interrupted by {signal}"), hint: None };
+                for step in acts.iter().skip(begun.load(Relaxed).saturating_sub(1)) {
+                    self.record((*step).clone(), None, Instant::now(), why, Vec::new());
+                    why = Ended::Skipped;
+                }
             }
             () = async {
-                for step in steps.iter().filter(|step| !matches!(step, Step::Destroy)) {
+                for step in acts.iter().copied() {
+                    begun.fetch_add(1, Relaxed);
                     if going {
                         going = self.perform(&mut performance, step, progress).await;
                     } else {

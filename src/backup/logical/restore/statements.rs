@@ -3,7 +3,7 @@
 
 /// A piece of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub enum Piece {
     /// One statement, without its semicolon and without comments before it.
     Sql(String),
     /// A line for psql (`\connect …`).
@@ -12,7 +12,7 @@ pub(super) enum Piece {
 
 /// A token of a statement: enough to tell what it would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Token {
+pub enum Token {
     /// A bare word, in lower case.
     Word(String),
     /// A name in double quotes, without them.
@@ -110,7 +110,7 @@ fn next_token(text: &str, mut at: usize) -> Result<Option<Spanned>, String> {
 }
 
 /// The tokens of one statement, with their places.
-pub(super) fn tokens(statement: &str) -> Result<Vec<Spanned>, String> {
+pub fn tokens(statement: &str) -> Result<Vec<Spanned>, String> {
     let (mut all, mut at) = (Vec::new(), 0);
     while let Some(token) = next_token(statement, at)? {
         at = token.2;
@@ -120,7 +120,7 @@ pub(super) fn tokens(statement: &str) -> Result<Vec<Spanned>, String> {
 }
 
 /// Cuts a script. An error when something in it never ends.
-pub(super) fn split(text: &str) -> Result<Vec<Piece>, String> {
+pub fn split(text: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let (mut at, mut begins) = (0usize, None::<usize>);
     let (mut depth, mut blocks) = (0usize, 0usize);

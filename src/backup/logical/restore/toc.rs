@@ -2,7 +2,7 @@
 
 /// An entry, as `pg_restore --list` prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
     /// Its number in the dump.
     pub id: u32,
     /// The whole line.
@@ -12,12 +12,12 @@ pub(super) struct Entry {
 }
 
 /// Reads a list. Comments and what is no entry are passed over.
-pub(super) fn read(list: &str) -> Vec<Entry> {
+pub fn read(list: &str) -> Vec<Entry> {
     list.lines().filter_map(entry).collect()
 }
 
 /// Reads one line: `215; 1259 16517 TABLE s t alice`.
-pub(super) fn entry(line: &str) -> Option<Entry> {
+pub fn entry(line: &str) -> Option<Entry> {
     let (id, rest) = line.split_once("; ")?;
     let mut words = rest.splitn(3, ' ');
     let (table, object, title) = (words.next()?, words.next()?, words.next()?);
@@ -28,7 +28,7 @@ pub(super) fn entry(line: &str) -> Option<Entry> {
 
 /// Who restores an entry, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
+pub enum Who {
     /// A role without rights beyond its own database.
     Restorer,
     /// The superuser: nobody else can make it.
@@ -66,7 +66,7 @@ const SUPERUSER_ONLY: [&str; 19] = [
 ];
 
 /// Who restores it.
-pub(super) fn who(title: &str) -> Who {
+pub fn who(title: &str) -> Who {
     let begins = |words: &[&str]| words.iter().any(|word| title.starts_with(word));
     if begins(&["DATABASE ", "ACL - DATABASE ", "COMMENT - DATABASE ", "SECURITY LABEL - DATABASE "]) {
         Who::Database
@@ -84,26 +84,26 @@ pub(super) fn who(title: &str) -> Who {
 }
 
 /// Whether an entry is rows, and not a definition.
-pub(super) fn is_data(title: &str) -> bool {
+pub fn is_data(title: &str) -> bool {
     ["TABLE DATA ", "BLOBS ", "SEQUENCE SET ", "STATISTICS DATA "].iter().any(|word| title.starts_with(word))
 }
 
 /// Whether restoring an entry can run functions of the dump: rows pass triggers and constraints, indexes and constraints
 /// pass over rows.
-pub(super) fn runs_code(title: &str) -> bool {
+pub fn runs_code(title: &str) -> bool {
     let kinds = ["INDEX ", "CONSTRAINT ", "CHECK CONSTRAINT ", "FK CONSTRAINT ", "STATISTICS "];
     is_data(title) || kinds.iter().any(|word| title.starts_with(word))
 }
 
 /// Whether an entry acts on other systems, or on whoever comes along, as soon as it is there; or keeps what logs in to others.
-pub(super) fn acts_outside(title: &str) -> bool {
+pub fn acts_outside(title: &str) -> bool {
     let of = ["COMMENT - ", "SECURITY LABEL - "].iter().find_map(|prefix| title.strip_prefix(prefix)).unwrap_or(title);
     ["SUBSCRIPTION ", "EVENT TRIGGER ", "USER MAPPING "].iter().any(|kind| of.starts_with(kind))
 }
 
 /// Those entries that are not restored on a scratch server that is not ours, where nothing keeps what they do in. A materialized view is
 /// filled by its query, which may read foreign tables: never where there is a foreign server.
-pub(super) fn left_out(entries: &[Entry]) -> Vec<&Entry> {
+pub fn left_out(entries: &[Entry]) -> Vec<&Entry> {
     let foreign =
         entries.iter().any(|entry| ["SERVER ", "FOREIGN SERVER "].iter().any(|kind| entry.title.starts_with(kind)));
     let fills = |entry: &Entry| foreign && entry.title.starts_with("MATERIALIZED VIEW DATA ");
@@ -111,7 +111,7 @@ pub(super) fn left_out(entries: &[Entry]) -> Vec<&Entry> {
 }
 
 /// Stretches of neighbours that the same one restores, in order.
-pub(super) fn stretches(entries: &[Entry]) -> Vec<(Who, Vec<&Entry>)> {
+pub fn stretches(entries: &[Entry]) -> Vec<(Who, Vec<&Entry>)> {
     let mut all: Vec<(Who, Vec<&Entry>)> = Vec::new();
     for entry in entries {
         let who = who(&entry.title);

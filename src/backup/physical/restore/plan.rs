@@ -51,6 +51,11 @@ fn stays_inside(path: &str) -> bool {
         && path.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..")
 }
 
+/// What is wrong with the data folder that a manifest describes: nothing of it is to be written unless this is empty.
+pub fn plan_findings(manifest: &Manifest) -> Vec<Finding> {
+    draw(manifest).err().unwrap_or_default()
+}
+
 /// Adds the members up. Everything that is wrong is a finding; with findings nothing is to be written.
 pub(super) fn draw(manifest: &Manifest) -> Result<Plan, Vec<Finding>> {
     let mut findings = Vec::new();
