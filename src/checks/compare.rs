@@ -206,7 +206,9 @@ pub(super) async fn sequences(subject: &Subject<'_>) -> Result<Comparison, Stop>
             .await
             .map_err(damaged)?
             .into_iter()
-            .map(|(name, pace)| (name, Pace { increment: pace.increment, cycles: pace.cycles }))
+            .map(|(name, pace)| {
+                (name, Pace { increment: pace.increment, cycles: pace.cycles, unlogged: pace.unlogged })
+            })
             .collect();
         let mut compared = integrity::sequences(&one.expected.sequences, &found, &paces, subject.terms());
         compared.excuse(&one.expected.changed_meanwhile, &THERE_OR_NOT);

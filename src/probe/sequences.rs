@@ -14,7 +14,7 @@ const AT_ONCE: usize = 200;
 
 const LIST: &str = "select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
        has_sequence_privilege(c.oid, 'SELECT') and has_schema_privilege(n.oid, 'USAGE') as readable,
-       s.seqincrement as increment, s.seqcycle as cycles
+       s.seqincrement as increment, s.seqcycle as cycles, c.relpersistence = 'u' as unlogged
   from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_sequence s on s.seqrelid = c.oid
  where c.oid >= 16384 and c.relpersistence <> 't' order by 1";
 
@@ -25,6 +25,8 @@ pub struct Pace {
     pub increment: i64,
     /// Whether it begins again at its end.
     pub cycles: bool,
+    /// Whether it is outside of the log (PostgreSQL 15 and newer): recovery sets it back to its start.
+    pub unlogged: bool,
 }
 
 /// All sequences of the database, by name.
@@ -82,7 +84,11 @@ pub async fn note_moves(endpoint: &Endpoint, sequences: &mut [Sequence]) -> Resu
 pub async fn paces(client: &Client) -> Result<BTreeMap<String, Pace>, ProbeError> {
     let mut paces = BTreeMap::new();
     for row in rows(client, "reading the sequences", LIST).await? {
-        let pace = Pace { increment: cell(&row, "increment")?, cycles: cell(&row, "cycles")? };
+        let pace = Pace {
+            increment: cell(&row, "increment")?,
+            cycles: cell(&row, "cycles")?,
+            unlogged: cell(&row, "unlogged")?,
+        };
         paces.insert(cell(&row, "name")?, pace);
     }
     Ok(paces)

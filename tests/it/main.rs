@@ -19,6 +19,7 @@ mod compose;
 mod config_cli;
 mod demo;
 mod hostile;
+mod hard_objects;
 mod kills;
 mod main_job;
 mod plain_source;

@@ -7,13 +7,21 @@ use crate::domain::check::Finding;
 use crate::domain::inventory::{Fingerprint, Object, Role, Tablespace, Unseen};
 
 /// Kinds of objects that need roles of the source: they cannot be compared where only a database was restored.
-const NEED_ROLES: [&str; 4] = ["grant", "default privileges", "user mapping", "policy"];
+const NEED_ROLES: [&str; 5] = ["grant", "default privileges", "user mapping", "policy", "large object owner"];
 
 /// Kinds of objects that a scratch database is restored without, because they would act on other systems.
 const LEFT_OUT: [&str; 2] = ["subscription", "event trigger"];
 
 /// How the kinds of objects that hang on a table end: when the table is missing, they are not named one by one.
 const HANGERS: [&str; 5] = ["constraint", "trigger", "rule", "policy", "grant"];
+
+/// What a fingerprint leaves out of a kind of objects on purpose: of what kind, what, and why. Said wherever such objects were compared.
+const NOT_TAKEN: [(&str, &str, &str); 4] = [
+    ("user mapping", "options of user mappings", "they hold passwords: not even a digest of them is taken"),
+    ("subscription", "connections of subscriptions", "they hold passwords, and restored ones are disabled"),
+    ("foreign server", "passwords, secrets and tokens of foreign servers", "not even a digest of them is taken"),
+    ("grant", "who granted each privilege", "a dump grants as the owner"),
+];
 
 /// Compares the objects of one database.
 pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Comparison {
@@ -24,6 +32,8 @@ pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Compariso
     let mut skipped: BTreeMap<&str, u64> = BTreeMap::new();
     let mut compared: BTreeMap<&str, u64> = BTreeMap::new();
     let mut hung: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut lost_members: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut more_members: BTreeMap<&str, u64> = BTreeMap::new();
     let mut findings = Vec::new();
     for (key, object) in &expected {
         let (kind, identity) = *key;
@@ -44,6 +54,13 @@ pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Compariso
             None if kind == "invalid index" && !terms.physical => {
                 let why = "it was invalid on the source already, and a dump leaves invalid indexes out";
                 comparison.skip(format!("index {identity}"), why);
+            }
+            None if kind == "pending detachment" && !terms.physical => {
+                let why = "its detachment was interrupted on the source, and a dump attaches it again";
+                comparison.skip(format!("partition {identity}"), why);
+            }
+            None if kind == "extension member" && !members(&found, identity) => {
+                *lost_members.entry(extension(identity)).or_default() += 1;
             }
             None if !terms.whole_server && LEFT_OUT.contains(&kind) => {
                 let why = "on a server that is not ours it could act outside: left out on purpose";
@@ -66,9 +83,26 @@ pub fn objects(expected: &[Object], found: &[Object], terms: Terms) -> Compariso
         if !terms.whole_server && NEED_ROLES.contains(&kind) {
             continue;
         }
+        if kind == "extension member" && !members(&expected, identity) {
+            *more_members.entry(extension(identity)).or_default() += 1;
+            continue;
+        }
         // Every new database has a schema `public`; a dump of one that has none does not say so.
         if terms.physical || (kind, identity) != ("schema", "public") {
             findings.push(extra(kind, identity));
+        }
+    }
+    for (name, count) in lost_members {
+        let message = format!("none of its {count} members is in the restored copy");
+        findings.push(Finding::new("extension_members_missing", format!("extension {name}"), message));
+    }
+    for (name, count) in more_members {
+        let message = format!("the restored copy has {count} members of an extension that had none on the source");
+        findings.push(Finding::new("extension_members_extra", format!("extension {name}"), message));
+    }
+    for (kind, what, why) in NOT_TAKEN {
+        if compared.contains_key(kind) {
+            comparison.skip(what, why);
         }
     }
     for (kind, count) in compared {
@@ -88,6 +122,21 @@ type Key<'a> = (&'a str, &'a str);
 
 fn keyed(objects: &[Object]) -> BTreeMap<Key<'_>, &Object> {
     objects.iter().map(|object| ((object.kind.as_str(), object.identity.as_str()), object)).collect()
+}
+
+/// The extension that a member belongs to.
+fn extension(member: &str) -> &str {
+    member.split_once(": ").map_or(member, |(name, _)| name)
+}
+
+/// Whether any member of the same extension is among these: else the extension itself is what is missing, and is named once.
+fn members(objects: &BTreeMap<Key<'_>, &Object>, member: &str) -> bool {
+    let prefix = format!("{}: ", extension(member));
+    let from = ("extension member", prefix.as_str());
+    objects
+        .range::<Key<'_>, _>(from..)
+        .next()
+        .is_some_and(|((kind, identity), _)| *kind == "extension member" && identity.starts_with(&prefix))
 }
 
 fn is_relation(kind: &str) -> bool {
@@ -296,6 +345,35 @@ mod tests {
         let comparison = objects(&expected, &[], DATABASE);
         assert_eq!((comparison.findings.len(), comparison.unchecked.len()), (0, 3), "and the owners");
         assert_eq!(objects(&expected, &[], LOGICAL).findings.len(), 2);
+    }
+
+    #[test]
+    fn members_of_an_extension_are_named_one_by_one_unless_it_is_gone_altogether() {
+        let two = vec![
+            object("extension member", "trgm: function public.f(text)", "a", None),
+            object("extension member", "trgm: function public.g(text)", "b", None),
+            object("extension member", "trgm_more: function public.h(text)", "c", None),
+        ];
+        assert_eq!(codes(&objects(&two, &two[..2], LOGICAL)), [("extension_members_missing", "extension trgm_more")]);
+        assert_eq!(codes(&objects(&two[..2], &two, LOGICAL)), [("extension_members_extra", "extension trgm_more")]);
+        let lost = "extension member trgm: function public.g(text)";
+        let kept = [two[0].clone(), two[2].clone()];
+        assert_eq!(codes(&objects(&two, &kept, LOGICAL)), [("extension_member_missing", lost)]);
+        assert_eq!(codes(&objects(&kept, &two, LOGICAL)), [("extension_member_extra", lost)]);
+        let mut altered = two.clone();
+        altered[1].definition.push('x');
+        assert_eq!(codes(&objects(&two, &altered, DATABASE)), [("extension_member_changed", lost)]);
+    }
+
+    #[test]
+    fn what_a_fingerprint_or_a_dump_leaves_out_is_said() {
+        let expected = [object("user mapping", "a at b", "", None), object("pending detachment", "p of t", "", None)];
+        let comparison = objects(&expected, &expected[..1], LOGICAL);
+        assert!(comparison.findings.is_empty(), "{:?}", comparison.findings);
+        let unchecked: Vec<&str> = comparison.unchecked.iter().map(|one| one.object.as_str()).collect();
+        assert_eq!(unchecked, ["partition p of t", "options of user mappings"]);
+        let comparison = objects(&expected, &expected[..1], PHYSICAL);
+        assert_eq!(codes(&comparison), [("pending_detachment_missing", "pending detachment p of t")]);
     }
 
     #[test]

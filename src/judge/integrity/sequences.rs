@@ -14,6 +14,8 @@ pub struct Pace {
     pub increment: i64,
     /// Whether it begins again at its end.
     pub cycles: bool,
+    /// Whether it is outside of the log, as the tables are that such sequences belong to.
+    pub unlogged: bool,
 }
 
 /// How many values ahead PostgreSQL writes a sequence to its log (`SEQ_LOG_VALS`): after recovery it may stand so much further.
@@ -62,6 +64,11 @@ pub fn sequences(
             comparison.blind(object, "how it moves is not known");
             continue;
         };
+        // Whether it is unlogged on the source too, completeness compares.
+        if pace.unlogged && terms.physical {
+            comparison.skip(object, "it is unlogged: a physical backup does not hold where it stood");
+            continue;
+        }
         let ahead = (i128::from(after) - i128::from(before)) * i128::from(pace.increment.signum());
         // A value that was not handed out yet is one step behind one that was.
         let back = ahead < 0 || (ahead == 0 && sequence.is_called && !now.is_called);
@@ -118,7 +125,7 @@ mod tests {
     }
 
     fn word(before: &Sequence, now: &Sequence, increment: i64, cycles: bool, physical: bool) -> String {
-        let paces = BTreeMap::from([("public.s".to_owned(), Pace { increment, cycles })]);
+        let paces = BTreeMap::from([("public.s".to_owned(), Pace { increment, cycles, unlogged: false })]);
         let terms = Terms { physical, whole_server: true };
         match sequences(std::slice::from_ref(before), std::slice::from_ref(now), &paces, terms).outcome() {
             Outcome::Failed(findings) => findings[0].code.clone(),
@@ -164,6 +171,19 @@ mod tests {
             let says = format!("10, later {moved_to}, restored {now}, physical {physical}");
             assert_eq!(word(&before, &sequence(now, true), 1, false, physical), expected, "{says}");
         }
+    }
+
+    #[test]
+    fn an_unlogged_sequence_starts_anew_in_a_physical_copy_only() {
+        let paces = BTreeMap::from([("public.s".to_owned(), Pace { increment: 1, cycles: false, unlogged: true })]);
+        let compare = |physical| {
+            let terms = Terms { physical, whole_server: true };
+            sequences(&[sequence(10, true)], &[sequence(1, false)], &paces, terms)
+        };
+        assert_eq!(compare(false).findings[0].code, "sequence_behind");
+        let copy = compare(true);
+        assert!(copy.findings.is_empty() && copy.unchecked[0].why.contains("unlogged"), "{copy:?}");
+        assert!(!copy.unchecked[0].grave);
     }
 
     #[test]

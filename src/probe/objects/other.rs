@@ -6,6 +6,8 @@ pub(super) fn queries(major: u32) -> Vec<(&'static str, String)> {
     let mut all = foreign_data();
     all.extend(replication(major));
     all.push(("extended statistics", statistics()));
+    all.push(("members of extensions", members()));
+    all.push(("owners of large objects", large_object_owners()));
     all.extend(remarks());
     all
 }
@@ -44,6 +46,11 @@ fn replication(major: u32) -> Vec<(&'static str, String)> {
     } else {
         ("null", "null")
     };
+    let options = match major {
+        ..14 => "null",
+        14 => "s.subbinary, s.substream::text",
+        15.. => "s.subbinary, s.substream::text, s.subdisableonerr, s.subtwophasestate <> 'd'",
+    };
     let generated = if major >= 18 { "p.pubgencols" } else { "null" };
     let publications = format!(
         "select 'publication', quote_ident(p.pubname), row(p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
@@ -57,11 +64,11 @@ fn replication(major: u32) -> Vec<(&'static str, String)> {
         users = of_users("pg_publication", "p.oid"),
     );
     let subscriptions = format!(
-        "select 'subscription', quote_ident(s.subname), row(s.subslotname, s.subsynccommit,
-                array(select unnest(s.subpublications) order by 1))::text, {}
-           from pg_subscription s where s.subdbid = (select oid from pg_database where datname = current_database()) and {}",
-        role("s.subowner"),
-        of_users("pg_subscription", "s.oid")
+        "select 'subscription', quote_ident(s.subname), row(s.subslotname, s.subsynccommit, {options},
+                array(select unnest(s.subpublications) order by 1))::text, {owner}
+           from pg_subscription s where s.subdbid = (select oid from pg_database where datname = current_database()) and {users}",
+        owner = role("s.subowner"),
+        users = of_users("pg_subscription", "s.oid"),
     );
     vec![("publications", publications), ("subscriptions", subscriptions)]
 }
@@ -76,6 +83,30 @@ fn statistics() -> String {
         users = of_users("pg_statistic_ext", "s.oid"),
         lasting = lasting("n"),
     )
+}
+
+/// A dump names the extension alone, and takes whatever its script makes. What somebody added to an extension, or altered in it, is lost
+/// by that; so each member is listed, functions with their definition, and all with their comments.
+fn members() -> String {
+    format!(
+        "select 'extension member', quote_ident(e.extname) || ': ' || i.type || ' ' || i.identity,
+                row(case when p.prokind <> 'a' then pg_get_functiondef(p.oid) end, d.description)::text, null::text
+           from pg_depend m join pg_extension e on m.refclassid = 'pg_extension'::regclass and m.refobjid = e.oid
+                join pg_namespace n on n.oid = e.extnamespace
+                cross join lateral pg_identify_object(m.classid, m.objid, m.objsubid) i
+                left join pg_proc p on m.classid = 'pg_proc'::regclass and p.oid = m.objid
+                left join pg_description d on d.classoid = m.classid and d.objoid = m.objid and d.objsubid = 0
+          where m.deptype = 'e' and e.oid >= 16384 and i.identity is not null and {}",
+        lasting("n")
+    )
+}
+
+/// One row an owner, since there may be millions of large objects.
+fn large_object_owners() -> String {
+    "select 'large object owner', quote_ident(pg_get_userbyid(m.lomowner)),
+            concat_ws(':', count(*), sum(hashint8extended(m.oid::int8, 0)::numeric), sum(hashint8extended(m.oid::int8, 1)::numeric)), null::text
+       from pg_largeobject_metadata m group by m.lomowner"
+        .to_owned()
 }
 
 fn remarks() -> Vec<(&'static str, String)> {

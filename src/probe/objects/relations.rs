@@ -3,14 +3,18 @@
 use super::{lasting, of_users, qualified, role, through_a_dump};
 
 pub(super) fn queries(major: u32) -> Vec<(&'static str, String)> {
-    vec![
+    let mut all = vec![
         ("schemas", schemas()),
-        ("tables and views", tables()),
+        ("tables and views", tables(major)),
         ("columns", columns(major)),
         ("indexes", indexes()),
         ("constraints", constraints()),
         ("sequences", sequences()),
-    ]
+    ];
+    if major >= 14 {
+        all.push(("pending detachments", detachments()));
+    }
+    all
 }
 
 fn schemas() -> String {
@@ -23,8 +27,12 @@ fn schemas() -> String {
     )
 }
 
+/// The options of column `a`: all but the mark of the minor releases, see [`columns`].
+const OPTIONS: &str = "array(select o from unnest(a.attoptions) o where o not like 'pg\\_attver=%' order by 1)";
+
 /// A foreign table's options may name files or hosts: they go into the digest only.
-fn tables() -> String {
+fn tables(major: u32) -> String {
+    let compression = if major >= 14 { "nullif(a.attcompression::text, '')" } else { "null" };
     format!(
         "select case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'f' then 'foreign table' else 'table' end,
                 {name},
@@ -36,7 +44,9 @@ fn tables() -> String {
                             join pg_namespace pn on pn.oid = p.relnamespace where i.inhrelid = c.oid order by i.inhseqno),
                     fs.srvname, array(select unnest(ft.ftoptions) order by 1), {view},
                     case when c.relkind in ('v', 'm') then
-                      array(select row(a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid))::text
+                      array(select row(a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),
+                                       case when c.relkind = 'm' then
+                                         row(a.attstorage, {compression}, nullif(a.attstattarget::int4, -1), {OPTIONS}) end)::text
                               from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
                              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum) end)::text,
                 {owner}
@@ -62,7 +72,7 @@ fn columns(major: u32) -> String {
         "select 'column', {name} || '.' || quote_ident(a.attname),
                 row(format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated, {default},
                     case when a.attcollation <> ty.typcollation then {collation} end, a.attstorage, {compression},
-                    nullif(a.attstattarget::int4, -1), array(select o from unnest(a.attoptions) o where o not like 'pg\\_attver=%' order by 1),
+                    nullif(a.attstattarget::int4, -1), {OPTIONS},
                     array(select unnest(a.attfdwoptions) order by 1))::text,
                 null::text
            from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
@@ -83,7 +93,9 @@ fn columns(major: u32) -> String {
 fn indexes() -> String {
     format!(
         "select case when i.indisvalid or c.relkind = 'I' then 'index' else 'invalid index' end, {name},
-                row({definition}, i.indisclustered, i.indisreplident, {parent})::text, null::text
+                row({definition}, i.indisclustered, i.indisreplident, {parent},
+                    array(select row(a.attnum, a.attstattarget)::text from pg_attribute a
+                           where a.attrelid = c.oid and nullif(a.attstattarget::int4, -1) is not null order by a.attnum))::text, null::text
            from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
                 join pg_class r on r.oid = i.indrelid
                 left join pg_inherits h on h.inhrelid = c.oid left join pg_class p on p.oid = h.inhparent
@@ -95,6 +107,18 @@ fn indexes() -> String {
         users = of_users("pg_class", "c.oid"),
         of_table = of_users("pg_class", "r.oid"),
         lasting = lasting("n"),
+    )
+}
+
+/// Partitions that `DETACH CONCURRENTLY` was interrupted over: their rows are no longer seen through the parent. A dump attaches them again.
+fn detachments() -> String {
+    format!(
+        "select 'pending detachment', {name} || ' of ' || {parent}, null::text, null::text
+           from pg_inherits h join pg_class c on c.oid = h.inhrelid join pg_namespace n on n.oid = c.relnamespace
+                join pg_class p on p.oid = h.inhparent join pg_namespace pn on pn.oid = p.relnamespace
+          where h.inhdetachpending and c.relkind in ('r', 'p', 'f')",
+        name = qualified("n", "c.relname"),
+        parent = qualified("pn", "p.relname"),
     )
 }
 
