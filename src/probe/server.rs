@@ -55,7 +55,8 @@ async fn try_server(client: &Client) -> Result<Server, ProbeError> {
 async fn settings(client: &Client) -> Result<BTreeMap<String, String>, ProbeError> {
     let sql = format!(
         "select name, coalesce(case when source = 'session' then reset_val else setting end, '') as setting from pg_settings
-          where (name in ({NEEDED}) or source not in ('default', 'override', 'session', 'client'))
+          where (name in ({NEEDED}) or source not in ('default', 'override', 'session', 'client')
+                 or source = 'session' and reset_val is distinct from boot_val)
             and name not in ('data_directory', 'hba_file', 'config_file', 'ident_file', 'external_pid_file', 'port',
                              'unix_socket_directories', 'unix_socket_group', 'listen_addresses', 'log_directory',
                              'log_filename', 'primary_conninfo', 'archive_command', 'archive_cleanup_command', 'archive_library',
