@@ -31,7 +31,7 @@ pub fn shared(expected: &Fingerprint, found: &[Object], databases: &BTreeSet<Str
                 "it is not on the restored server",
             )),
             Some(there) => {
-                comparison.looked(1, "shared properties");
+                comparison.looked(1, "shared attributes");
                 if there.definition != object.definition {
                     let finding =
                         Finding::new(&code(object, "changed"), name.clone(), "it is otherwise than on the source");
