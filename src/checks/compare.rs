@@ -50,10 +50,12 @@ async fn restored<'a>(subject: &Subject<'a>) -> Result<(Vec<Restored<'a>>, Compa
     Ok((there, comparison))
 }
 
-/// All that the restored server has, but `template0`: those too that accept no connections.
-async fn names_of_databases(client: &Client) -> Result<Vec<String>, Stop> {
-    let sql = "select datname::text as name from pg_database where datname <> 'template0' or datallowconn order by 1";
-    let rows = session::rows(client, "listing the databases", sql).await.map_err(|error| trouble(error, "server"))?;
+/// All that the restored server has, but `template0`: those too that accept no connections. Older backups did not look at templates.
+async fn names_of_databases(client: &Client, templates: bool) -> Result<Vec<String>, Stop> {
+    let sql = format!(
+        "select datname::text as name from pg_database where (datname <> 'template0' or datallowconn) and ({templates} or not datistemplate) order by 1"
+    );
+    let rows = session::rows(client, "listing the databases", &sql).await.map_err(|error| trouble(error, "server"))?;
     let names = rows.iter().map(|row| session::cell(row, "name")).collect::<Result<Vec<String>, _>>();
     names.map_err(|error| trouble(error, "server"))
 }
@@ -109,7 +111,10 @@ pub(super) async fn completeness(subject: &Subject<'_>) -> Result<Comparison, St
     server.excuse(&expected.changed_meanwhile, &CHANGES);
     all.add(server);
     if terms.physical && terms.whole_server {
-        all.add(integrity::additional_databases(expected, &names_of_databases(&client).await?));
+        all.add(integrity::additional_databases(
+            expected,
+            &names_of_databases(&client, expected.shared.is_some()).await?,
+        ));
     }
     all.looked(databases.len() as u64, "databases");
     Ok(all)
