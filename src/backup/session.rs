@@ -6,16 +6,14 @@ use tokio_postgres::Client;
 use crate::domain::check::Broke;
 use crate::domain::lsn::Lsn;
 use crate::domain::policy::Databases;
-use crate::probe::Endpoint;
 use crate::probe::endpoint::root_cause;
+use crate::probe::{self, Endpoint};
 
 /// A session on which nothing of the role's or the database's own settings gets in the way: not its search path, not its
-/// time limits (a session that holds a slot is idle for hours).
+/// time limits (a session that holds a slot is idle for hours), and not how it prints a time: answers go into the fingerprint.
 pub async fn plain(endpoint: &Endpoint) -> Result<Client, Broke> {
-    let client = endpoint.connect().await?;
-    let settings = "set search_path = pg_catalog; set statement_timeout = 0; set lock_timeout = 0; \
-        select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings where name = 'idle_session_timeout'";
-    client.batch_execute(settings).await.map_err(|error| asked(endpoint, &error))?;
+    let client = probe::session::fixed(endpoint).await?;
+    client.batch_execute("set lock_timeout = 0").await.map_err(|error| asked(endpoint, &error))?;
     Ok(client)
 }
 
@@ -35,21 +33,24 @@ pub struct Listed {
     pub oid: u32,
     /// Whether it accepts connections.
     pub connectable: bool,
+    /// Whether it is a template: new databases are made from it, for which nobody else may be in it meanwhile.
+    pub template: bool,
     /// Bytes on disk, where the role may ask.
     pub bytes: Option<u64>,
 }
 
-/// All databases but templates, oldest first.
+/// All databases but `template0`, oldest first. Into that one nobody gets, unless somebody opened it on purpose.
 pub async fn databases(client: &Client, endpoint: &Endpoint) -> Result<Vec<Listed>, Broke> {
     let question = "select datname::text, oid, datallowconn, \
-        case when has_database_privilege(oid, 'connect') then pg_database_size(oid) end \
-        from pg_database where not datistemplate order by oid";
+        case when has_database_privilege(oid, 'connect') then pg_database_size(oid) end, datistemplate \
+        from pg_database where datname <> 'template0' or datallowconn order by oid";
     let rows = client.query(question, &[]).await.map_err(|error| asked(endpoint, &error))?;
     let listed = rows.iter().map(|row| Listed {
         name: row.get(0),
         oid: row.get(1),
         connectable: row.get(2),
         bytes: row.get::<_, Option<i64>>(3).and_then(|bytes| bytes.try_into().ok()),
+        template: row.get(4),
     });
     Ok(listed.collect())
 }
@@ -58,11 +59,13 @@ pub async fn databases(client: &Client, endpoint: &Endpoint) -> Result<Vec<Liste
 pub fn wanted(all: &[Listed], databases: &Databases, of_url: &str) -> Result<Vec<Listed>, Broke> {
     let named: Vec<&str> = match databases {
         Databases::All => {
-            let found: Vec<Listed> = all.iter().filter(|one| one.connectable).cloned().collect();
+            // Templates of users are databases too; PostgreSQL's own are there in every server, and cannot be made anew.
+            let held = |one: &&Listed| one.connectable && !is_builtin_template(&one.name);
+            let found: Vec<Listed> = all.iter().filter(held).cloned().collect();
             if found.is_empty() {
                 return Err(Broke::hinted(
                     "the source has no database that accepts connections",
-                    "templates are not backed up; name a database in the policy: [source] databases",
+                    "template1 is not dumped; name a database in the policy: [source] databases",
                 ));
             }
             return Ok(found);
@@ -84,6 +87,11 @@ pub fn wanted(all: &[Listed], databases: &Databases, of_url: &str) -> Result<Vec
         }
     }
     Ok(found)
+}
+
+/// The templates that every server has: a dump of one could not be restored under its name.
+pub fn is_builtin_template(name: &str) -> bool {
+    matches!(name, "template0" | "template1")
 }
 
 fn missing(name: &str, all: &[Listed]) -> Broke {
@@ -112,17 +120,23 @@ mod tests {
     use super::*;
 
     fn listed(name: &str, oid: u32, connectable: bool) -> Listed {
-        Listed { name: name.to_owned(), oid, connectable, bytes: None }
+        Listed { name: name.to_owned(), oid, connectable, template: name.starts_with("template"), bytes: None }
     }
 
     #[test]
     fn a_policy_gets_the_databases_that_it_names_or_a_clear_error() {
-        let all = [listed("postgres", 5, true), listed("orders", 16384, true), listed("closed", 16385, false)];
+        let all = [
+            listed("template1", 1, true),
+            listed("postgres", 5, true),
+            listed("orders", 16384, true),
+            listed("closed", 16385, false),
+            listed("template_own", 16386, true),
+        ];
         let names = |databases: Databases| {
             wanted(&all, &databases, "orders").map(|found| found.into_iter().map(|one| one.name).collect::<Vec<_>>())
         };
         assert_eq!(names(Databases::Url).unwrap(), ["orders"]);
-        assert_eq!(names(Databases::All).unwrap(), ["postgres", "orders"]);
+        assert_eq!(names(Databases::All).unwrap(), ["postgres", "orders", "template_own"]);
         let twice = Databases::Named(vec!["orders".to_owned(), "postgres".to_owned(), "orders".to_owned()]);
         assert_eq!(names(twice).unwrap(), ["orders", "postgres"]);
         let error = names(Databases::Named(vec!["order".to_owned()])).unwrap_err();

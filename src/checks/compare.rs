@@ -50,10 +50,12 @@ async fn restored<'a>(subject: &Subject<'a>) -> Result<(Vec<Restored<'a>>, Compa
     Ok((there, comparison))
 }
 
-/// All that the restored server has, but templates: those too that accept no connections.
-async fn names_of_databases(client: &Client) -> Result<Vec<String>, Stop> {
-    let sql = "select datname::text as name from pg_database where not datistemplate order by 1";
-    let rows = session::rows(client, "listing the databases", sql).await.map_err(|error| trouble(error, "server"))?;
+/// All that the restored server has, but `template0`: those too that accept no connections. Older backups did not look at templates.
+async fn names_of_databases(client: &Client, templates: bool) -> Result<Vec<String>, Stop> {
+    let sql = format!(
+        "select datname::text as name from pg_database where (datname <> 'template0' or datallowconn) and ({templates} or not datistemplate) order by 1"
+    );
+    let rows = session::rows(client, "listing the databases", &sql).await.map_err(|error| trouble(error, "server"))?;
     let names = rows.iter().map(|row| session::cell(row, "name")).collect::<Result<Vec<String>, _>>();
     names.map_err(|error| trouble(error, "server"))
 }
@@ -100,10 +102,19 @@ pub(super) async fn completeness(subject: &Subject<'_>) -> Result<Comparison, St
     let client = session::read_only(&subject.server).await.map_err(|error| trouble(error, "server"))?;
     let mut server = integrity::roles(&expected.roles, &probe::roles(&client).await?, terms);
     server.add(integrity::tablespaces(&expected.tablespaces, &probe::tablespaces(&client).await?, terms));
+    let mut names = BTreeSet::new();
+    for database in &expected.databases {
+        names.insert(session::quoted(&client, &database.name).await.map_err(|error| trouble(error, "server"))?);
+    }
+    let shared = probe::shared_objects(&client).await.map_err(|error| trouble(error, "server"))?;
+    server.add(integrity::shared(expected, &shared, &names, terms));
     server.excuse(&expected.changed_meanwhile, &CHANGES);
     all.add(server);
     if terms.physical && terms.whole_server {
-        all.add(integrity::additional_databases(expected, &names_of_databases(&client).await?));
+        all.add(integrity::additional_databases(
+            expected,
+            &names_of_databases(&client, expected.shared.is_some()).await?,
+        ));
     }
     all.looked(databases.len() as u64, "databases");
     Ok(all)
@@ -262,7 +273,9 @@ pub(super) async fn encodings(subject: &Subject<'_>) -> Result<Comparison, Stop>
 pub(super) async fn settings(subject: &Subject<'_>) -> Result<Comparison, Stop> {
     let (databases, mut all) = restored(subject).await?;
     for one in &databases {
-        all.add(integrity::database_settings(one.expected, &described(one).await?, subject.terms()));
+        let mut compared = integrity::database_settings(one.expected, &described(one).await?, subject.terms());
+        compared.excuse(&one.expected.changed_meanwhile, &[Change::Altered]);
+        all.add(compared);
     }
     if subject.whole_server {
         let client = session::read_only(&subject.server).await.map_err(|error| trouble(error, "server"))?;

@@ -19,13 +19,23 @@ pub struct Fingerprint {
     pub tablespaces: Vec<Tablespace>,
     /// Its databases, as far as the backup holds them.
     pub databases: Vec<Database>,
-    /// Databases that a physical backup holds and nobody looked at: nothing of them can be compared.
+    /// Databases that nobody looked at: a physical backup holds them, a logical one of all databases does not. Nothing of them can be compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Unseen>,
     /// Databases, roles and tablespaces that were otherwise when a physical backup was over than when it was begun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_meanwhile: Vec<Changed>,
+    /// What belongs to the whole server and is none of the above; none: it was not looked at (older backups).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Vec<Object>>,
 }
+
+/// A kind of [`Fingerprint::shared`]: what `ALTER DATABASE` sets and `pg_database` keeps. Its identity is the database's quoted name.
+pub const ATTRIBUTES_OF_DATABASE: &str = "attributes of database";
+/// The same for comments.
+pub const COMMENT_ON_DATABASE: &str = "comment on database";
+/// `ALTER ROLE ALL SET`.
+pub const SETTING_OF_ALL_ROLES: &str = "setting of all roles";
 
 /// A database without a fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -173,6 +173,7 @@ pub fn manifest() -> Manifest {
             databases: Vec::new(),
             unseen: Vec::new(),
             changed_meanwhile: Vec::new(),
+            shared: None,
         },
         tools: BTreeMap::new(),
         clock_skew: Span::from_millis(12),

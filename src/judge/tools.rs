@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::domain::check::Finding;
+use crate::domain::inventory::Server;
 
 /// The minor releases that close restore-time code execution: a data file, so that it can be updated without touching code.
 const SAFE_MINORS: &str = include_str!("safe-minors.toml");
@@ -19,6 +20,13 @@ struct SafeMinors {
 struct Release {
     major: u32,
     minor: u32,
+}
+
+/// A finding of the source, if it keeps no page checksums: damage on its disks goes into every backup unseen.
+pub fn blind_source(server: &Server) -> Option<Finding> {
+    let message = "the source keeps no page checksums: a page that its disk damages is backed up, copied and dumped without a word; stop it and run pg_checksums --enable";
+    let object = format!("source, PostgreSQL {}", server.version.split(' ').next().unwrap_or_default());
+    (!server.data_checksums).then(|| Finding::new("source_checksums_off", object, message).with("on", "off"))
 }
 
 /// A finding of the environment, if the programs of `version` (`15.18`) are older than the release that is known to be

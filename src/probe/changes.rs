@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::session::read_only;
-use super::{Endpoint, ProbeError, collations, extensions, objects, paces};
-use crate::domain::inventory::{Change, Changed, Database, Role, Tablespace};
+use super::{Endpoint, ProbeError, collations, database, extensions, objects, paces};
+use crate::domain::inventory::{Change, Changed, Database, Object, Role, Tablespace};
 
 /// Looks again once the backup is over, and notes what is otherwise than the fingerprint says: then a copy may have either.
 pub async fn note_changes(endpoint: &Endpoint, database: &mut Database) -> Result<(), ProbeError> {
@@ -17,6 +17,12 @@ pub async fn note_changes(endpoint: &Endpoint, database: &mut Database) -> Resul
     let now: Vec<String> = paces(&client).await?.into_keys().collect();
     let before: Vec<String> = database.sequences.iter().map(|one| one.name.clone()).collect();
     changed.extend(changes(&before, &now, |name| ("sequence", name)));
+    // Its owner is compared with its settings.
+    let (owner, settings) = database::owner_and_settings(&client).await?;
+    if (&owner, &settings) != (&database.owner, &database.settings) {
+        let identity = database.name.clone();
+        changed.push(Changed { kind: "database".to_owned(), identity, how: Change::Altered });
+    }
     changed.sort();
     changed.dedup();
     database.changed_meanwhile = changed;
@@ -31,6 +37,11 @@ pub fn changed_roles(before: &[Role], now: &[Role]) -> Vec<Changed> {
 /// The same for tablespaces.
 pub fn changed_tablespaces(before: &[Tablespace], now: &[Tablespace]) -> Vec<Changed> {
     changes(before, now, |one| ("tablespace", &one.name))
+}
+
+/// The same for what belongs to the whole server.
+pub fn changed_objects(before: &[Object], now: &[Object]) -> Vec<Changed> {
+    changes(before, now, |one| (&one.kind, &one.identity))
 }
 
 /// What is on one side only, or on both and not the same.

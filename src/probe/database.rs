@@ -39,10 +39,9 @@ pub async fn describe(snapshot: &OpenSnapshot) -> Result<Database, ProbeError> {
         "select d.oid::int8 as oid, d.datname::text as name, pg_get_userbyid(d.datdba)::text as owner,
                 pg_encoding_to_char(d.encoding)::text as encoding, {recorded}::text as recorded, {actual}::text as actual,
                 concat_ws(' ', {provider}, 'collate=' || d.datcollate, 'ctype=' || d.datctype, 'locale=' || {locale}) as locale,
-                array(select case when s.setrole = 0 then '' else 'role ' || quote_ident(pg_get_userbyid(s.setrole)) || ': ' end || {setting}
-                        from pg_db_role_setting s, unnest(s.setconfig) c where s.setdatabase = d.oid order by 1) as settings
+                {settings} as settings
            from pg_database d where d.datname = current_database()",
-        setting = setting("c")
+        settings = settings()
     );
     let row = row(client, "reading what the database is", &sql).await?;
     Ok(Database {
@@ -66,6 +65,25 @@ pub async fn describe(snapshot: &OpenSnapshot) -> Result<Database, ProbeError> {
         },
         changed_meanwhile: Vec::new(),
     })
+}
+
+/// SQL for the settings of the database `d`, sorted.
+fn settings() -> String {
+    format!(
+        "array(select case when s.setrole = 0 then '' else 'role ' || quote_ident(pg_get_userbyid(s.setrole)) || ': ' end || {}
+                 from pg_db_role_setting s, unnest(s.setconfig) c where s.setdatabase = d.oid order by 1)",
+        setting("c")
+    )
+}
+
+/// What of a database can be altered at any time, by `ALTER DATABASE`.
+pub(super) async fn owner_and_settings(client: &Client) -> Result<(String, Vec<String>), ProbeError> {
+    let sql = format!(
+        "select pg_get_userbyid(d.datdba)::text as owner, {} as settings from pg_database d where d.datname = current_database()",
+        settings()
+    );
+    let row = row(client, "reading what the database is", &sql).await?;
+    Ok((cell(&row, "owner")?, cell(&row, "settings")?))
 }
 
 /// The schema into which a check of ours installs what it needs for a while: never part of a fingerprint.

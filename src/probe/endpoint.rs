@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -12,6 +13,10 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 
 use super::tls;
+
+/// Given when a session is opened, so that no limit of a role's or a database's own (`ALTER DATABASE … SET statement_timeout = 1`) hits the
+/// very statement that would lift it; and what must be written in a sandbox can be (`SET default_transaction_read_only = on`).
+const STARTUP: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off";
 use crate::domain::policy::{PasswordSource, TlsMode};
 
 /// A server, a role and a database, with the means to get in. Never prints a password.
@@ -30,6 +35,8 @@ pub struct Endpoint {
     password: Option<SecretString>,
     passfile: Option<PathBuf>,
     connect_timeout: Duration,
+    /// Whether whoever is at the other end takes no options: known once it was tried, and to all copies of this.
+    takes_no_options: Arc<AtomicBool>,
 }
 
 /// Why a server cannot be spoken to.
@@ -170,6 +177,7 @@ impl Endpoint {
             password: None,
             passfile: None,
             connect_timeout: Duration::from_secs(10),
+            takes_no_options: Arc::default(),
         })
     }
 
@@ -185,6 +193,7 @@ impl Endpoint {
             password: None,
             passfile: None,
             connect_timeout: Duration::from_secs(10),
+            takes_no_options: Arc::default(),
         }
     }
 
@@ -225,7 +234,21 @@ impl Endpoint {
 
     /// Connects. The connection's driver runs as a task and ends with the client.
     pub async fn connect(&self) -> Result<Client, EndpointError> {
+        match self.try_connect(Some(STARTUP)).await {
+            // Poolers know no options; then what the session sets later must do.
+            Err(EndpointError::Connect { why, .. }) if why.contains("startup parameter") => {
+                self.takes_no_options.store(true, Ordering::Relaxed);
+                self.try_connect(None).await
+            }
+            other => other,
+        }
+    }
+
+    async fn try_connect(&self, options: Option<&str>) -> Result<Client, EndpointError> {
         let mut config = tokio_postgres::Config::new();
+        if let Some(options) = options {
+            config.options(options);
+        }
         config
             .host(&self.host)
             .port(self.port)
@@ -266,6 +289,9 @@ impl Endpoint {
             ("PGAPPNAME", "lifeboat".to_owned()),
             ("PGCONNECT_TIMEOUT", self.connect_timeout.as_secs().max(2).to_string()),
         ];
+        if !self.takes_no_options.load(Ordering::Relaxed) {
+            env.push(("PGOPTIONS", STARTUP.to_owned()));
+        }
         let mode = match self.tls_mode() {
             TlsMode::VerifyFull => "verify-full",
             TlsMode::Require => "require",

@@ -17,10 +17,11 @@ mod objects;
 mod sequences;
 mod server;
 pub mod session;
+mod shared;
 mod snapshot;
 mod traces;
 
-pub use changes::{changed_roles, changed_tablespaces, note_changes};
+pub use changes::{changed_objects, changed_roles, changed_tablespaces, note_changes};
 pub use content::{Digested, RowFilter, Sample, Writes, digest, digest_tables};
 pub use database::{OWN_SCHEMA, collations, database, describe, extensions};
 pub use error::{Fault, ProbeError};
@@ -28,6 +29,7 @@ pub use large_objects::large_objects;
 pub use objects::objects;
 pub use sequences::{Pace, note_moves, paces, sequences};
 pub use server::{roles, server, tablespaces};
+pub use shared::shared_objects;
 pub use snapshot::{OpenSnapshot, Skew, clock_skew, measure_skew};
 pub use traces::{Traces, traces};
 

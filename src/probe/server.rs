@@ -50,17 +50,22 @@ async fn try_server(client: &Client) -> Result<Server, ProbeError> {
     })
 }
 
-/// Left out: what belongs to the machine and not to the data (paths, addresses), what may hold a password or name where one is, and what
+/// Left out: what is set for this role or database only (`ALTER … SET`: compared where it belongs), what belongs to the machine and not to the data (paths, addresses), what may hold a password or name where one is, and what
 /// our own session has set.
 async fn settings(client: &Client) -> Result<BTreeMap<String, String>, ProbeError> {
     let sql = format!(
         "select name, coalesce(case when source = 'session' then reset_val else setting end, '') as setting from pg_settings
-          where (name in ({NEEDED}) or source not in ('default', 'override', 'session', 'client'))
+          where (name in ({NEEDED}) or source not in ('default', 'override', 'session', 'client')
+                 or source = 'session' and reset_val is distinct from boot_val)
             and name not in ('data_directory', 'hba_file', 'config_file', 'ident_file', 'external_pid_file', 'port',
                              'unix_socket_directories', 'unix_socket_group', 'listen_addresses', 'log_directory',
                              'log_filename', 'primary_conninfo', 'archive_command', 'archive_cleanup_command', 'archive_library',
                              'restore_command', 'recovery_end_command', 'ssl_passphrase_command', 'application_name',
                              'krb_server_keyfile', 'stats_temp_directory', 'cluster_name')
+            and (name in ({NEEDED}) or lower(name) not in (
+                  select lower(split_part(c, '=', 1)) from pg_db_role_setting s, unnest(s.setconfig) c
+                   where s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                     and s.setrole in (0, (select oid from pg_roles where rolname = session_user))))
             and name !~ '^(ssl_.*_file|ssl_.*_dir|bonjour.*|syslog_.*)$' and name !~* '(password|secret|token|conninfo|credential)'
             and name !~ '^lc_|^timezone|^TimeZone|^log_timezone' and (name !~ '\\.' or name ~ '^(pg_stat_statements|auto_explain)\\.')"
     );

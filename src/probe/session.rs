@@ -50,6 +50,13 @@ pub async fn row(client: &Client, doing: &str, sql: &str) -> Result<Row, ProbeEr
     client.query_one(sql, &[]).await.map_err(|error| ProbeError::sql(doing, &error))
 }
 
+/// A name as PostgreSQL would write it.
+pub async fn quoted(client: &Client, name: &str) -> Result<String, ProbeError> {
+    let doing = "quoting a name";
+    let row = client.query_one("select quote_ident($1) as name", &[&name]).await;
+    cell(&row.map_err(|error| ProbeError::sql(doing, &error))?, "name")
+}
+
 /// One value of a row, by the name of its column.
 pub fn cell<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, ProbeError> {
     row.try_get(column).map_err(|error| ProbeError::sql(format!("reading {column}"), &error))

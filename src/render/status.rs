@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::domain::check::Finding;
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
 use crate::domain::transcript::{Transcript, Verdict};
@@ -73,18 +74,31 @@ pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) ->
     let rows: Vec<Vec<Cell>> = stands.iter().map(|stand| line(stand, now)).collect();
     let heads = ["", "policy", "last backup", "last proven restore", "RPO allowed / would lose", "RTO allowed / took"];
     table(&mut out, &heads, &rows, width, paint);
-    for stand in stands.iter().filter(|stand| !stand.standing.wrong.is_empty()) {
+    for stand in stands {
+        let remarks = of_the_source(stand);
+        if stand.standing.wrong.is_empty() && remarks.is_empty() {
+            continue;
+        }
         out.push('\n');
         out.push_str(&paint.paint(Tone::Strong, stand.policy.name.as_str()));
         out.push('\n');
         for wrong in &stand.standing.wrong {
             hanging(&mut out, "  - ", &plain(wrong), width);
         }
+        for remark in remarks {
+            hanging(&mut out, "  ! ", &plain(&remark.message), width);
+        }
         for step in next_steps(stand) {
             hanging(&mut out, "  → ", &step, width);
         }
     }
     out
+}
+
+/// What the newest drill found about the source itself: it decides nothing about the backup, and must not be forgotten.
+fn of_the_source<'a>(stand: &'a Stand<'_>) -> Vec<&'a Finding> {
+    let newest = stand.transcripts.first().map(|transcript| transcript.environment.as_slice()).unwrap_or_default();
+    newest.iter().filter(|finding| finding.code.starts_with("source_")).collect()
 }
 
 fn word(verdict: Verdict) -> Cell {

@@ -59,6 +59,8 @@ pub(super) fn compose(source: &Server, major: u32, socket_dir: &Path, preload: &
     if major >= 17 {
         set("event_triggers", "off");
     }
+    // It must hold two segments of the log, however long the source's are.
+    set("min_wal_size", &format!("{}MB", (source.wal_segment_bytes >> 19).max(80)));
     for (name, least) in NUMBERS {
         if fresh && name == "max_wal_senders" {
             continue;
@@ -199,6 +201,16 @@ mod tests {
     #[test]
     fn values_cannot_leave_their_quotes() {
         assert_eq!(quote("a'b\\c"), "'a''b\\\\c'");
+    }
+
+    #[test]
+    fn a_server_with_long_segments_can_start() {
+        let mut source = crate::scratch::tests::server();
+        for (megabytes, expected) in [(1, "80MB"), (16, "80MB"), (64, "128MB"), (1024, "2048MB")] {
+            source.wal_segment_bytes = megabytes << 20;
+            let conf = compose(&source, 15, Path::new("/s"), &[], false);
+            assert!(conf.text.contains(&format!("min_wal_size = '{expected}'\n")), "{megabytes}");
+        }
     }
 
     #[test]

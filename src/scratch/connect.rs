@@ -136,7 +136,7 @@ pub(super) async fn look(server: &Endpoint, log: &str) -> Result<Started, Stop> 
 pub(super) async fn every_database(server: &Endpoint) -> Result<(), Stop> {
     let client = server.connect().await.map_err(Broke::from)?;
     let names = client
-        .simple_query("select datname from pg_database where datallowconn and not datistemplate order by 1")
+        .simple_query("select datname from pg_database where datallowconn order by 1")
         .await
         .map_err(|error| Broke::new(format!("the databases could not be listed: {error}")))?;
     let (mut findings, mut broken) = (Vec::new(), None);

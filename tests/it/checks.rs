@@ -44,6 +44,7 @@ fn sealed(source: &Server, method: Method, databases: &[&str]) -> SealedManifest
             databases: seen,
             unseen: Vec::new(),
             changed_meanwhile: Vec::new(),
+            shared: None,
         }
     });
     let part = Part {

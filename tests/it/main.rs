@@ -20,6 +20,7 @@ mod config_cli;
 mod demo;
 mod hostile;
 mod hard_objects;
+mod hard_cluster;
 mod kills;
 mod main_job;
 mod plain_source;

@@ -65,6 +65,7 @@ fn fingerprint(server: &Server) -> Fingerprint {
         databases: vec![],
         unseen: vec![],
         changed_meanwhile: vec![],
+        shared: None,
     }
 }
 

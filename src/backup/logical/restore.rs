@@ -111,7 +111,10 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
         let name = what.rename.iter().find(|(old, _)| old == database).map_or(database, |(_, new)| new);
         let one = OneDatabase { runner, admin: &admin, client: &client, name, original: database };
         match &restorer {
-            Some(restorer) => one.restore_apart(restorer, &mut facts).await?,
+            Some(restorer) => {
+                let_into_tablespaces(&client, restorer).await?;
+                one.restore_apart(restorer, &mut facts).await?;
+            }
             None => {
                 let known = what.manifest.fingerprint.databases.iter().find(|known| known.name == *database);
                 let owner = known.map(|known| known.owner.as_str()).filter(|_| what.with_roles);
@@ -171,12 +174,16 @@ async fn make_restorer(client: &Client) -> Result<String, Broke> {
     let sql =
         format!("create role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls", quoted(&name));
     run(client, &sql).await?;
-    // Tables and indexes may lie there; the grants go with the role's other rights.
+    Ok(name)
+}
+
+/// Tables and indexes may lie there. The grants go with the role's other rights whenever one database is done.
+async fn let_into_tablespaces(client: &Client, restorer: &str) -> Result<(), Broke> {
     let spaces = "select spcname from pg_tablespace where spcname not in ('pg_default', 'pg_global')";
     for space in column(client, spaces).await? {
-        run(client, &format!("grant create on tablespace {} to {}", quoted(&space), quoted(&name))).await?;
+        run(client, &format!("grant create on tablespace {} to {}", quoted(&space), quoted(restorer))).await?;
     }
-    Ok(name)
+    Ok(())
 }
 
 async fn fetch_globals(what: &PutBack<'_>, facts: &mut RestoreFacts) -> Result<String, Stop> {

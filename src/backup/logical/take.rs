@@ -8,7 +8,8 @@ use crate::backup::session::{self, Listed};
 use crate::backup::{Taken, Taking, producer};
 use crate::domain::artifact::{Basis, RecoveryPoint, Stream, StreamKind};
 use crate::domain::check::Broke;
-use crate::domain::inventory::{Database, Fingerprint, Snapshot};
+use crate::domain::inventory::{Database, Fingerprint, Object, Snapshot, Unseen};
+use crate::domain::policy::Databases;
 use crate::domain::units::Span;
 use crate::probe::{self, Endpoint, OpenSnapshot, RowFilter};
 use crate::programs::Programs;
@@ -35,8 +36,14 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     let programs = Programs::for_server(taking.bin_dirs, server.major(), &["pg_dump", "pg_dumpall"])?;
     let (clock_skew, _) = probe::clock_skew(&client).await?;
     let tablespaces = probe::tablespaces(&client).await?;
-    let wanted = session::wanted(&session::databases(&client, endpoint).await?, &taking.databases, &endpoint.database)?;
-    let mut warnings = Vec::new();
+    let listed = session::databases(&client, endpoint).await?;
+    let wanted = session::wanted(&listed, &taking.databases, &endpoint.database)?;
+    let unseen = match taking.databases {
+        Databases::All => left_out(endpoint, &listed).await,
+        Databases::Url | Databases::Named(_) => Vec::new(),
+    };
+    let said = |one: &Unseen| format!("database `{}` is not in the backup of all databases: {}", one.database, one.why);
+    let mut warnings: Vec<String> = unseen.iter().map(said).collect();
     let mut dumped = Vec::new();
     for one in &wanted {
         progress.stage(&format!("dump {}", one.name));
@@ -65,6 +72,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     let recovery_point = recovery_point(dumped.iter().map(|one| &one.snapshot))?;
     let digest_took = dumped.iter().map(|one| one.digest_took).sum();
     let roles = globals.roles.clone();
+    let shared = globals.shared.clone();
     let mut streams = vec![seal_globals(taking, globals).await?];
     let mut databases = Vec::new();
     for one in dumped {
@@ -81,14 +89,47 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
             roles,
             tablespaces,
             databases,
-            unseen: Vec::new(),
+            unseen,
             changed_meanwhile: Vec::new(),
+            shared: Some(shared),
         },
         tools,
         clock_skew,
         warnings,
         digest_took,
     })
+}
+
+/// Databases that a backup of all databases does not hold, although somebody has put something into them: those that nobody can get into, and
+/// `template1` once it is not as initdb made it.
+async fn left_out(endpoint: &Endpoint, listed: &[Listed]) -> Vec<Unseen> {
+    let mut all = Vec::new();
+    for one in listed.iter().filter(|one| !one.connectable || session::is_builtin_template(&one.name)) {
+        let why = match one.connectable {
+            false => Some("it accepts no connections (datallowconn is off)".to_owned()),
+            true => match is_pristine(&endpoint.with_database(&one.name)).await {
+                Ok(true) => None,
+                Ok(false) => Some(
+                    "it holds objects of users, and a dump cannot bring a template of PostgreSQL's own back".to_owned(),
+                ),
+                Err(broke) => Some(format!("whether it holds objects of users could not be seen: {}", broke.error)),
+            },
+        };
+        all.extend(why.map(|why| Unseen { database: one.name.clone(), why, meanwhile: false }));
+    }
+    all
+}
+
+/// Whether nothing in a database is of users. Left at once: while somebody is in a template, no database can be made from it.
+async fn is_pristine(endpoint: &Endpoint) -> Result<bool, Broke> {
+    let client = probe::session::read_only(endpoint).await?;
+    let extensions = probe::extensions(&client).await?;
+    // These two are initdb's own, and listed for every database.
+    let initdb = [("schema", "public"), ("grant", "PUBLIC on database")];
+    let objects = probe::objects(&client).await?;
+    let own = |one: &Object| initdb.contains(&(one.kind.as_str(), one.identity.as_str()));
+    let none = objects.iter().all(own) && probe::large_objects(&client).await?.count == 0;
+    Ok(none && extensions.iter().all(|one| one.name == "plpgsql"))
 }
 
 /// All that was committed before the earliest snapshot is in every dump.

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use crate::backup::Taking;
 use crate::backup::session::{self, Listed};
 use crate::domain::check::Broke;
-use crate::domain::inventory::{Change, Changed, Database, Role, Tablespace, Unseen};
+use crate::domain::inventory::{Change, Changed, Database, Object, Role, Tablespace, Unseen};
 use crate::domain::units::Span;
 use crate::probe::{self, Endpoint, OpenSnapshot, RowFilter};
 
@@ -31,6 +31,8 @@ pub struct Prints {
     /// How long it took.
     pub took: Span,
     held: Vec<OpenSnapshotOf>,
+    /// The names of all, templates last.
+    order: Vec<String>,
 }
 
 /// A database whose snapshot is open.
@@ -46,12 +48,17 @@ impl std::fmt::Debug for OpenSnapshotOf {
 }
 
 impl Prints {
-    /// Opens a snapshot in every database that can be connected to.
+    /// Opens a snapshot in every database that can be connected to. Templates are looked at here and left at once: while somebody is in one,
+    /// no database can be made from it.
     pub async fn open(taking: &Taking<'_>, listed: &[Listed]) -> Prints {
         let mut prints = Prints::default();
-        let early = listed.iter().filter(|one| one.connectable).count().saturating_sub(HELD_AT_MOST);
+        let lasting = |one: &&Listed| one.connectable && !one.template;
+        let early = listed.iter().filter(lasting).count().saturating_sub(HELD_AT_MOST);
         let mut seen = 0;
-        for one in listed {
+        // Templates last: a backup's first database is that which people ask when they name none.
+        let (templates, others): (Vec<&Listed>, Vec<&Listed>) = listed.iter().partition(|one| one.template);
+        for one in others.into_iter().chain(templates) {
+            prints.order.push(one.name.clone());
             if !one.connectable {
                 prints.leave_out(&one.name, "it accepts no connections (datallowconn is off)");
                 continue;
@@ -60,7 +67,7 @@ impl Prints {
                 Err(broke) => prints.leave_out(&one.name, &broke.error),
                 Ok(snapshot) => {
                     let open = OpenSnapshotOf { name: one.name.clone(), snapshot };
-                    if seen < early {
+                    if one.template || seen < early {
                         let began = Instant::now();
                         prints.look(taking, &open).await;
                         prints.took = prints.took.saturating_add(Span::from_std(began.elapsed()));
@@ -82,6 +89,8 @@ impl Prints {
             self.look(taking, open).await;
         }
         self.held = held;
+        // Those that were left early come where they were found.
+        self.databases.sort_by_key(|one| self.order.iter().position(|name| *name == one.name));
         self.took = self.took.saturating_add(Span::from_std(began.elapsed()));
     }
 
@@ -99,7 +108,7 @@ impl Prints {
         endpoint: &Endpoint,
         client: &Client,
         listed: &[Listed],
-        (roles, tablespaces): (&[Role], &[Tablespace]),
+        (roles, tablespaces, shared): (&[Role], &[Tablespace], &[Object]),
     ) -> Vec<Changed> {
         let mut changed = match session::databases(client, endpoint).await {
             Ok(now) => self.note_databases(listed, &now),
@@ -115,6 +124,12 @@ impl Prints {
         match probe::tablespaces(client).await {
             Ok(now) => changed.extend(probe::changed_tablespaces(tablespaces, &now)),
             Err(broke) => self.warnings.push(format!("the tablespaces were not looked at again: {broke}")),
+        }
+        match probe::shared_objects(client).await {
+            Ok(now) => changed.extend(probe::changed_objects(shared, &now)),
+            Err(error) => {
+                self.warnings.push(format!("what belongs to the whole server was not looked at again: {error}"))
+            }
         }
         let gone = |name: &str| changed.iter().any(|one| one.kind == "database" && one.identity == name);
         for database in self.databases.iter_mut().filter(|one| !gone(&one.name)) {
@@ -161,7 +176,13 @@ mod tests {
     #[test]
     fn no_database_is_left_out_in_silence() {
         let listed = |names: &[&str]| -> Vec<Listed> {
-            let of = |name: &&str| Listed { name: (*name).to_owned(), oid: 1, connectable: true, bytes: None };
+            let of = |name: &&str| Listed {
+                name: (*name).to_owned(),
+                oid: 1,
+                connectable: true,
+                template: false,
+                bytes: None,
+            };
             names.iter().map(of).collect()
         };
         let mut prints = Prints::default();

@@ -35,6 +35,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     let (clock_skew, _) = probe::clock_skew(&client).await?;
     let roles = probe::roles(&client).await?;
     let tablespaces = probe::tablespaces(&client).await?;
+    let shared = probe::shared_objects(&client).await?;
     let listed = session::databases(&client, endpoint).await?;
     let mut warnings = Vec::new();
     if !server.data_checksums {
@@ -74,7 +75,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
             warnings.push(format!("the sequences of {} were not looked at again: {error}", database.name));
         }
     }
-    let changed_meanwhile = prints.look_again(endpoint, &client, &listed, (&roles, &tablespaces)).await;
+    let changed_meanwhile = prints.look_again(endpoint, &client, &listed, (&roles, &tablespaces, &shared)).await;
     let wal = wal_of(&pumped)?;
     let pages = settle(&client, pumped.pages, &wal).await;
     let recovery_point = sampler.recovery_point(wal.end);
@@ -104,6 +105,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
             databases: prints.databases,
             unseen: prints.unseen,
             changed_meanwhile,
+            shared: Some(shared),
         },
         tools: match &programs {
             Some(programs) => programs.record(&["pg_basebackup"]),

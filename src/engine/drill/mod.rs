@@ -180,6 +180,7 @@ impl Rehearsal {
             .map_err(Broke::from)?;
         self.transcript.tools.extend(programs.record(&["postgres", "pg_restore"]));
         self.transcript.environment.extend(judge::tools::outdated(&programs.version));
+        self.transcript.environment.extend(judge::tools::blind_source(&manifest.fingerprint.server));
         Ok((sealed, programs, picked.store))
     }
 

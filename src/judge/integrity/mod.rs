@@ -7,11 +7,13 @@ mod completeness;
 mod content;
 mod places;
 mod sequences;
+mod shared;
 
 pub use completeness::{additional_databases, databases, objects, roles, tablespaces, unseen};
 pub use content::{FoundLargeObjects, FoundTable, large_objects, tables};
 pub use places::{collations, database_settings, encodings, extensions, server};
 pub use sequences::{Pace, sequences};
+pub use shared::shared;
 
 use std::collections::BTreeSet;
 

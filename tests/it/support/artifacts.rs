@@ -156,6 +156,7 @@ pub fn manifest(id: &BackupId, streams: Vec<Stream>, recipients: Vec<String>) ->
             databases: vec![],
             unseen: vec![],
             changed_meanwhile: vec![],
+            shared: None,
         },
         tools: BTreeMap::new(),
         clock_skew: Span::ZERO,

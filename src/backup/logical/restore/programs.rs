@@ -113,7 +113,10 @@ impl<'a> Runner<'a> {
         if !output.status.success() {
             return Err(fatal(&String::from_utf8_lossy(&output.stderr)));
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        match String::from_utf8(output.stdout) {
+            Ok(script) => Ok(script),
+            Err(error) => decoded(endpoint, error.into_bytes()).await,
+        }
     }
 
     /// Restores some entries into the endpoint's database. `bare`: without owners and grants.
@@ -171,6 +174,23 @@ impl<'a> Runner<'a> {
         }
         Ok(heard)
     }
+}
+
+/// A script in the encoding of the dump, which it names itself: read by the server, that knows them all. Lossless or an error.
+async fn decoded(endpoint: &Endpoint, script: Vec<u8>) -> Result<String, Stop> {
+    let head = String::from_utf8_lossy(script.get(..4096).unwrap_or(&script)).into_owned();
+    let named = head.split_once("SET client_encoding = '").and_then(|(_, rest)| rest.split_once('\''));
+    let encoding = named.map(|(name, _)| name.to_owned());
+    let encoding =
+        encoding.ok_or_else(|| Finding::new("dump_damaged", "dump", "its text names no encoding and is not UTF-8"))?;
+    let client = endpoint.connect().await.map_err(Broke::from)?;
+    let row = client.query_one("select convert_from($1, $2::text::name)", &[&script, &encoding]).await;
+    let row = row.map_err(|error| {
+        let why = crate::probe::endpoint::root_cause(&error);
+        let hint = "names that are no text in their database's encoding cannot be restored by lifeboat: use pg_restore by hand";
+        Broke::hinted(format!("names in the dump cannot be read as {encoding}: {why}"), hint)
+    })?;
+    Ok(row.get(0))
 }
 
 /// What was heard of one run, and how much of it there was.

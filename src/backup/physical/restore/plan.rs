@@ -186,6 +186,7 @@ mod tests {
                 databases: vec![],
                 unseen: vec![],
                 changed_meanwhile: vec![],
+                shared: None,
             },
             tools: Default::default(),
             clock_skew: Span::ZERO,
