@@ -85,7 +85,7 @@ work=
 trap 'rm -rf "${work:-}"' EXIT
 while read -r tree package version sum; do
     [ -n "$tree" ] || continue
-    mark="$folder/$tree/.sha256"
+    mark="$folder/.$tree.sha256"
     if [ "$(cat "$mark" 2>/dev/null)" = "$sum" ]; then
         continue
     fi
@@ -104,8 +104,8 @@ while read -r tree package version sum; do
     # Servers run as an unprivileged user.
     chmod -R u+rwX,go+rX,go-w "$work/tree"
     chmod 755 "$work/tree"/bin/*
-    echo "$sum" >"$work/tree/.sha256"
-    rm -rf "${folder:?}/$tree"
+    rm -rf "$mark" "${folder:?}/$tree"
     mv "$work/tree" "$folder/$tree"
+    echo "$sum" >"$mark"
     rm -rf "$work"
 done <<<"$trees"
