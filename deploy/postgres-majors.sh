@@ -101,6 +101,10 @@ while read -r tree package version sum; do
     else
         unwheel "$archive" "$work/tree"
     fi
+    if [[ $tree == *-clients ]]; then
+        # It has a server too, without the contrib modules: not the one that tests want.
+        find "$work/tree/bin" -type f ! -name 'pg_dump*' ! -name pg_restore ! -name pg_basebackup ! -name psql -delete
+    fi
     # Servers run as an unprivileged user.
     chmod -R u+rwX,go+rX,go-w "$work/tree"
     chmod 755 "$work/tree"/bin/*

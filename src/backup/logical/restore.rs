@@ -115,6 +115,7 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
             jobs: what.parallel.max(1),
             no_tablespaces,
             older_server,
+            no_locale_provider: major < 15,
         };
         let name = what.rename.iter().find(|(old, _)| old == database).map_or(database, |(_, new)| new);
         let one = OneDatabase { runner, admin: &admin, client: &client, name, original: database };

@@ -53,6 +53,8 @@ pub(super) struct Runner<'a> {
     pub no_tablespaces: bool,
     /// Whether the server is older than a setting that this `pg_restore` sets on every connection: see [`newer_setting`].
     pub older_server: bool,
+    /// Whether the server is older than `CREATE DATABASE … LOCALE_PROVIDER` (15), which a newer `pg_dump` always writes.
+    pub no_locale_provider: bool,
 }
 
 /// `pg_restore` from 17 on begins every connection with a setting that older servers do not know, and says so as an error. That one is
