@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release mutants fuzz
+.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +17,11 @@ build: setup ## a quick build
 demo: build ## the whole main job on a throw-away server
 	$(CARGO) run --quiet -- demo
 
+majors: ## PostgreSQL 13, 14, 16, 17, 18 beside the system's own, for tests
+	@deploy/postgres-majors.sh
+
 test: setup ## all tests, on real servers
+	@deploy/postgres-majors.sh || echo "going on without other major versions: their tests say that they are skipped"
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --no-fail-fast; \
 	else \

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{BackupId, JobName, PolicyName};
-use super::inventory::Fingerprint;
+use super::inventory::{Fingerprint, major_in};
 use super::lsn::Lsn;
 use super::policy::Method;
 use super::units::{ByteSize, Span};
@@ -69,6 +69,12 @@ impl Manifest {
     pub fn sealed_bytes(&self) -> ByteSize {
         let parts = self.streams.iter().flat_map(|stream| &stream.parts);
         ByteSize(parts.fold(0, |sum, part| sum.saturating_add(part.sealed_bytes)))
+    }
+
+    /// The major version of the `pg_dump` that wrote the dumps: no older `pg_restore` reads them. The source's own, when it is not told.
+    pub fn dumped_by(&self) -> u32 {
+        let told = self.tools.get("pg_dump").and_then(|version| major_in(version));
+        told.unwrap_or_else(|| self.fingerprint.server.major())
     }
 }
 

@@ -104,6 +104,11 @@ impl Server {
     }
 }
 
+/// The major version in `15.18`, `19beta1`, `19devel`.
+pub fn major_in(version: &str) -> Option<u32> {
+    version.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|digits| digits.parse().ok())
+}
+
 /// A role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {

@@ -144,7 +144,10 @@ impl Cluster {
         let superuser = connect::superusers(fingerprint).into_iter().next().unwrap_or_else(|| "postgres".to_owned());
         let mut initdb = self.program("initdb");
         // Every database is made from template0 with its own encoding and locale; these are only the cluster's defaults.
-        initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"]);
+        initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        if self.programs.major >= 14 {
+            initdb.arg("--no-instructions");
+        }
         initdb.arg(format!("--username={superuser}")).arg("--pgdata").arg(&self.data_dir);
         if fingerprint.server.data_checksums {
             initdb.arg("--data-checksums");
@@ -160,7 +163,12 @@ impl Cluster {
         let output = output.map_err(|error| failed("run initdb for", &self.data_dir, &error))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().find(|line| line.contains("error")).unwrap_or("no reason given").to_owned();
+            let said = said
+                .lines()
+                .find(|line| line.contains("error"))
+                .or(said.lines().next())
+                .unwrap_or("no reason given")
+                .to_owned();
             return Err(Broke::hinted(
                 format!("initdb could not make an empty cluster: {said}"),
                 "run it by hand as the scratch's user and see",

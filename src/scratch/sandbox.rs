@@ -115,16 +115,40 @@ cd "$work"
 exec "$@"
 "#;
 
-/// What a hidden sandbox still sees: the scratch's own folders, PostgreSQL's programs wherever they are, and Debian's
-/// dictionaries. At most seven: a shell's handles have one digit.
+/// What a hidden sandbox still sees beside the system's own folders: the scratch's, PostgreSQL's programs wherever they are, and
+/// Debian's dictionaries.
 fn kept(folders: &[&Path], programs: &Programs) -> Vec<PathBuf> {
     let mut kept: Vec<PathBuf> = folders.iter().map(|path| path.to_path_buf()).collect();
-    if let Ok(bin) = programs.path("").canonicalize() {
-        let beside = |name: &str| bin.parent().map(|above| above.join(name)).unwrap_or_default();
-        let places = [bin.clone(), beside("lib"), beside("lib64"), beside("share"), "/var/cache/postgresql".into()];
-        kept.extend(places.into_iter().filter(|path| path.is_dir()));
+    let mut keep = |path: PathBuf| {
+        if path.is_dir() && !SHOWN.iter().any(|shown| path.starts_with(shown)) && !kept.contains(&path) {
+            kept.push(path);
+        }
+    };
+    for bin in programs.folders().into_iter().filter_map(|(dir, _)| dir.canonicalize().ok()) {
+        match bin.parent().filter(|above| is_installation(above)) {
+            Some(above) => keep(above.to_owned()),
+            None => {
+                keep(bin.clone());
+                for name in ["lib", "lib64", "share"] {
+                    keep(bin.parent().map(|above| above.join(name)).unwrap_or_default());
+                }
+            }
+        }
     }
+    keep("/var/cache/postgresql".into());
     kept
+}
+
+/// Folders that [`HIDE`] leaves as they are.
+const SHOWN: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/etc", "/nix", "/gnu"];
+/// A shell's handles have one digit, and the first three are taken.
+const KEPT_AT_MOST: usize = 7;
+
+/// Whether a folder is one installation's and nothing else's, so that it may be shown as a whole.
+fn is_installation(folder: &Path) -> bool {
+    const PARTS: [&str; 9] = ["bin", "lib", "lib64", "share", "include", "doc", "man", "etc", "libexec"];
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().all(|entry| PARTS.iter().any(|part| entry.file_name() == *part))
 }
 
 /// The arguments of one way, without the program.
@@ -198,6 +222,13 @@ pub(super) fn probe(
     let mut complaints = Vec::new();
     for way in WAYS.iter().filter(|way| way.files || demand != IsolationDemand::Required) {
         let means = way.means;
+        if way.files && kept.len() > KEPT_AT_MOST {
+            complaints.push(format!(
+                "PostgreSQL's programs are spread over {} folders: too many to show",
+                kept.len() - folders.len()
+            ));
+            continue;
+        }
         let wrap = wrap(way, owner, &drop_rights, &kept);
         let seen = match look(&wrap, folder, programs, &witness) {
             Ok(seen) => seen,

@@ -23,6 +23,7 @@ mod hard_objects;
 mod hard_cluster;
 mod kills;
 mod main_job;
+mod majors;
 mod plain_source;
 mod probe;
 mod real_day;

@@ -92,6 +92,13 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
         true => Some(roles::Roles::read(&client, &fetch_globals(what, &mut facts).await?).await?),
         false => None,
     };
+    let older_server = programs::newer_setting(what.programs.major_of("pg_restore"), major);
+    if older_server {
+        facts.warnings.push(format!(
+            "pg_restore {} is newer than the server ({major}): it restores one entry after the other",
+            what.programs.major_of("pg_restore")
+        ));
+    }
     let restorer = match what.whole_server {
         true => Some(make_restorer(&client).await?),
         false => None,
@@ -107,6 +114,8 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
             dump: &dump.path,
             jobs: what.parallel.max(1),
             no_tablespaces,
+            older_server,
+            no_locale_provider: major < 15,
         };
         let name = what.rename.iter().find(|(old, _)| old == database).map_or(database, |(_, new)| new);
         let one = OneDatabase { runner, admin: &admin, client: &client, name, original: database };

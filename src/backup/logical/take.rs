@@ -67,7 +67,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     }
     let mut tools = programs.record(&["pg_dump", "pg_dumpall"]);
     if !globals.passwords {
-        tools.insert("pg_dumpall".to_owned(), format!("{} --no-role-passwords", programs.version));
+        tools.insert("pg_dumpall".to_owned(), format!("{} --no-role-passwords", tools["pg_dumpall"]));
     }
     let recovery_point = recovery_point(dumped.iter().map(|one| &one.snapshot))?;
     let digest_took = dumped.iter().map(|one| one.digest_took).sum();

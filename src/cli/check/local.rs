@@ -13,9 +13,9 @@ use ed25519_dalek::pkcs8::DecodePublicKey;
 use super::source::Facts;
 use super::tried::Tried;
 use crate::catalog::SqliteCatalog;
-use crate::domain::check::{Broke, CheckName};
+use crate::domain::check::Broke;
 use crate::domain::config::{Config, StoreConfig};
-use crate::domain::drill::{Drill, IsolationDemand, ScratchKind, Step};
+use crate::domain::drill::{Drill, IsolationDemand, ScratchKind};
 use crate::domain::policy::{Method, Policy};
 use crate::domain::units::ByteSize;
 use crate::judge;
@@ -163,17 +163,18 @@ pub(super) fn programs(loaded: &Loaded, facts: &[(&Policy, Option<Facts>)], trie
             _ if wanted.is_empty() => {}
             None => tried.push(Tried::not_tried("programs", subject, "the server's version is not known")),
             Some(facts) => {
-                let found = Programs::find(&loaded.config.bin_dirs, facts.major, &wanted);
-                let found = found
-                    .map(|programs| {
-                        format!("{} in {}: {}", programs.version, programs.dir.display(), wanted.join(", "))
-                    })
-                    .map_err(Broke::from);
-                tried.push(Tried::of("programs", subject.clone(), found));
-                let finding = Programs::find(&loaded.config.bin_dirs, facts.major, &wanted)
-                    .ok()
-                    .and_then(|programs| judge::tools::outdated(&programs.version));
-                if let Some(finding) = finding {
+                let found = Programs::for_server(&loaded.config.bin_dirs, facts.major, &wanted);
+                let outdated = found.as_ref().ok().and_then(|programs| {
+                    programs.folders().into_iter().find_map(|(_, version)| judge::tools::outdated(version))
+                });
+                let told = found.map(|programs| {
+                    let folders = programs.folders();
+                    let folders: Vec<String> =
+                        folders.iter().map(|(dir, version)| format!("{version} in {}", dir.display())).collect();
+                    format!("{}: {}", folders.join(", "), wanted.join(", "))
+                });
+                tried.push(Tried::of("programs", subject.clone(), told.map_err(Broke::from)));
+                if let Some(finding) = outdated {
                     let wrong = Broke::hinted(
                         format!("{}: {}", finding.object, finding.message),
                         "update PostgreSQL's packages",
@@ -190,7 +191,6 @@ fn wanted_programs(loaded: &Loaded, policy: &Policy) -> Vec<&'static str> {
     let takes = |method: Method| policy.backups.iter().any(|job| job.method == method);
     let drills: Vec<&Drill> = drills_of(loaded, policy);
     let own_server = drills.iter().any(|drill| drill.scratch.kind == ScratchKind::Cluster);
-    let amcheck = drills.iter().any(|drill| checks(drill, CheckName::Amcheck));
     let mut wanted = Vec::new();
     if takes(Method::Logical) {
         wanted.extend(["pg_dump", "pg_dumpall"]);
@@ -204,18 +204,11 @@ fn wanted_programs(loaded: &Loaded, policy: &Policy) -> Vec<&'static str> {
     if own_server {
         wanted.extend(["initdb", "postgres"]);
     }
-    if amcheck {
-        wanted.push("pg_amcheck");
-    }
     wanted
 }
 
 fn drills_of<'a>(loaded: &'a Loaded, policy: &Policy) -> Vec<&'a Drill> {
     loaded.drills.iter().filter(|drill| policy.drills.iter().any(|used| used.drill == drill.name)).collect()
-}
-
-fn checks(drill: &Drill, name: CheckName) -> bool {
-    drill.steps.iter().any(|step| matches!(step, Step::Check(check) if check.name == name))
 }
 
 /// Tries the scratch folder, its room, its user, and the means of isolation.

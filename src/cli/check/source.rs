@@ -220,7 +220,7 @@ fn replication(endpoint: &Endpoint, server: &Row, facts: &Facts, config: &Config
         let error = format!("max_wal_senders is {senders}: a base backup with its WAL needs two");
         return Err(Broke::hinted(error, "set max_wal_senders = 10 in postgresql.conf and restart the server"));
     }
-    let programs = Programs::find(&config.bin_dirs, facts.major, &["psql"]).map_err(Broke::from)?;
+    let programs = Programs::for_server(&config.bin_dirs, facts.major, &["psql"]).map_err(Broke::from)?;
     let output = programs
         .client("psql", endpoint, &[])
         .args(["-X", "-A", "-t", "-w", "-d", "replication=true", "-c", "IDENTIFY_SYSTEM"])

@@ -17,10 +17,10 @@ use self::perform::Performance;
 use super::{House, house, interrupt, process};
 use crate::clock::now;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Outcome, Stop};
-use crate::domain::drill::{Drill, IsolationDemand, Loss, Step};
+use crate::domain::drill::{Drill, IsolationDemand, Loss, ScratchKind, Step};
 use crate::domain::ids::RunId;
 use crate::domain::observed::Observed;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Method, Policy};
 use crate::domain::run::{Event, RunOutcome, Work};
 use crate::domain::transcript::{
     BackupUsed, Ended, Judgement, Phase, ScratchUsed, StepRecord, TRANSCRIPT_SCHEMA, Transcript, Verdict,
@@ -32,8 +32,14 @@ use crate::progress::Progress;
 use crate::seal::{self, SealedManifest};
 use crate::store::Store;
 
-/// Programs that a drill needs, all of the backup's major version.
-const WANTED: [&str; 4] = ["initdb", "postgres", "pg_restore", "pg_dump"];
+/// Programs that a drill needs. Those that make or run a server are of the backup's major version.
+fn wanted(scratch: ScratchKind, method: Method) -> &'static [&'static str] {
+    match (scratch, method) {
+        (ScratchKind::Database, _) => &["pg_restore"],
+        (ScratchKind::Cluster, Method::Physical) => &["postgres"],
+        (ScratchKind::Cluster, _) => &["initdb", "postgres", "pg_restore"],
+    }
+}
 
 /// Runs a drill to its end, and gives the transcript with its judgement.
 pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn Progress) -> Result<Transcript, Broke> {
@@ -176,10 +182,13 @@ impl Rehearsal {
         if !findings.is_empty() {
             return Err(Stop::Found(findings));
         }
-        let programs = Programs::find(&house.config.bin_dirs, manifest.fingerprint.server.major(), &WANTED)
-            .map_err(Broke::from)?;
-        self.transcript.tools.extend(programs.record(&["postgres", "pg_restore"]));
-        self.transcript.environment.extend(judge::tools::outdated(&programs.version));
+        let wanted = wanted(self.transcript.drill.scratch.kind, manifest.method);
+        let major = manifest.fingerprint.server.major();
+        let programs = Programs::for_dump(&house.config.bin_dirs, major, manifest.dumped_by(), wanted);
+        let programs = programs.map_err(Broke::from)?;
+        self.transcript.tools.extend(programs.record(wanted));
+        let outdated = programs.folders().into_iter().filter_map(|(_, version)| judge::tools::outdated(version));
+        self.transcript.environment.extend(outdated);
         self.transcript.environment.extend(judge::tools::blind_source(&manifest.fingerprint.server));
         Ok((sealed, programs, picked.store))
     }

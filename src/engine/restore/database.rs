@@ -24,9 +24,10 @@ pub(super) async fn restore(
     let row = client.query_one("select current_setting('server_version_num')::int4 / 10000", &[]).await;
     let major = row.map_err(|error| Broke::new(format!("the server did not tell its version: {error}")))?;
     let major: i32 = major.get(0);
-    // Its programs must be as new as the server, and as the dump.
-    let major = u32::try_from(major).unwrap_or_default().max(manifest.fingerprint.server.major());
-    let programs = Programs::find(&request.bin_dirs, major, &["pg_restore"]).map_err(Broke::from)?;
+    // Its programs must be as new as the server, and as what wrote the dump.
+    let major = u32::try_from(major).unwrap_or_default();
+    let programs = Programs::for_dump(&request.bin_dirs, major, manifest.dumped_by(), &["pg_restore"]);
+    let programs = programs.map_err(Broke::from)?;
     let work = tempfile::Builder::new().prefix("lifeboat-restore-").tempdir();
     let work =
         work.map_err(|error| Broke::hinted(format!("could not make a folder for the dump: {error}"), "see TMPDIR"))?;

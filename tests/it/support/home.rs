@@ -38,7 +38,12 @@ pub const POLICY: &str = "orders";
 impl Home {
     /// `lifeboat init` for a database of the server, with a scratch folder of its own.
     pub fn new(server: &Server, database: &str) -> Home {
-        Home::for_url(&server.url(database))
+        let home = Home::for_url(&server.url(database));
+        if !server.bin_dirs.is_empty() {
+            let dirs = format!("bin_dirs = {:?}", server.bin_dirs);
+            home.edit_config(|text| text.replace("bin_dirs = []", &dirs));
+        }
+        home
     }
 
     /// The same, for any URL.

@@ -20,11 +20,13 @@ pub struct Options {
     pub initdb: Vec<&'static str>,
     /// Listen on this loopback port too.
     pub tcp_port: Option<u16>,
+    /// A major version; none: the newest of this system. See [`super::majors::bin_dirs`].
+    pub major: Option<u32>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { checksums: true, conf: String::new(), initdb: vec!["--locale=C.UTF-8"], tcp_port: None }
+        Options { checksums: true, conf: String::new(), initdb: vec!["--locale=C.UTF-8"], tcp_port: None, major: None }
     }
 }
 
@@ -34,6 +36,8 @@ pub struct Server {
     pub data_dir: PathBuf,
     pub socket_dir: PathBuf,
     pub port: u16,
+    /// What `[postgres] bin_dirs` must be, so that lifeboat finds programs for it.
+    pub bin_dirs: Vec<PathBuf>,
     postmaster: Option<Child>,
     _folder: tempfile::TempDir,
 }
@@ -71,7 +75,16 @@ impl Server {
 
     /// A server made as said.
     pub fn start_with(options: Options) -> Server {
-        let programs = Programs::newest(&[], &["initdb", "postgres", "pg_dump", "pg_basebackup"]).unwrap();
+        let (bin_dirs, programs) = match options.major {
+            None => (Vec::new(), Programs::newest(&[], &["initdb", "postgres", "pg_dump", "pg_basebackup"])),
+            Some(major) => {
+                let dirs = super::majors::bin_dirs(major).unwrap_or_else(|| panic!("PostgreSQL {major} is not here"));
+                let wanted = ["initdb", "postgres", "pg_dump", "pg_basebackup", "psql"];
+                let programs = Programs::for_server(&dirs, major, &wanted);
+                (dirs, programs)
+            }
+        };
+        let programs = programs.unwrap();
         let folder = tempfile::Builder::new().prefix("lb-test-").tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         if let Some((uid, gid)) = unprivileged() {
@@ -90,6 +103,8 @@ impl Server {
         initdb.args(&options.initdb);
         if options.checksums {
             initdb.arg("--data-checksums");
+        } else if programs.major >= 18 {
+            initdb.arg("--no-data-checksums");
         }
         let made = initdb.output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
@@ -103,7 +118,7 @@ impl Server {
         let file = data_dir.join("postgresql.conf");
         let before = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, before + &conf).unwrap();
-        let mut server = Server { programs, data_dir, socket_dir, port, postmaster: None, _folder: folder };
+        let mut server = Server { programs, data_dir, socket_dir, port, bin_dirs, postmaster: None, _folder: folder };
         server.launch();
         server
     }
@@ -118,7 +133,8 @@ impl Server {
         if let Some((uid, gid)) = unprivileged() {
             chown(&socket_dir, Some(uid), Some(gid)).unwrap();
         }
-        Server { programs: other.programs.clone(), data_dir, socket_dir, port: 5432, postmaster: None, _folder: folder }
+        let (programs, bin_dirs) = (other.programs.clone(), other.bin_dirs.clone());
+        Server { programs, data_dir, socket_dir, port: 5432, bin_dirs, postmaster: None, _folder: folder }
     }
 
     /// Starts the postmaster again after [`Server::kill`].

@@ -162,6 +162,9 @@ impl OneDatabase<'_> {
                 rest = format!("{}{}", &statement[name_ends..*from], &statement[*to..]);
             }
         }
+        if self.runner.no_locale_provider {
+            rest = rest.replacen(" LOCALE_PROVIDER = libc", "", 1);
+        }
         let sql = format!("create database {}{rest}", quoted(self.name));
         match self.client.simple_query(&sql).await {
             Ok(_) => Ok(()),

@@ -51,6 +51,22 @@ pub(super) struct Runner<'a> {
     pub dump: &'a Path,
     pub jobs: usize,
     pub no_tablespaces: bool,
+    /// Whether the server is older than a setting that this `pg_restore` sets on every connection: see [`newer_setting`].
+    pub older_server: bool,
+    /// Whether the server is older than `CREATE DATABASE … LOCALE_PROVIDER` (15), which a newer `pg_dump` always writes.
+    pub no_locale_provider: bool,
+}
+
+/// `pg_restore` from 17 on begins every connection with a setting that older servers do not know, and says so as an error. That one is
+/// passed over. Jobs that run side by side would say it in the middle of each other's entries, so there is only one then.
+const NEWER_SETTING: [&str; 2] = [
+    "ERROR:  unrecognized configuration parameter \"transaction_timeout\"",
+    "Command was: SET transaction_timeout = 0;",
+];
+
+/// Whether that happens between a `pg_restore` and a server.
+pub(super) fn newer_setting(pg_restore: u32, server: u32) -> bool {
+    pg_restore >= 17 && server < 17
 }
 
 /// What was said: about entries that failed, by their number; about rows; and everything else.
@@ -125,7 +141,7 @@ impl<'a> Runner<'a> {
     /// are tried once more, each alone. What failed left nothing behind, for an entry is one statement or one transaction.
     pub(super) async fn restore(&self, endpoint: &Endpoint, entries: &[&Entry], bare: bool) -> Result<Said, Stop> {
         let mut heard = self.attempt(endpoint, entries, bare).await?;
-        if self.jobs.min(entries.len()) > 1 && !heard.entries.is_empty() {
+        if !self.older_server && self.jobs.min(entries.len()) > 1 && !heard.entries.is_empty() {
             let mut said = Said { warnings: std::mem::take(&mut heard.said.warnings), ..Said::default() };
             for entry in entries.iter().filter(|entry| heard.entries.contains(&entry.id)) {
                 let again = self.serial().attempt(endpoint, &[*entry], bare).await?.said;
@@ -149,7 +165,7 @@ impl<'a> Runner<'a> {
         }
         let list = self.list_file(entries)?;
         let name = endpoint.database.replace('\\', "\\\\").replace('\'', "\\'");
-        let jobs = self.jobs.clamp(1, entries.len());
+        let jobs = if self.older_server { 1 } else { self.jobs.clamp(1, entries.len()) };
         let mut args: Vec<std::ffi::OsString> = vec![
             "--no-password".into(),
             // Without it errors come without the entries that they are about.
@@ -164,7 +180,7 @@ impl<'a> Runner<'a> {
         let output = self.run(endpoint, args).await?;
         let text = String::from_utf8_lossy(&output.stderr);
         let known: BTreeSet<u32> = entries.iter().map(|entry| entry.id).collect();
-        let heard = hear(&text, &known);
+        let heard = hear(&text, &known, self.older_server);
         if !output.status.success() {
             // It says so when it went on to the end in spite of errors; else it stopped, for a reason of its own.
             let Some(ignored) = heard.ignored else { return Err(fatal(&text)) };
@@ -201,6 +217,8 @@ struct Heard {
     entries: BTreeSet<u32>,
     /// Errors that were printed.
     errors: u64,
+    /// Those of them that say no more than [`NEWER_SETTING`].
+    passed_over: u64,
     /// Errors that `pg_restore` says it has passed over.
     ignored: Option<u64>,
 }
@@ -211,7 +229,7 @@ impl Heard {
     fn all_of(&self, ignored: u64, jobs: bool) -> Result<(), Broke> {
         let entries = self.entries.len() as u64;
         let all = if jobs { entries <= ignored && self.errors <= entries } else { self.errors == ignored };
-        if all && entries > 0 {
+        if all && (entries > 0 || self.errors == self.passed_over) {
             return Ok(());
         }
         let errors = self.errors;
@@ -225,15 +243,21 @@ impl Heard {
 }
 
 /// Reads `pg_restore`'s standard error. Details, contexts and commands are left out: they hold rows.
-fn hear(text: &str, known: &BTreeSet<u32>) -> Heard {
+fn hear(text: &str, known: &BTreeSet<u32>, older_server: bool) -> Heard {
     let (mut heard, mut current) = (Heard::default(), None::<u32>);
-    for line in text.lines() {
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
         if let Some((_, entry)) = line.split_once("from TOC entry ") {
             current = toc::entry(entry).map(|entry| entry.id).filter(|id| known.contains(id));
             heard.entries.extend(current);
         } else if let Some((_, message)) = line.split_once("pg_restore: error: ") {
             heard.errors += 1;
             let message = message.strip_prefix("could not execute query: ").unwrap_or(message);
+            let [error, command] = NEWER_SETTING;
+            if older_server && current.is_none() && message == error && lines.peek() == Some(&command) {
+                heard.passed_over += 1;
+                continue;
+            }
             let message = without_rows(message);
             match current {
                 _ if message.starts_with("COPY failed") => heard.said.rows.push(message),
@@ -334,6 +358,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_the_newer_setting_is_passed_over_and_only_on_an_older_server() {
+        let said = |error: &str, command: &str, count: u64| {
+            format!(
+                "pg_restore: while INITIALIZING:\n\
+                 pg_restore: error: could not execute query: {error}\n{command}\n\
+                 pg_restore: warning: errors ignored on restore: {count}\n"
+            )
+        };
+        let [error, command] = NEWER_SETTING;
+        let none = BTreeSet::new();
+        let good = hear(&said(error, command, 1), &none, true);
+        assert!(good.said.warnings.is_empty() && good.all_of(1, false).is_ok());
+        assert!(good.all_of(2, false).is_err(), "an error that was not heard is not passed over");
+        for (error, command, older) in [
+            (error, command, false),
+            (error, "Command was: SET transaction_timeout = 1;", true),
+            (error, "Command was: CREATE FUNCTION f() …", true),
+            ("ERROR:  unrecognized configuration parameter \"row_security\"", command, true),
+        ] {
+            let heard = hear(&said(error, command, 1), &none, older);
+            assert!(heard.all_of(1, false).is_err(), "{error} {command} {older}");
+        }
+    }
+
+    #[test]
     fn failures_are_heard_by_entry_and_without_rows() {
         let text = "pg_restore: while PROCESSING TOC:\n\
             pg_restore: from TOC entry 215; 1255 16390 FUNCTION public f() postgres\n\
@@ -343,14 +392,14 @@ mod tests {
             pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input syntax for type integer: \"hush\"\n\
             CONTEXT:  COPY t, line 1, column i: \"hush\"\n\
             pg_restore: warning: errors ignored on restore: 2\n";
-        let heard = hear(text, &BTreeSet::from([215, 3449]));
+        let heard = hear(text, &BTreeSet::from([215, 3449]), false);
         assert_eq!((heard.errors, heard.ignored, heard.entries.len()), (2, Some(2), 2));
         assert!(heard.all_of(2, false).is_ok() && heard.all_of(3, true).is_ok());
         assert!(
             heard.all_of(3, false).is_err() && heard.all_of(1, true).is_err(),
             "what was not heard is not passed over"
         );
-        let strange = hear(text, &BTreeSet::from([1]));
+        let strange = hear(text, &BTreeSet::from([1]), false);
         assert!(strange.all_of(2, false).is_err(), "errors of no entry that was asked for");
         let said = heard.said;
         assert_eq!(said.failed[&215], "ERROR:  permission denied for language c");
