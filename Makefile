@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release
+.PHONY: help setup build demo test unit lint fmt release bench
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,3 +37,6 @@ lint: ## what CI refuses
 
 release: setup ## the binary to install
 	$(CARGO) build --release
+
+bench: release ## lifeboat and its peers on one cluster (SCALE=100 RUNS=5); a table in Markdown
+	@benches/peers.sh
