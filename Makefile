@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors
+.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,3 +54,6 @@ release: setup ## the binary to install
 
 mutants: ## are the tests of the deciding rooms able to fail? (cargo-mutants, about an hour)
 	tests/mutants.sh
+
+bench: release ## lifeboat and its peers on one cluster (SCALE=100 RUNS=5); a table in Markdown
+	@benches/peers.sh

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::domain::artifact::{PageTally, RecoveryPoint, Stream, WalRange};
 use crate::domain::inventory::Fingerprint;
-use crate::domain::policy::{ContentPlan, Databases};
+use crate::domain::policy::{ContentPlan, Databases, ReadBy};
 use crate::domain::units::Span;
 use crate::probe::Endpoint;
 use crate::progress::Progress;
@@ -33,6 +33,8 @@ pub struct Taking<'a> {
     pub bin_dirs: &'a [PathBuf],
     /// Parallel digests.
     pub parallel: usize,
+    /// How files are read (physical).
+    pub read: ReadBy,
     /// Where the bytes go.
     pub sealer: &'a Sealer,
     /// Who listens.

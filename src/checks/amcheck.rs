@@ -18,6 +18,10 @@ const AT_ONCE: usize = 100;
 /// And their bytes, so that a large one has a statement of its own.
 const BYTES_AT_ONCE: u64 = 64 << 20;
 
+/// A table larger than this is looked at in pieces, on several connections.
+const BLOCKS_OF_A_PIECE: u64 = 32_768;
+const BLOCK_BYTES: u64 = 8192;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Heap,
@@ -33,6 +37,8 @@ struct Relation {
     /// `table public.orders`, `index public.orders_pkey`.
     object: String,
     bytes: u64,
+    /// Of a table that is looked at in pieces: the first and the last block, where it has an end.
+    piece: Option<(u64, Option<u64>)>,
 }
 
 pub(super) async fn amcheck(subject: &Subject<'_>, heapallindexed: bool) -> Result<Comparison, Stop> {
@@ -166,7 +172,8 @@ impl Checking<'_> {
                 continue;
             }
             let bytes: i64 = session::cell(&row, "bytes")?;
-            relations.push(Relation { oid: session::cell(&row, "oid")?, what, object, bytes: bytes.unsigned_abs() });
+            let (oid, bytes) = (session::cell(&row, "oid")?, bytes.unsigned_abs());
+            pieces(Relation { oid, what, object, bytes, piece: None }, &mut relations);
         }
         if old_heaps > 0 {
             comparison.skip(
@@ -214,14 +221,20 @@ impl Checking<'_> {
     async fn together(&self, client: &Client, batch: &[Relation]) -> Result<Comparison, ProbeError> {
         let mut comparison = Comparison::default();
         let Some(first) = batch.first() else { return Ok(comparison) };
-        let oids = batch.iter().map(|relation| relation.oid.to_string()).collect::<Vec<_>>().join(",");
+        let list = |of: &dyn Fn(&Relation) -> String| batch.iter().map(of).collect::<Vec<_>>().join(",");
+        let oids = list(&|relation| relation.oid.to_string());
         let doing = format!("checking {}", first.object);
         match first.what {
             What::Heap => {
+                let number = |block: Option<u64>| block.map_or_else(|| "null".to_owned(), |block| block.to_string());
+                let from = list(&|relation| number(relation.piece.map(|piece| piece.0)));
+                let to = list(&|relation| number(relation.piece.and_then(|piece| piece.1)));
                 // amcheck's words name transactions, offsets and lengths, never a value.
                 let sql = format!(
-                    "select o.oid::int8 as oid, v.blkno, v.offnum, v.msg from unnest('{{{oids}}}'::oid[]) o(oid), \
-                     lateral {}.verify_heapam(o.oid::regclass, on_error_stop := false, check_toast := true) v limit 1000",
+                    "select o.oid::int8 as oid, v.blkno, v.offnum, v.msg
+                       from unnest('{{{oids}}}'::oid[], '{{{from}}}'::int8[], '{{{to}}}'::int8[]) o(oid, first, last),
+                     lateral {}.verify_heapam(o.oid::regclass, on_error_stop := false, check_toast := true, skip := 'none',
+                       startblock := o.first, endblock := o.last) v limit 1000",
                     self.schema
                 );
                 for row in session::rows(client, &doing, &sql).await? {
@@ -255,8 +268,27 @@ fn counted(comparison: &mut Comparison, relation: &Relation) {
         What::Heap => "tables",
         What::Btree | What::HeldBtree => "B-tree indexes",
     };
-    comparison.looked(1, what);
+    // A table in pieces is one table.
+    comparison.looked(u64::from(relation.piece.is_none_or(|piece| piece.0 == 0)), what);
     comparison.looked(relation.bytes, "bytes");
+}
+
+/// A large table in pieces, so that several connections look at it; anything else as it is. The last piece has no end: it
+/// reaches to wherever the table ends when it is looked at.
+fn pieces(relation: Relation, into: &mut Vec<Relation>) {
+    let blocks = relation.bytes / BLOCK_BYTES;
+    if relation.what != What::Heap || blocks <= BLOCKS_OF_A_PIECE {
+        into.push(relation);
+        return;
+    }
+    for from in (0..blocks).step_by(BLOCKS_OF_A_PIECE as usize) {
+        let next = from + BLOCKS_OF_A_PIECE;
+        let (to, bytes) = match next < blocks {
+            true => (Some(next - 1), BLOCKS_OF_A_PIECE * BLOCK_BYTES),
+            false => (None, relation.bytes - from * BLOCK_BYTES),
+        };
+        into.push(Relation { piece: Some((from, to)), bytes, ..relation.clone() });
+    }
 }
 
 fn corrupt(relation: &Relation, message: String) -> Finding {
@@ -301,6 +333,7 @@ mod tests {
                 what: if at % 5 == 0 { What::Btree } else { What::Heap },
                 object: format!("{at}"),
                 bytes: if at < 3 { BYTES_AT_ONCE * 2 } else { 8192 },
+                piece: None,
             })
             .collect();
         let batches = batches(relations);
@@ -311,5 +344,28 @@ mod tests {
         assert!(batches.iter().all(|batch| batch.iter().all(|one| one.what == batch[0].what)));
         assert!(batches.iter().filter(|batch| batch.iter().any(|one| one.bytes > 8192)).all(|batch| batch.len() == 1));
         assert!(batches[0][0].bytes > 8192, "the largest first");
+    }
+
+    #[test]
+    fn large_tables_are_cut_and_every_block_is_in_one_piece() {
+        let of = |what, bytes| {
+            let mut into = Vec::new();
+            pieces(Relation { oid: 1, what, object: String::new(), bytes, piece: None }, &mut into);
+            into
+        };
+        let piece = BLOCKS_OF_A_PIECE * BLOCK_BYTES;
+        for (what, bytes) in [(What::Heap, 0), (What::Heap, piece), (What::Btree, 10 * piece)] {
+            assert_eq!(of(what, bytes).iter().map(|one| one.piece).collect::<Vec<_>>(), [None], "{bytes}");
+        }
+        for bytes in [piece + BLOCK_BYTES, 2 * piece, 5 * piece + 3 * BLOCK_BYTES] {
+            let pieces = of(What::Heap, bytes);
+            assert_eq!(pieces.iter().map(|one| one.bytes).sum::<u64>(), bytes);
+            let mut next = 0;
+            for (at, one) in pieces.iter().enumerate() {
+                let (from, to) = one.piece.unwrap();
+                assert_eq!((from, to.is_none()), (next, at + 1 == pieces.len()), "{bytes}");
+                next = to.unwrap_or_default() + 1;
+            }
+        }
     }
 }

@@ -120,6 +120,20 @@ pub struct BackupJob {
     pub part_size: Option<ByteSize>,
     /// zstd's level, 1 to 19.
     pub level: i32,
+    /// How the files of a physical backup are read.
+    pub read: ReadBy,
+}
+
+/// How the files of a physical backup are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadBy {
+    /// From the data folder where that is certainly the source's, else from the server.
+    #[default]
+    Auto,
+    /// From the data folder; where that cannot be, there is no backup.
+    Local,
+    /// From the server, over the replication protocol.
+    Stream,
 }
 
 /// A way to take a backup.

@@ -62,6 +62,7 @@ pub fn policy() -> Policy {
         retention: None,
         part_size: None,
         level: 3,
+        read: Default::default(),
     };
     let drill = |name: &str| DrillUse { drill: name.parse().unwrap(), schedule: None };
     Policy {

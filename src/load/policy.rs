@@ -6,10 +6,10 @@ use super::document::{Document, Node};
 use super::login;
 use super::problem::Problems;
 use super::raw::RawDatabases;
-use super::raw::policy::{RawJob, RawPolicy, SourceKind};
+use super::raw::policy::{RawJob, RawPolicy, RawRead, SourceKind};
 use crate::domain::policy::{
-    BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, Retention, Schedule, Source,
-    WalPlan,
+    BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, ReadBy, Retention, Schedule,
+    Source, WalPlan,
 };
 use crate::domain::units::Span;
 
@@ -32,6 +32,13 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&node.span, message).hint("give each job a name of its own"));
         }
         zone_needs_schedule(document, job, problems);
+        let method = job.get("method").and_then(Node::text);
+        if let Some(read) = job.entry("read")
+            && method.is_some_and(|method| method != "physical")
+        {
+            let message = "`read` says how the files of a physical backup are read; this job takes another";
+            problems.add(document.problem(&read.span, message).hint("leave it out, or use method = \"physical\""));
+        }
         let store = job.get("store").and_then(Node::text);
         for copy in job.get("copies").map(Node::items).unwrap_or_default() {
             if copy.text().is_some() && copy.text() == store {
@@ -185,6 +192,11 @@ fn job(raw: RawJob) -> BackupJob {
         }),
         part_size: raw.part_size.map(|size| size.0),
         level: raw.level.unwrap_or(LEVEL),
+        read: match raw.read {
+            None | Some(RawRead::Auto) => ReadBy::Auto,
+            Some(RawRead::Local) => ReadBy::Local,
+            Some(RawRead::Stream) => ReadBy::Stream,
+        },
     }
 }
 

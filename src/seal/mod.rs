@@ -2,8 +2,9 @@
 //! (BLAKE3 inside, SHA-256 outside) and stored on its own; and the same way back. Manifests are signed here.
 //!
 //! Invariants:
-//! - a part is closed only when it is full, or when [`StreamWriter::finish`] says that the producer ended well. A writer
-//!   that is dropped leaves no last part behind, so a cut stream can never look whole;
+//! - a part is closed only when it is full (or, among others, its producer waits for all of them to land), and the last one
+//!   only when [`StreamWriter::finish`] says that the producer ended well. A writer that is dropped leaves no last part
+//!   behind, so a cut stream can never look whole;
 //! - memory is bounded by the parts in flight, whatever the size of the database;
 //! - hashes are taken while the bytes pass: nothing is read twice;
 //! - nothing that comes out of a part is used before the part's last chunk is authenticated and its length and hash are
@@ -21,6 +22,7 @@ pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, s
 pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
 pub use shape::{is_inside, manifest_findings};
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
+pub use yard::Fill;
 
 use crate::domain::check::Broke;
 use crate::store::{StoreError, with_causes};
@@ -61,6 +63,9 @@ pub enum SealError {
         #[source]
         source: std::io::Error,
     },
+    /// Bytes that a part was to get for itself could not be had.
+    #[error("{0}")]
+    Source(Broke),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,6 +85,7 @@ impl SealError {
             SealError::Store(error) => return error.hint(),
             SealError::Seal { .. } => "the machine may be out of memory: lower part_size, or [limits] parallel",
             SealError::Stopped => "an earlier error in the log says why; nothing of this backup counts",
+            SealError::Source(broke) => return broke.hint.clone(),
             SealError::Refused(_) => return None,
         };
         Some(hint.to_owned())

@@ -1,7 +1,6 @@
 //! The way back: fetch, verify, decrypt, decompress.
 
-use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,8 +15,8 @@ use crate::store::{Store, StoreError};
 
 use super::{MAX_FINDINGS, MAX_PART_BYTES, Opener};
 
-/// What age hands out at a time, in bytes (its chunk).
-const CHUNK: usize = 64 << 10;
+/// What zstd says when there are more bytes than room for them.
+const NO_ROOM: &str = "Destination buffer is too small";
 
 /// Verifies a part's object from outside: its length and SHA-256. It may still be impossible to open.
 pub fn check_sealed(part: &Part, sealed: &[u8]) -> Result<(), Finding> {
@@ -55,35 +54,35 @@ impl Opener {
         let undecryptable =
             |why: String| part_finding(part, "part_decrypt", format!("the part does not decrypt: {why}"));
         let decryptor = Decryptor::new_buffered(sealed).map_err(|error| undecryptable(error.to_string()))?;
-        let decrypted = decryptor.decrypt(self.identities()).map_err(|error| match error {
+        let mut decrypted = decryptor.decrypt(self.identities()).map_err(|error| match error {
             DecryptError::NoMatchingKeys => self.wrong_key(part),
             error => undecryptable(error.to_string()),
         })?;
-        // Whose error it is that comes out of the decompressor: age's or zstd's own.
-        let inner_failed = Cell::new(false);
-        let noting = Noting { inner: decrypted, failed: &inner_failed };
-        let undecodable = |error: io::Error| match inner_failed.get() {
-            true => undecryptable(error.to_string()),
-            false => part_finding(part, "part_decompress", format!("the part does not decompress: {error}")),
-        };
-        // One byte of room more than there may be, so that a longer plaintext is seen and a bomb goes no further.
-        let mut plain = vec![0; claimed + 1];
-        let buffered = io::BufReader::with_capacity(CHUNK, noting);
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered).map_err(undecodable)?;
-        let mut length = 0;
-        while length < plain.len() {
-            // The end of zstd's stream is the end of age's: its last chunk is authenticated when this says 0.
-            match decoder.read(&mut plain[length..]).map_err(undecodable)? {
-                0 => break,
-                more => length += more,
-            }
+        // Whole before it is decompressed: what is not authenticated to its last chunk is not looked into, and one call from
+        // buffer to buffer is quicker than many through a window.
+        let mut compressed = Vec::with_capacity(sealed.len());
+        decrypted.read_to_end(&mut compressed).map_err(|error| undecryptable(error.to_string()))?;
+        if compressed.is_empty() {
+            return Err(part_finding(part, "part_decompress", "the part does not decompress: there is nothing in it"));
         }
+        // One byte of room more than there may be, so that a longer plaintext is seen and a bomb goes no further.
+        let (plain, length) = match zstd::bulk::decompress(&compressed, claimed + 1) {
+            Ok(plain) => {
+                let length = plain.len();
+                (plain, length)
+            }
+            Err(error) if error.to_string().contains(NO_ROOM) => (Vec::new(), claimed + 1),
+            Err(error) => {
+                let message = format!("the part does not decompress: {error}");
+                return Err(part_finding(part, "part_decompress", message));
+            }
+        };
+        drop(compressed);
         if length != claimed {
             let found = if length > claimed { format!("more than {claimed} bytes") } else { format!("{length} bytes") };
             let finding = part_finding(part, "plain_length", "the part's plaintext does not have its length");
             return Err(finding.with(format!("{claimed} bytes"), found));
         }
-        plain.truncate(length);
         let hash = blake3::hash(&plain).to_hex();
         if hash.as_str() != part.plain_blake3 {
             let finding = part_finding(part, "plain_hash", "the BLAKE3 of the part's plaintext is wrong");
@@ -95,18 +94,6 @@ impl Opener {
     fn wrong_key(&self, part: &Part) -> Finding {
         let message = "no identity that is configured opens this part: it was sealed for other recipients";
         part_finding(part, "wrong_key", message).with("sealed for one of ours", self.recipients().join(", "))
-    }
-}
-
-/// A reader that notes whether it was the one that failed.
-struct Noting<'a, R> {
-    inner: R,
-    failed: &'a Cell<bool>,
-}
-
-impl<R: Read> Read for Noting<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).inspect_err(|_| self.failed.set(true))
     }
 }
 

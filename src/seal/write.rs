@@ -9,7 +9,7 @@ use crate::domain::artifact::{MemberKind, Part, Slice, Stream, StreamKind};
 use crate::store::{Store, key_fault};
 
 use super::keys::parse_recipient;
-use super::yard::{Flight, Job, Shared, Yard};
+use super::yard::{Fill, Flight, Job, Later, Plain, Shared, Yard};
 use super::{GLOBALS_STREAM, MAX_GLOBALS_BYTES, MAX_PART_BYTES, MAX_PARTS, SealError, is_inside, part_key};
 
 /// How parts are made.
@@ -86,6 +86,8 @@ impl Sealer {
             part_bytes: if single { MAX_GLOBALS_BYTES as usize } else { self.part_bytes },
             max_parts: if single { 1 } else { MAX_PARTS },
             plain: Vec::new(),
+            later: Vec::new(),
+            later_bytes: 0,
             slices: Vec::new(),
             open: None,
             cut: 0,
@@ -103,8 +105,11 @@ pub struct StreamWriter {
     kind: StreamKind,
     part_bytes: usize,
     max_parts: usize,
-    /// The part that is being filled.
+    /// The part that is being filled: the bytes that are known.
     plain: Vec<u8>,
+    /// And those that its sealing thread gets for itself.
+    later: Vec<Later>,
+    later_bytes: usize,
     slices: Vec<Slice>,
     /// The member whose data comes now, and how much of it came already.
     open: Option<(Member, u64)>,
@@ -121,27 +126,82 @@ impl StreamWriter {
         let mut rest = bytes;
         while !rest.is_empty() {
             // A full part is handed over only when more comes: the last one is closed by `finish` alone.
-            if self.plain.len() == self.part_bytes {
+            if self.length() == self.part_bytes {
                 if self.max_parts == 1 {
                     return Err(self.refused("is larger than 256 MiB: globals are roles and settings, not data"));
                 }
                 self.hand_over()?;
             }
-            let mut room = rest.len().min(self.part_bytes - self.plain.len());
-            if let Some((member, taken)) = &mut self.open {
-                room = room.min(usize::try_from(member.size - *taken).unwrap_or(usize::MAX));
-                self.slices.push(slice(member, *taken, room, self.plain.len()));
-                *taken += room as u64;
-                if *taken == member.size {
-                    self.open = None;
-                }
-            }
+            let room = self.note(rest.len().min(self.part_bytes - self.length()));
             let (now, later) = rest.split_at(room);
             self.plain.extend_from_slice(now);
             self.plain_bytes += now.len() as u64;
             rest = later;
         }
         Ok(())
+    }
+
+    /// Takes so many bytes of the open member that are not read yet: the threads that seal the parts get them from `fill`,
+    /// each its own piece. The member is cut only at multiples of `grain`, so that no page lies in two parts; a part may
+    /// therefore be a little shorter than others.
+    pub fn write_later(&mut self, bytes: u64, grain: usize, fill: &Arc<dyn Fill>) -> Result<(), SealError> {
+        self.shared.check()?;
+        let left_of_member = self.open.as_ref().map_or(0, |(member, taken)| member.size - taken);
+        if bytes > left_of_member || grain == 0 || grain > self.part_bytes {
+            return Err(self.refused("was given bytes for later that are of no member, or do not fit into its parts"));
+        }
+        let mut offset = 0;
+        while offset < bytes {
+            let mut room = self.part_bytes - self.length();
+            match usize::try_from(bytes - offset) {
+                Ok(left) if left <= room => room = left,
+                _ => room -= room % grain,
+            }
+            if room == 0 {
+                self.hand_over()?;
+                continue;
+            }
+            let later = Later { at: self.length(), bytes: room, offset, fill: Arc::clone(fill) };
+            self.note(room);
+            self.later.push(later);
+            self.later_bytes += room;
+            self.plain_bytes += room as u64;
+            offset += room as u64;
+        }
+        Ok(())
+    }
+
+    /// The plaintext of a full part, in bytes.
+    pub fn part_bytes(&self) -> usize {
+        self.part_bytes
+    }
+
+    /// Closes the part that is being filled, and waits until all that was written is read, sealed and durable.
+    pub fn settle(&mut self) -> Result<(), SealError> {
+        self.shared.check()?;
+        if self.length() > 0 {
+            self.hand_over()?;
+        }
+        self.shared.landed().check()
+    }
+
+    /// Bytes of the part that is being filled.
+    fn length(&self) -> usize {
+        self.plain.len() + self.later_bytes
+    }
+
+    /// Writes down to which member the next bytes belong: `room` of them, or fewer if the member ends before. Gives how many.
+    fn note(&mut self, mut room: usize) -> usize {
+        let at = self.length();
+        if let Some((member, taken)) = &mut self.open {
+            room = room.min(usize::try_from(member.size - *taken).unwrap_or(usize::MAX));
+            self.slices.push(slice(member, *taken, room, at));
+            *taken += room as u64;
+            if *taken == member.size {
+                self.open = None;
+            }
+        }
+        room
     }
 
     /// Says that the next `member.size` bytes that are written are the data of this tar member (the header has been
@@ -168,7 +228,7 @@ impl StreamWriter {
             return Err(self.refused(&format!("holds the folder {:?} with {} bytes", member.path, member.size)));
         }
         if member.size == 0 {
-            self.slices.push(slice(&member, 0, 0, self.plain.len()));
+            self.slices.push(slice(&member, 0, 0, self.length()));
         } else {
             self.open = Some((member, 0));
         }
@@ -183,7 +243,7 @@ impl StreamWriter {
             let left = member.size - taken;
             return Err(self.refused(&format!("ended while {left} bytes of member {:?} are missing", member.path)));
         }
-        if !self.plain.is_empty() || !self.slices.is_empty() {
+        if self.length() > 0 || !self.slices.is_empty() {
             self.hand_over()?;
         }
         let mut state = self.shared.landed();
@@ -213,13 +273,14 @@ impl StreamWriter {
         let job = Job {
             index,
             key: part_key(&self.name, index),
-            plain,
+            plain: Plain { known: plain, later: std::mem::take(&mut self.later) },
             members: std::mem::take(&mut self.slices),
             tools,
             flight: Flight::begin(&self.shared),
             slot,
         };
         self.cut += 1;
+        self.later_bytes = 0;
         self.yard.runtime.spawn_blocking(move || job.run());
         Ok(())
     }

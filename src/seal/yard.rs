@@ -12,6 +12,7 @@ use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
 use crate::domain::artifact::{Part, Slice};
+use crate::domain::check::Broke;
 use crate::store::Store;
 
 use super::SealError;
@@ -36,6 +37,53 @@ pub(super) struct Tools {
     pub(super) compressed: Vec<u8>,
     /// The last part's plaintext, emptied: the next part is filled into it.
     pub(super) plain: Vec<u8>,
+    /// Where a part is put together, some bytes of which are got only now. Never shortened: its bytes are overwritten.
+    pub(super) joined: Vec<u8>,
+}
+
+/// Bytes that are got only when their part is sealed, by the thread that seals it: nobody else reads or copies them.
+pub trait Fill: Send + Sync {
+    /// Fills `into` with the bytes from `offset` on. Every piece is asked for once, in any order, from any thread.
+    fn fill(&self, offset: u64, into: &mut [u8]) -> Result<(), Broke>;
+}
+
+/// A piece of a part that is got when the part is sealed.
+pub(super) struct Later {
+    /// Where in the part.
+    pub(super) at: usize,
+    pub(super) bytes: usize,
+    /// Where in what `fill` gives.
+    pub(super) offset: u64,
+    pub(super) fill: Arc<dyn Fill>,
+}
+
+/// A part's plaintext: bytes that are known, in order, and between them pieces that are not.
+pub(super) struct Plain {
+    pub(super) known: Vec<u8>,
+    pub(super) later: Vec<Later>,
+}
+
+impl Plain {
+    /// Puts the part together in `joined`; gives its bytes.
+    fn join<'j>(&'j self, joined: &'j mut Vec<u8>) -> Result<&'j [u8], Broke> {
+        if self.later.is_empty() {
+            return Ok(&self.known);
+        }
+        let length = self.known.len() + self.later.iter().map(|later| later.bytes).sum::<usize>();
+        if joined.len() < length {
+            joined.resize(length, 0);
+        }
+        let (mut rest, mut at) = (self.known.as_slice(), 0);
+        for later in &self.later {
+            let (now, after) = rest.split_at(later.at - at);
+            joined[at..later.at].copy_from_slice(now);
+            rest = after;
+            at = later.at + later.bytes;
+            later.fill.fill(later.offset, &mut joined[later.at..at])?;
+        }
+        joined[at..length].copy_from_slice(rest);
+        Ok(&joined[..length])
+    }
 }
 
 impl Yard {
@@ -57,7 +105,7 @@ impl Yard {
         let mut compressor = Compressor::new(self.level)?;
         compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
         compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        Ok(Tools { compressor, compressed: Vec::new(), plain: Vec::new() })
+        Ok(Tools { compressor, compressed: Vec::new(), plain: Vec::new(), joined: Vec::new() })
     }
 
     /// zstd, then age, of one part: one whole frame in one whole age file.
@@ -80,20 +128,22 @@ impl Yard {
     fn make_part(
         &self,
         key: String,
-        plain: &[u8],
+        plain: &Plain,
         members: Vec<Slice>,
         tools: &mut Tools,
         shared: &Shared,
     ) -> Result<Option<Part>, SealError> {
-        let plain_blake3 = blake3::hash(plain).to_hex().to_string();
+        let mut joined = std::mem::take(&mut tools.joined);
+        let plain = plain.join(&mut joined).map_err(SealError::Source)?;
+        let (plain_bytes, plain_blake3) = (plain.len() as u64, blake3::hash(plain).to_hex().to_string());
         let sealed = self.seal(plain, tools).map_err(|source| SealError::Seal { key: key.clone(), source })?;
+        tools.joined = joined;
         let (sealed_bytes, sealed_sha256) = (sealed.len() as u64, hex::encode(Sha256::digest(&sealed)));
         if shared.lock().stops() {
             return Ok(None);
         }
         let object = format!("{}/{key}", self.prefix);
         self.runtime.block_on(self.store.put_new(&object, Bytes::from(sealed)))?;
-        let plain_bytes = plain.len() as u64;
         Ok(Some(Part { key, plain_bytes, plain_blake3, sealed_bytes, sealed_sha256, members }))
     }
 }
@@ -133,7 +183,7 @@ impl Drop for Flight {
 pub(super) struct Job {
     pub(super) index: usize,
     pub(super) key: String,
-    pub(super) plain: Vec<u8>,
+    pub(super) plain: Plain,
     pub(super) members: Vec<Slice>,
     pub(super) tools: Tools,
     pub(super) slot: Slot,
@@ -158,7 +208,10 @@ impl Job {
                 }
             }
         }
-        tools.plain = plain;
+        // What the pieces were read from is closed before anybody else is let in.
+        let Plain { known, later } = plain;
+        drop(later);
+        tools.plain = known;
         tools.plain.clear();
         yard.tools.lock().unwrap_or_else(PoisonError::into_inner).push(tools);
         drop(slot);

@@ -9,6 +9,7 @@ use lifeboat::{domain, judge};
 
 mod architecture;
 mod backup_dump;
+mod backup_local;
 mod backup_physical;
 mod backup_pump;
 mod backup_whole;

@@ -240,6 +240,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         retention: None,
         part_size: None,
         level: 3,
+        read: Default::default(),
     };
     let policy = Policy {
         name: policy(),

@@ -16,6 +16,15 @@ pub fn start_of(label: &[u8]) -> Result<Lsn, Broke> {
         .ok_or_else(|| unreadable("backup_label", "it has no START WAL LOCATION"))
 }
 
+/// The timeline on which it began: `START TIMELINE: 1`.
+pub fn timeline_of(label: &[u8]) -> Result<u32, Broke> {
+    let text = String::from_utf8_lossy(label);
+    text.lines()
+        .find_map(|line| line.strip_prefix("START TIMELINE: "))
+        .and_then(|word| word.trim().parse().ok())
+        .ok_or_else(|| unreadable("backup_label", "it has no START TIMELINE"))
+}
+
 /// One range of `WAL-Ranges`.
 #[derive(Deserialize)]
 struct Range {
@@ -66,6 +75,8 @@ mod tests {
         let label =
             "START WAL LOCATION: 16/B374D848 (file 0000000100000016000000B3)\nCHECKPOINT LOCATION: 16/B374D880\n";
         assert_eq!(start_of(label.as_bytes()).unwrap().to_string(), "16/B374D848");
+        assert_eq!(timeline_of(b"LABEL: x\nSTART TIMELINE: 12\n").unwrap(), 12);
+        assert!(timeline_of(label.as_bytes()).is_err());
         for label in ["", "START WAL LOCATION: ", "START WAL LOCATION: x (file y)", "start wal location: 0/1 (file"] {
             assert!(start_of(label.as_bytes()).is_err(), "{label}");
         }

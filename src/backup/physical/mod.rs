@@ -7,6 +7,7 @@ mod source;
 mod take;
 
 pub mod label;
+pub mod local;
 pub mod page;
 pub mod pages;
 pub mod pump;

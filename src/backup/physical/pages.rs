@@ -57,6 +57,12 @@ struct Passing {
     part: Vec<u8>,
 }
 
+impl Passing {
+    fn at(path: &str, first: u32, next: u64) -> Passing {
+        Passing { path: path.to_owned(), first, next, part: Vec::new() }
+    }
+}
+
 /// Watches pages.
 #[derive(Debug, Default)]
 pub struct PageWatch {
@@ -71,12 +77,25 @@ pub struct PageWatch {
 impl PageWatch {
     /// A file begins.
     pub fn begin(&mut self, path: &str) {
-        self.passing = page::first_block(path).map(|first| Passing {
-            path: path.to_owned(),
-            first,
-            next: 0,
-            part: Vec::with_capacity(PAGE_BYTES),
-        });
+        self.passing = page::first_block(path).map(|first| Passing::at(path, first, 0));
+    }
+
+    /// Of the pages from `from` on of a file of pages whose first has the block number `first`.
+    pub fn of_piece(path: &str, first: u32, from: u64, bytes: &[u8]) -> PageWatch {
+        let mut watch = PageWatch { passing: Some(Passing::at(path, first, from)), ..PageWatch::default() };
+        watch.pass(bytes);
+        watch.end();
+        watch
+    }
+
+    /// Takes in what another has seen.
+    pub fn add(&mut self, other: PageWatch) {
+        self.verified += other.verified;
+        self.empty += other.empty;
+        self.uncounted += other.uncounted;
+        let room = SUSPECTS_AT_MOST.saturating_sub(self.suspects.len());
+        self.uncounted += other.suspects.len().saturating_sub(room) as u64;
+        self.suspects.extend(other.suspects.into_iter().take(room));
     }
 
     /// So many bytes of it pass.

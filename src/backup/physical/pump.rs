@@ -16,7 +16,8 @@ use crate::domain::artifact::MemberKind;
 use crate::domain::check::Broke;
 use crate::seal::{Member, StreamWriter};
 
-const BLOCK: usize = 512;
+/// Bytes of a tar's block.
+pub(super) const BLOCK: usize = 512;
 /// The label is a few hundred bytes; no server makes one this long.
 const LABEL_AT_MOST: usize = 64 << 10;
 /// How much of the manifest's end is kept, to read where the log ends.
@@ -94,6 +95,8 @@ pub struct Pumped<S> {
     pub manifest_tail: Vec<u8>,
     /// Members written.
     pub members: u64,
+    /// What was left out because it is neither a file nor a folder: paths.
+    pub left_out: Vec<String>,
 }
 
 impl<S: TarSink> Pump<S> {
@@ -179,7 +182,7 @@ impl<S: TarSink> Pump<S> {
         }
         self.sink.write(&[0; 2 * BLOCK])?;
         let Pump { sink, pages, label, manifest_tail, members, .. } = self;
-        Ok(Pumped { sink, pages, label, manifest_tail, members })
+        Ok(Pumped { sink, pages, label, manifest_tail, members, left_out: Vec::new() })
     }
 
     fn at_boundary(&self) -> Result<(), Broke> {
@@ -254,15 +257,9 @@ impl<S: TarSink> Pump<S> {
 
     /// Writes the header and tells the sink about the member.
     fn announce(&mut self, mut header: Header, path: String, kind: MemberKind) -> Result<(), Broke> {
-        let written = if kind == MemberKind::Folder { format!("{path}/") } else { path.clone() };
-        // ustar splits long names over two fields; PostgreSQL's own are short, so that is for the tablespace's prefix.
-        let raw = header.as_mut_bytes();
-        raw[..100].fill(0);
-        raw[345..500].fill(0);
-        header.set_path(&written).map_err(|error| bad(&format!("`{path}` does not fit into a tar header: {error}")))?;
+        name(&mut header, &path, kind)?;
         let unreadable = |_| bad(&format!("the header of `{path}` cannot be read"));
         let (mode, size) = (header.mode().map_err(unreadable)? & 0o777, header.entry_size().map_err(unreadable)?);
-        header.set_cksum();
         self.sink.write(header.as_bytes())?;
         self.members += 1;
         self.sink.member(Member { path, kind, mode, size })
@@ -300,7 +297,20 @@ impl<S: TarSink> Pump<S> {
     }
 }
 
-fn padding_after(size: u64) -> usize {
+/// Writes the member's path into its header, and then the header's sum.
+pub(super) fn name(header: &mut Header, path: &str, kind: MemberKind) -> Result<(), Broke> {
+    let written = if kind == MemberKind::Folder { format!("{path}/") } else { path.to_owned() };
+    // ustar splits long names over two fields; PostgreSQL's own are short, so that is for the tablespace's prefix.
+    let raw = header.as_mut_bytes();
+    raw[..100].fill(0);
+    raw[345..500].fill(0);
+    header.set_path(&written).map_err(|error| bad(&format!("`{path}` does not fit into a tar header: {error}")))?;
+    header.set_cksum();
+    Ok(())
+}
+
+/// Zeros between a member's data and the next header.
+pub(super) fn padding_after(size: u64) -> usize {
     // The remainder of a division by 512 fits; a size is whatever a server wrote, up to the last of all numbers.
     (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
 }
@@ -316,18 +326,21 @@ fn keep_tail(tail: &mut Vec<u8>, data: &[u8]) {
 /// A relative path without `.`, `..` and empty segments; anything else is refused.
 fn clean_path(bytes: &[u8]) -> Result<String, Broke> {
     let shown = String::from_utf8_lossy(bytes).into_owned();
-    let text = std::str::from_utf8(bytes).map_err(|_| {
-        Broke::hinted(
-            format!("the source's data folder holds a file with a name that is not UTF-8: `{shown}`"),
-            "PostgreSQL makes no such names: rename or remove the file",
-        )
-    })?;
+    let text = std::str::from_utf8(bytes).map_err(|_| not_utf8(&shown))?;
     let text = text.strip_prefix("./").unwrap_or(text);
     let text = text.strip_suffix('/').unwrap_or(text);
     let good = !text.is_empty()
         && !text.contains('\0')
         && text.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
     if good { Ok(text.to_owned()) } else { Err(bad(&format!("`{shown}` is not a path inside the data folder"))) }
+}
+
+/// A member's path is text in the manifest.
+pub(super) fn not_utf8(shown: &str) -> Broke {
+    Broke::hinted(
+        format!("the source's data folder holds a file with a name that is not UTF-8: `{shown}`"),
+        "PostgreSQL makes no such names: rename or remove the file",
+    )
 }
 
 fn bad(why: &str) -> Broke {

@@ -1,6 +1,8 @@
 //! Takes a physical backup.
 
+use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::backup::moved::Moved;
 use crate::backup::session;
@@ -12,6 +14,7 @@ use crate::probe::{self, Endpoint};
 use crate::programs::Programs;
 use crate::seal::StreamWriter;
 
+use super::local::{self, Ground};
 use super::pages::{Again, PageWatch};
 use super::prints::Prints;
 use super::pump::{Pump, Pumped, TarSink};
@@ -24,7 +27,7 @@ const PIECES_AHEAD: usize = 32;
 /// A manifest has about 150 bytes for each file; one of this length would be of two million files.
 const MANIFEST_AT_MOST: usize = 320 << 20;
 
-/// Streams a base backup with its WAL, verifying page checksums as the bytes pass.
+/// Takes a base backup with its WAL, from the data folder or as a stream, verifying page checksums as the bytes pass.
 pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     let endpoint = &taking.endpoint;
     let progress = taking.progress;
@@ -41,15 +44,18 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     if !server.data_checksums {
         warnings.push("the source keeps no page checksums: damaged pages cannot be seen".to_owned());
     }
-    let by_wire = !tablespaces.is_empty();
-    let programs = match by_wire {
-        true => None,
-        false => Some(Programs::for_server(taking.bin_dirs, server.major(), &["pg_basebackup"])?),
-    };
-
     // The log is held before anything is begun; the snapshots are older than the backup, the first sample too.
     let tag = format!("{:016x}", fresh_number()?);
     let (holding, why_not) = source::hold_log(endpoint, &tag).await?;
+    let held = why_not.is_none().then_some(tag.as_str());
+    let by = local::choose(taking.read, (&client, endpoint), &server, &tablespaces, held).await?;
+    let programs = match by {
+        // pg_basebackup cannot put tablespaces into one stream.
+        Err(_) if tablespaces.is_empty() => {
+            Some(Programs::for_server(taking.bin_dirs, server.major(), &["pg_basebackup"])?)
+        }
+        _ => None,
+    };
     if let Some(why) = why_not {
         warnings.push(format!("the source's log is not held during the backup, which fails if it is recycled: {why}"));
     }
@@ -59,12 +65,18 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     progress.stage("base backup");
     progress.expect(listed.iter().filter_map(|one| one.bytes).sum());
     let writer = taking.sealer.stream("base", StreamKind::Tar);
-    let pump = Pump::new(writer, server.data_checksums);
     let label = format!("lifeboat {tag}");
-    let moved = Moved::default();
-    let streaming =
-        moved.watch(progress, stream_base(endpoint, server.major(), programs.as_ref(), &label, pump, &moved));
-    let (pumped, ()) = tokio::try_join!(streaming, async {
+    let (checksums, moved) = (server.data_checksums, Moved::default());
+    let reading = moved.watch(progress, async {
+        match &by {
+            Ok(ground) => local::read(Arc::clone(ground), endpoint, &label, writer, checksums, &moved).await,
+            Err(_) => {
+                let pump = Pump::new(writer, checksums);
+                stream_base(endpoint, server.major(), programs.as_ref(), &label, pump, &moved).await
+            }
+        }
+    });
+    let (pumped, ()) = tokio::try_join!(reading, async {
         prints.look_at_all(taking).await;
         Ok(())
     })?;
@@ -77,7 +89,11 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
     }
     let changed_meanwhile = prints.look_again(endpoint, &client, &listed, (&roles, &tablespaces, &shared)).await;
     let wal = wal_of(&pumped)?;
-    let pages = settle(&client, pumped.pages, &wal).await;
+    if !pumped.left_out.is_empty() {
+        let paths = pumped.left_out.join(", ");
+        warnings.push(format!("left out, as pg_basebackup does, for they are neither files nor folders: {paths}"));
+    }
+    let pages = settle(&client, by.as_ref().ok(), pumped.pages, &wal).await;
     let recovery_point = sampler.recovery_point(wal.end);
     drop((sampler, holding));
     progress.stage("seal the rest");
@@ -107,10 +123,7 @@ pub async fn take(taking: &Taking<'_>) -> Result<Taken, Broke> {
             changed_meanwhile,
             shared: Some(shared),
         },
-        tools: match &programs {
-            Some(programs) => programs.record(&["pg_basebackup"]),
-            None => [("base_backup".to_owned(), "lifeboat's own replication client".to_owned())].into(),
-        },
+        tools: tools(by.as_ref().err(), programs.as_ref()),
         clock_skew,
         warnings,
         digest_took: prints.took,
@@ -239,10 +252,36 @@ pub fn wal_of<S>(pumped: &Pumped<S>) -> Result<WalRange, Broke> {
     Ok(wal)
 }
 
-async fn settle(client: &tokio_postgres::Client, pages: Option<PageWatch>, wal: &WalRange) -> PageTally {
+async fn settle(
+    client: &tokio_postgres::Client,
+    ground: Option<&Arc<Ground>>,
+    pages: Option<PageWatch>,
+    wal: &WalRange,
+) -> PageTally {
     let Some(pages) = pages else { return PageTally::default() };
-    let again: Vec<Again> = source::read_again(client, pages.suspects()).await;
+    let again: Vec<Again> = match ground {
+        Some(ground) => {
+            let (ground, suspects) = (Arc::clone(ground), pages.suspects().to_vec());
+            let reading = tokio::task::spawn_blocking(move || ground.read_again(&suspects));
+            // What was not read again is judged by what it was.
+            reading.await.unwrap_or_default()
+        }
+        None => source::read_again(client, pages.suspects()).await,
+    };
     pages.settle(wal.start, wal.end, &again)
+}
+
+/// What read the files: in every manifest it is seen which way they came, and why they came over the network.
+fn tools(why_streamed: Option<&String>, programs: Option<&Programs>) -> BTreeMap<String, String> {
+    let mut tools = match (why_streamed, programs) {
+        (None, _) => [("files_read_by".to_owned(), "lifeboat, from the data folder".to_owned())].into(),
+        (Some(_), Some(programs)) => programs.record(&["pg_basebackup"]),
+        (Some(_), None) => [("base_backup".to_owned(), "lifeboat's own replication client".to_owned())].into(),
+    };
+    if let Some(why) = why_streamed {
+        tools.insert("files_read_by".to_owned(), format!("the replication protocol: {why}"));
+    }
+    tools
 }
 
 fn fresh_number() -> Result<u64, Broke> {

@@ -139,6 +139,7 @@ impl Order<'_> {
             content: self.policy.content.clone(),
             bin_dirs: &self.house.config.bin_dirs,
             parallel: limits.parallel,
+            read: self.job.read,
             sealer: &sealer,
             progress: self.progress,
         };

@@ -156,6 +156,20 @@ pub(in crate::load) struct RawJob {
     /// zstd's level.
     #[schemars(range(min = 1, max = 19))]
     pub(in crate::load) level: Option<i32>,
+    /// How the files of a physical backup are read. Default: auto.
+    pub(in crate::load) read: Option<RawRead>,
+}
+
+/// How the files of a physical backup are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::load) enum RawRead {
+    /// From the data folder, in parallel, where lifeboat runs on the source's machine and may read it; else from the server.
+    Auto,
+    /// From the data folder; where that cannot be, the backup fails.
+    Local,
+    /// From the server, over the replication protocol.
+    Stream,
 }
 
 /// How long backups are kept.

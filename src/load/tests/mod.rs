@@ -147,8 +147,8 @@ fn everything_that_can_be_said_is_read() {
         tls = \"require\"\ntls_ca = \"ca.pem\"\n[postgres]\nbin_dirs = [\"/opt/pg/bin\"]\n[limits]\nparallel = 2\nconnect_timeout = \"3s\"\n";
     let policy = format!(
         "[policy]\nname = \"a\"\nowner = \"b\"\n[source]\nurl = \"postgresql://u@h.example.com/d\"\ndatabases = [\"x\", \"y\"]\npassfile = \"../pass\"\n\
-        tls = \"disable\"\n[objectives]\nrpo = \"1h\"\nrto = \"1h\"\nproof_max_age = \"1d\"\n[[backup]]\nname = \"l\"\nmethod = \"logical\"\n\
-        schedule = \"every 6h\"\nstore = \"primary\"\npart_size = \"64 MiB\"\nlevel = 19\n[content]\nsample_over = \"1 GiB\"\nsample_percent = 7\n\
+        tls = \"disable\"\n[objectives]\nrpo = \"1h\"\nrto = \"1h\"\nproof_max_age = \"1d\"\n[[backup]]\nname = \"l\"\nmethod = \"physical\"\n\
+        schedule = \"every 6h\"\nstore = \"primary\"\npart_size = \"64 MiB\"\nlevel = 19\nread = \"stream\"\n[content]\nsample_over = \"1 GiB\"\nsample_percent = 7\n\
         [encryption]\nrecipients = [\"{KEY_1}\"]\n"
     );
     let drill = "[drill]\nname = \"d\"\nbackup = { pick = \"20260131T030000Z-0a1b2c3d\", method = \"logical\" }\nloss = \"2026-01-31T04:00:00+01:00\"\n\
@@ -170,6 +170,7 @@ fn everything_that_can_be_said_is_read() {
     assert_eq!(policy.source.password, PasswordSource::Passfile(folder.path().join("policies/../pass")));
     assert_eq!(policy.source.databases, Databases::Named(vec!["x".to_owned(), "y".to_owned()]));
     assert_eq!((policy.backups[0].part_size, policy.backups[0].level), (Some(ByteSize(64 << 20)), 19));
+    assert_eq!(policy.backups[0].read, crate::domain::policy::ReadBy::Stream);
     assert_eq!((policy.content.sample_over, policy.content.sample_percent), (Some(ByteSize(1 << 30)), 7));
     let drill = &loaded.drills[0];
     assert_eq!((drill.scratch.kind, drill.scratch.isolation), (ScratchKind::Database, IsolationDemand::Preferred));

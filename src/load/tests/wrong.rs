@@ -67,6 +67,7 @@ fn a_wrong_policy_is_told_with_place_and_hint() {
             "no drill `point-in-tim`",
             "point-in-time",
         ),
+        ("\"physical\"", "\"logical\"\nread = \"local\"", "orders.toml:19:1", "physical backup", "leave it out"),
         ("[wal]", "[content]\nsample_percent = 5\n[wal]", "orders.toml:26:1", "samples nothing", "sample_over"),
         (
             "[wal]",

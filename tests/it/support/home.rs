@@ -81,6 +81,15 @@ impl Home {
         std::fs::write(&file, after).unwrap();
     }
 
+    /// Changes the policy.
+    pub fn edit_policy(&self, change: impl FnOnce(String) -> String) {
+        let file = self.path().join(format!("policies/{POLICY}.toml"));
+        let before = std::fs::read_to_string(&file).unwrap();
+        let after = change(before.clone());
+        assert_ne!(before, after, "the change did not apply to {before}");
+        std::fs::write(&file, after).unwrap();
+    }
+
     /// The command, ready to be changed and run.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("lifeboat"));
