@@ -18,6 +18,7 @@ mod checks;
 mod compose;
 mod config_cli;
 mod demo;
+mod faults;
 mod kills;
 mod main_job;
 mod plain_source;

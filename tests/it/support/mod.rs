@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod copies;
 pub mod data;
 pub mod home;
+pub mod invariants;
 pub mod server;
 pub mod sink;
 
