@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench
+.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench faults
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: setup ## all tests, on real servers
 		echo "cargo-nextest is not installed: running the same tests with cargo test"; \
 		$(CARGO) test --no-fail-fast; \
 	fi
+
+faults: setup ## the long fault suite; LIFEBOAT_FAULTS_SEED, LIFEBOAT_FAULTS_TRIES
+	$(CARGO) test --test it -- --include-ignored --nocapture --test-threads 1 faults::
 
 unit: ## the inner loop: pure code only
 	$(CARGO) nextest run -E 'kind(lib)'

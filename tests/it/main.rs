@@ -22,6 +22,7 @@ mod demo;
 mod hostile;
 mod hard_objects;
 mod hard_cluster;
+mod faults;
 mod kills;
 mod main_job;
 mod majors;

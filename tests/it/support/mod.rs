@@ -5,6 +5,7 @@ pub mod copies;
 pub mod data;
 pub mod home;
 pub mod majors;
+pub mod invariants;
 pub mod server;
 pub mod sink;
 
