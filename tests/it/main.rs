@@ -17,6 +17,7 @@ mod catalog;
 mod checks;
 mod compose;
 mod config_cli;
+mod content;
 mod demo;
 mod kills;
 mod main_job;
