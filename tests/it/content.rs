@@ -426,6 +426,24 @@ fn measure() {
     }
 }
 
+/// The memory that rows of 256 MiB need, one connection and two.
+#[test]
+#[ignore = "a measurement: cargo test --test it content::measure_memory -- --ignored --exact --nocapture"]
+fn measure_memory() {
+    let server = Server::start();
+    server.sql(
+        "postgres",
+        "create table a as select i, convert_to(repeat('x', 268435456), 'UTF8') as raw from generate_series(1, 6) i; \
+         create table b as select * from a",
+    );
+    for connections in [1, 2] {
+        planned(&server.endpoint("postgres"), &ContentPlan::default(), connections);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        println!("{connections} connection(s): {peak}");
+    }
+}
+
 /// Seconds of processor time in these fields of `/proc/…/stat` (100 ticks a second everywhere).
 fn ticks(process: &str, fields: std::ops::Range<usize>) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
