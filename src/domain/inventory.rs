@@ -251,8 +251,20 @@ pub struct Content {
     pub digested: u64,
     /// Which of a hundred rows were digested: 100 is all.
     pub percent: u8,
-    /// The order-independent digest.
+    /// The order-independent digest, behind the name of its method: `lb2:…`. The first method's stand alone.
     pub digest: String,
+}
+
+impl Content {
+    /// The method by which the digest was made. Digests of two methods say nothing about each other.
+    pub fn method(&self) -> &str {
+        self.digest.split_once(':').map_or("lb1", |(method, _)| method)
+    }
+
+    /// The digest without its method.
+    pub fn value(&self) -> &str {
+        self.digest.split_once(':').map_or(self.digest.as_str(), |(_, value)| value)
+    }
 }
 
 /// A sequence.

@@ -22,7 +22,7 @@ mod snapshot;
 mod traces;
 
 pub use changes::{changed_objects, changed_roles, changed_tablespaces, note_changes};
-pub use content::{Digested, RowFilter, Sample, Writes, digest, digest_tables};
+pub use content::{Digested, RowFilter, Sample, Writes, copy, digest, digest_tables};
 pub use database::{OWN_SCHEMA, collations, database, describe, extensions};
 pub use error::{Fault, ProbeError};
 pub use large_objects::large_objects;

@@ -18,6 +18,7 @@ mod catalog;
 mod checks;
 mod compose;
 mod config_cli;
+mod content;
 mod demo;
 mod hostile;
 mod hard_objects;

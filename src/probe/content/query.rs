@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use tokio_postgres::{Client, Row};
 
-use super::{RowFilter, Sums, Target};
+use super::hashing::{CHOSEN, KEPT, MEANWHILE, OWN};
+use super::{Column, RowFilter, Target};
 use crate::domain::inventory::{FOREIGN, UNLOGGED};
 use crate::domain::observed::Observed;
 use crate::probe::ProbeError;
-use crate::probe::session::{cell, parsed, rows, version_num};
+use crate::probe::session::{cell, rows, version_num};
 
 /// Ordinary tables, leaves of partitioned ones, materialized views and foreign tables, of users and of extensions; largest first.
 pub(super) async fn targets(client: &Client, filter: &RowFilter) -> Result<Vec<Target>, ProbeError> {
@@ -19,15 +20,21 @@ pub(super) async fn targets(client: &Client, filter: &RowFilter) -> Result<Vec<T
         RowFilter::All => "false".to_owned(),
         RowFilter::AsOf { snapshot, own_from } => in_window("c.xmin", snapshot.xmin, *own_from),
     };
-    // An expression's name under which no column can hide is not needed: columns are always written out.
+    // What a virtual column (from PostgreSQL 18 on) gives is not in the table: it is computed, and may fail.
+    let stored = "a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'";
     let sql = format!(
-        "select c.oid::int8 as oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name, c.relkind::text as kind,
+        "with recursive domain (type, root, kind, under) as (
+           select oid, oid, typtype, typbasetype from pg_type where typtype = 'd'
+           union all
+           select d.type, t.oid, t.typtype, t.typbasetype from domain d join pg_type t on t.oid = d.under where d.kind = 'd')
+         select c.oid::int8 as oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name, c.relkind::text as kind,
                 c.relpersistence::text as persistence, c.relispopulated as populated,
                 coalesce(pg_table_size(c.oid), 0)::int8 as bytes,
                 (coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int8)::int8 as blocks,
                 {ranges} as ranges, {remade} as remade,
-                (select string_agg(quote_ident(a.attname), ', ' order by a.attname)
-                   from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
+                array(select quote_ident(a.attname) from pg_attribute a where {stored} order by a.attname) as columns,
+                array(select coalesce((select d.root from domain d where d.type = a.atttypid and d.kind <> 'd'), a.atttypid)::int8
+                   from pg_attribute a where {stored} order by a.attname) as roots,
                 (select string_agg(quote_ident(a.attname), ', ' order by a.attname)
                    from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey)
                   where i.indrelid = c.oid and i.indisprimary and i.indisvalid) as key
@@ -56,12 +63,18 @@ fn target(row: &Row, filter: &RowFilter) -> Result<Target, ProbeError> {
         name: cell(row, "name")?,
         bytes: unsigned(row, "bytes")?,
         blocks: unsigned(row, "blocks")?,
-        columns: cell::<Option<String>>(row, "columns")?.unwrap_or_default(),
+        columns: columns(row)?,
         key: cell(row, "key")?,
         ranges: cell(row, "ranges")?,
         foregone,
         remade: cell(row, "remade")?,
     })
+}
+
+fn columns(row: &Row) -> Result<Vec<Column>, ProbeError> {
+    let (names, roots): (Vec<String>, Vec<i64>) = (cell(row, "columns")?, cell(row, "roots")?);
+    let columns = names.into_iter().zip(roots);
+    Ok(columns.map(|(name, root)| Column { name, root: root.try_into().unwrap_or_default() }).collect())
 }
 
 fn unsigned(row: &Row, column: &str) -> Result<u64, ProbeError> {
@@ -70,8 +83,8 @@ fn unsigned(row: &Row, column: &str) -> Result<u64, ProbeError> {
         .map_err(|_| ProbeError::Answer { doing: format!("reading {column}"), why: format!("{number} is negative") })
 }
 
-/// One query over one table, or over its blocks from `range.0` to before `range.1`.
-pub(super) fn digest(target: &Target, percent: u8, filter: &RowFilter, range: Option<(u64, Option<u64>)>) -> String {
+/// The `COPY` of one table, or of its blocks from `range.0` to before `range.1`.
+pub(super) fn copy(target: &Target, percent: u8, filter: &RowFilter, range: Option<(u64, Option<u64>)>) -> String {
     let (kept, meanwhile, own) = match filter {
         RowFilter::All => ("true".to_owned(), "false".to_owned(), "false".to_owned()),
         RowFilter::AsOf { snapshot, own_from } => {
@@ -94,38 +107,66 @@ pub(super) fn digest(target: &Target, percent: u8, filter: &RowFilter, range: Op
         }
         (None, _) => "false".to_owned(),
     };
-    let mut sql = format!(
-        "select count(*) filter (where kept) as rows, count(h) as digested, \
-         coalesce(sum(substring(h, 1, 64)::int8), 0)::text as lane0, \
-         coalesce(sum(substring(h, 65, 64)::int8), 0)::text as lane1, \
-         coalesce(sum(substring(h, 129, 64)::int8), 0)::text as lane2, \
-         coalesce(sum(substring(h, 193, 64)::int8), 0)::text as lane3, \
-         count(*) filter (where meanwhile) as meanwhile, count(*) filter (where own) as own \
-         from (select {kept} as kept, {meanwhile} as meanwhile, {own} as own, case when {chosen} then \
-         ('x' || encode(sha256(convert_to(row({})::text, getdatabaseencoding())), 'hex'))::bit(256) end as h \
-         from only {} lifeboat_row",
-        target.columns, target.name
-    );
+    let mark = match (percent, filter) {
+        (100.., RowFilter::All) => (KEPT | CHOSEN).to_string(),
+        _ => [(&kept, KEPT), (&meanwhile, MEANWHILE), (&own, OWN), (&chosen, CHOSEN)]
+            .map(|(condition, bit)| format!("case when {condition} then {bit} else 0 end"))
+            .join(" + "),
+    };
+    let mut from = format!("only {} lifeboat_row", target.name);
     // Writing to a String cannot fail.
-    if let Some((from, to)) = range {
-        let _ = write!(sql, " where lifeboat_row.ctid >= '({from},0)'");
+    if let Some((first, to)) = range {
+        let _ = write!(from, " where lifeboat_row.ctid >= '({first},0)'");
         if let Some(to) = to {
-            let _ = write!(sql, " and lifeboat_row.ctid < '({to},0)'");
+            let _ = write!(from, " and lifeboat_row.ctid < '({to},0)'");
         }
     }
-    // `offset 0` keeps the planner from merging the two levels, which would hash each row four times.
-    sql + " offset 0) of_rows"
+    let mut values = format!("({mark})::int2");
+    if percent >= 100 {
+        for column in &target.columns {
+            let _ = write!(values, ", {}", sent(&format!("lifeboat_row.{}", column.name), column.root));
+        }
+    } else {
+        // All rows are counted, and only those that are chosen are sent. `offset 0` keeps the planner from merging the two
+        // levels, which would choose once for each column.
+        let mut inner = std::mem::replace(&mut values, "of_rows.mark".to_owned());
+        inner.push_str(" as mark");
+        for (at, column) in target.columns.iter().enumerate() {
+            let _ = write!(inner, ", lifeboat_row.{} as c{at}", column.name);
+            let value = sent(&format!("of_rows.c{at}"), column.root);
+            let _ = write!(values, ", case when of_rows.mark >= {CHOSEN} then {value} end");
+        }
+        from = format!("(select {inner} from {from} offset 0) of_rows");
+    }
+    format!("copy (select {values} from {from}) to stdout (format binary)")
 }
 
-/// What that query answered.
-pub(super) fn sums(row: &Row) -> Result<Sums, ProbeError> {
-    Ok(Sums {
-        rows: unsigned(row, "rows")?,
-        digested: unsigned(row, "digested")?,
-        lanes: [parsed(row, "lane0")?, parsed(row, "lane1")?, parsed(row, "lane2")?, parsed(row, "lane3")?],
-        meanwhile: unsigned(row, "meanwhile")?,
-        own: unsigned(row, "own")?,
-    })
+/// The form in which a value is sent.
+///
+/// Built-in types whose binary form holds no object identifiers, follows no setting and is the same in PostgreSQL 13 to 18 go as they
+/// are; a domain goes like the type under it. A number that is none has many bit patterns (the processor makes negative ones) of which text
+/// knows one: it is sent as that.
+///
+/// All others go as text: `row(…)::text` prints with the type's own output function, under the fixed settings of
+/// [`crate::probe::session`]. `::text` on the value itself would run a cast that the type's owner has written; nobody but a superuser can write one
+/// for `record`. Among them, for a reason: arrays, records, ranges (types' identifiers are in them), `xml` (its binary form names the
+/// client's encoding), `regclass` and its kin (identifiers, which a dump does not keep), geometric types (numbers that are none),
+/// `bit` (bits behind the end).
+fn sent(value: &str, root: u32) -> String {
+    let no_number = |name: &str| {
+        format!("case when {value} operator(pg_catalog.=) 'NaN'::{name} then 'NaN'::{name} else {value} end")
+    };
+    match root {
+        // float4, float8, numeric
+        700 => no_number("pg_catalog.float4"),
+        701 => no_number("pg_catalog.float8"),
+        1700 => no_number("pg_catalog.numeric"),
+        // bool, bytea, "char", name, int8, int2, int4, text, oid, json, cidr, macaddr8, money, macaddr, inet, bpchar, varchar
+        16..=21 | 23 | 25 | 26 | 114 | 650 | 774 | 790 | 829 | 869 | 1042 | 1043
+        // date, time, timestamp, timestamptz, interval, timetz, uuid, jsonb
+        | 1082 | 1083 | 1114 | 1184 | 1186 | 1266 | 2950 | 3802 => value.to_owned(),
+        _ => format!("row({value})::text"),
+    }
 }
 
 /// Whether the transaction in `column` is from `from` on and before `own_from`. `age()` of a transaction that is frozen for good is the

@@ -1,12 +1,17 @@
 //! Several connections under one snapshot, and one queue of work: the largest tables first, cut into ranges.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 
-use tokio_postgres::Client;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_postgres::{Client, CopyOutStream};
 
+use super::hashing::{Hashing, Sums};
 use super::query;
-use super::{Digested, RowFilter, Sample, Sums, Target, Writes};
+use super::{Digested, RowFilter, Sample, Target, Writes};
 use crate::domain::inventory::{Table, UNREADABLE};
 use crate::domain::observed::Observed;
 use crate::probe::error::Fault;
@@ -15,6 +20,11 @@ use crate::probe::{OpenSnapshot, ProbeError};
 
 /// Blocks of one piece of work: 128 MiB of 8 KiB pages, some seconds of hashing.
 const RANGE_BLOCKS: u64 = 16_384;
+/// Rows go to the hashing thread in batches: of this size, unless one row is larger, and of this many rows.
+const BATCH_BYTES: usize = 128 << 10;
+const BATCH_ROWS: usize = 1024;
+/// So much may wait to be hashed on each connection, in KiB. A row that is larger waits alone.
+const WAITING_KIB: u32 = 1024;
 
 struct Piece<'a> {
     target: &'a Target,
@@ -113,8 +123,62 @@ async fn one(
         snapshot.exported.replace('\'', "''")
     );
     run(client, &doing, &begin).await?;
-    let sql = query::digest(piece.target, piece.percent, filter, piece.range);
-    let answer = client.query_one(&sql, &[]).await.map_err(|error| ProbeError::sql(&doing, &error));
+    let answer = rows(client, &doing, piece, filter).await;
     run(client, &doing, "rollback").await?;
-    query::sums(&answer?)
+    answer
+}
+
+/// Reads the rows of a piece in the transaction that is open, and hashes them on a thread of their own.
+async fn rows(client: &Client, doing: &str, piece: &Piece<'_>, filter: &RowFilter) -> Result<Sums, ProbeError> {
+    let failed = |error: tokio_postgres::Error| ProbeError::sql(doing, &error);
+    let sql = query::copy(piece.target, piece.percent, filter, piece.range);
+    let copy = client.prepare(&sql).await.map_err(failed)?;
+    // Names were understood as this connection writes them, in UTF-8. Rows are to come as the database has them: SQL_ASCII stands for
+    // no conversion, and only until the transaction is over.
+    run(client, doing, "set local client_encoding = 'SQL_ASCII'").await?;
+    let stream = client.copy_out(&copy).await.map_err(failed)?;
+    // No table has more than 1,600 columns.
+    let fields = u16::try_from(piece.target.columns.len()).unwrap_or(u16::MAX).saturating_add(1);
+    let (send, mut receive) = mpsc::unbounded_channel::<(Vec<Bytes>, OwnedSemaphorePermit)>();
+    let hashing = tokio::task::spawn_blocking(move || {
+        let mut hashing = Hashing::new(fields);
+        while let Some((batch, _waiting)) = receive.blocking_recv() {
+            batch.iter().try_for_each(|chunk| hashing.feed(chunk))?;
+        }
+        hashing.finish()
+    });
+    let sent = batches(stream, &send).await;
+    drop(send);
+    let sums = hashing.await;
+    // What the server said comes first: a stream that it broke off is not whole either.
+    sent.map_err(failed)?;
+    sums.map_err(|error| ProbeError::Answer { doing: doing.to_owned(), why: format!("hashing stopped: {error}") })?
+}
+
+/// Ends early, and well, when nobody takes them any more: then the thread has an error to tell.
+async fn batches(
+    stream: CopyOutStream,
+    send: &mpsc::UnboundedSender<(Vec<Bytes>, OwnedSemaphorePermit)>,
+) -> Result<(), tokio_postgres::Error> {
+    let waiting = Arc::new(Semaphore::new(WAITING_KIB as usize));
+    let mut stream = pin!(stream);
+    let mut more = true;
+    while more {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES && batch.len() < BATCH_ROWS {
+            let Some(chunk) = stream.next().await.transpose()? else {
+                more = false;
+                break;
+            };
+            bytes += chunk.len();
+            batch.push(chunk);
+        }
+        let share = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).clamp(1, WAITING_KIB);
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&waiting).acquire_many_owned(share).await else { return Ok(()) };
+        if send.send((batch, permit)).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
