@@ -20,6 +20,7 @@ mod config_cli;
 mod demo;
 mod kills;
 mod main_job;
+mod mutate;
 mod plain_source;
 mod probe;
 mod real_day;
