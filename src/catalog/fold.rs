@@ -36,7 +36,11 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             }
             Event::Finished { outcome } => end(&mut run, *at, RunState::Ended(outcome.clone())),
             Event::Abandoned { why } => end(&mut run, *at, RunState::Abandoned(why.clone())),
-            Event::ScratchMade { .. } | Event::ScratchDestroyed { .. } | Event::Committed(_) | Event::Drilled(_) => {}
+            Event::ScratchMade { .. }
+            | Event::ScratchDestroyed { .. }
+            | Event::Committed(_)
+            | Event::Drilled(_)
+            | Event::DrillTested(_) => {}
         }
     }
     run
@@ -61,6 +65,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::ScratchDestroyed { .. } => "scratch_destroyed",
         Event::Committed(_) => "committed",
         Event::Drilled(_) => "drilled",
+        Event::DrillTested(_) => "drill_tested",
         Event::Finished { .. } => "finished",
         Event::Abandoned { .. } => "abandoned",
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::domain::check::Broke;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::transcript::Transcript;
 
@@ -28,6 +29,10 @@ pub trait Catalog: Send + Sync {
     async fn transcript(&self, run: RunId) -> Result<Option<Transcript>, Broke>;
     /// Transcripts of a policy's drills, newest first; at most `limit`.
     async fn transcripts(&self, policy: &PolicyName, limit: usize) -> Result<Vec<Transcript>, Broke>;
+    /// Tests of a policy's drills, newest first; at most `limit`.
+    async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke>;
+    /// The test of a drill that this run was.
+    async fn drill_test(&self, run: RunId) -> Result<Option<DrillTest>, Broke>;
     /// The artifacts of a policy, newest recovery point first.
     async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke>;
     /// Scratches that were made and not yet destroyed: run and name.

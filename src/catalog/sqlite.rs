@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::domain::check::Broke;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::transcript::Transcript;
 
@@ -244,24 +245,46 @@ fn run_of(connection: &Connection, id: RunId) -> Result<Option<Run>, QueryError>
     Ok(of.and_then(|policy| fold(id, &policy, &events)))
 }
 
+/// The events of one kind, newest first.
+fn events_where(
+    connection: &Connection,
+    kind: &str,
+    condition: &str,
+    value: &str,
+    limit: usize,
+) -> Result<Vec<Event>, QueryError> {
+    let sql = format!(
+        "select seq, at, policy, run, body from event where kind = '{kind}' and {condition} order by seq desc limit ?2"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![value, sql_limit(limit)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read_event(row)?.3);
+    }
+    Ok(found)
+}
+
 fn transcripts_where(
     connection: &Connection,
     condition: &str,
     value: &str,
     limit: usize,
 ) -> Result<Vec<Transcript>, QueryError> {
-    let sql = format!(
-        "select seq, at, policy, run, body from event where kind = 'drilled' and {condition} order by seq desc limit ?2"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![value, sql_limit(limit)])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        if let (_, _, _, Event::Drilled(transcript)) = read_event(row)? {
-            found.push(*transcript);
-        }
-    }
-    Ok(found)
+    let events = events_where(connection, "drilled", condition, value, limit)?;
+    Ok(events.into_iter().filter_map(|event| if let Event::Drilled(one) = event { Some(*one) } else { None }).collect())
+}
+
+fn tests_where(
+    connection: &Connection,
+    condition: &str,
+    value: &str,
+    limit: usize,
+) -> Result<Vec<DrillTest>, QueryError> {
+    let events = events_where(connection, "drill_tested", condition, value, limit)?;
+    let tests =
+        events.into_iter().filter_map(|event| if let Event::DrillTested(one) = event { Some(*one) } else { None });
+    Ok(tests.collect())
 }
 
 fn sql_limit(limit: usize) -> i64 {
@@ -306,6 +329,19 @@ impl Catalog for SqliteCatalog {
         let policy = policy.as_str().to_owned();
         self.with("read transcripts", move |connection| transcripts_where(connection, "policy = ?1", &policy, limit))
             .await
+    }
+
+    async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read tests of drills", move |connection| tests_where(connection, "policy = ?1", &policy, limit))
+            .await
+    }
+
+    async fn drill_test(&self, run: RunId) -> Result<Option<DrillTest>, Broke> {
+        let found = self
+            .with("read a test of a drill", move |connection| tests_where(connection, "run = ?1", &run.to_string(), 1))
+            .await?;
+        Ok(found.into_iter().next())
     }
 
     async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {

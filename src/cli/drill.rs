@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::progress::Bar;
-use super::{Cli, Exit, Failure, Output, output, report};
+use super::{Cli, Exit, Failure, Output, mutate, output, report};
 use crate::domain::check::Broke;
 use crate::domain::drill::{Drill, Pick};
 use crate::domain::ids::{BackupId, BadId};
@@ -23,6 +23,8 @@ pub struct Args {
     /// Bring back this backup, whatever the drill would pick.
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
+    #[command(flatten)]
+    test: mutate::Args,
 }
 
 /// Runs the verb: exit code 0 only if every drill is proven.
@@ -39,6 +41,9 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     }
     let swept = sweep::sweep(&house).await?;
     output::say_swept(&swept);
+    if args.test.wanted() {
+        return mutate::run(cli, &house, policy, &drills, &args.test).await;
+    }
     let mut transcripts = Vec::new();
     for drill in &drills {
         let bar = Bar::new(&format!("{}/{}", policy.name, drill.name));

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod drill;
 mod init;
+mod mutate;
 mod report;
 mod restore;
 mod runbook;

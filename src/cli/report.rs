@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::check::Broke;
 use crate::domain::ids::{PolicyName, RunId};
+use crate::domain::mutation::DrillTest;
 use crate::domain::run::{Run, Work};
 use crate::domain::transcript::Transcript;
 use crate::engine::House;
-use crate::render::{html, report};
+use crate::render::{html, mutations, report};
 
 use super::{Cli, Exit, Failure, Output, output};
 
@@ -22,7 +23,7 @@ const MARK: &str = "<meta name=\"generator\" content=\"lifeboat\">";
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run of a drill, or a policy (its newest drill); none: the newest drill of all.
+    /// The run of a drill or of a test of one (`drill --mutate`), or a policy (its newest drill); none: the newest drill of all.
     #[arg(value_name = "RUN|POLICY")]
     what: Option<String>,
     /// Write it as an HTML page that stands alone; without a file into the folder of reports. A file that is not a
@@ -34,6 +35,11 @@ pub struct Args {
 /// Runs the verb. The exit code is that of the verdict.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let house = cli.house()?;
+    if let Some(run) = args.what.as_deref().and_then(|what| what.parse::<RunId>().ok())
+        && let Some(test) = house.catalog.drill_test(run).await?
+    {
+        return show_test(cli, &house, args, test);
+    }
     let transcript = find(&house, args.what.as_deref()).await?;
     if let Some(file) = &args.html {
         let path = file.clone().unwrap_or_else(|| default_page(&house, &transcript));
@@ -62,13 +68,46 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     Ok(super::status::exit(transcript.judgement.verdict))
 }
 
+/// The report of a test of a drill. The exit code is that of the test.
+fn show_test(cli: &Cli, house: &House, args: &Args, test: DrillTest) -> Result<Exit, Failure> {
+    let page = match &args.html {
+        None => None,
+        Some(None) => Some(write_test_page(house, &test)?),
+        Some(Some(path)) => Some(write_text(path, &mutations::page(&test)).map(|()| path.clone())?),
+    };
+    match (cli.output, page) {
+        (Output::Json, page) => {
+            if let Some(path) = page {
+                eprintln!("wrote {}", path.display());
+            }
+            output::print_json(&mutations::document(std::slice::from_ref(&test)));
+        }
+        (Output::Table, Some(path)) => output::print(&path.display().to_string()),
+        (Output::Table, None) => {
+            output::print(&mutations::terminal(&test, output::width(), output::color_on_stdout()));
+        }
+    }
+    Ok(super::mutate::exit(&[test]))
+}
+
+/// The page of a test, in the folder of reports.
+pub(super) fn write_test_page(house: &House, test: &DrillTest) -> Result<PathBuf, Failure> {
+    let path = house.config.reports.join(format!("{}-{}.html", test.policy, test.run));
+    write_text(&path, &mutations::page(test)).map(|()| path)
+}
+
 /// Where the page of a drill lies when nobody says.
 pub(super) fn default_page(house: &House, transcript: &Transcript) -> PathBuf {
     house.config.reports.join(format!("{}-{}.html", transcript.policy, transcript.run))
 }
 
-/// Writes the page, whole or not at all; overwrites nothing but an older page of lifeboat's.
+/// Writes the page of a drill.
 pub(super) fn write_page(path: &Path, transcript: &Transcript) -> Result<(), Failure> {
+    write_text(path, &html::page(transcript))
+}
+
+/// Writes a page, whole or not at all; overwrites nothing but an older page of lifeboat's.
+fn write_text(path: &Path, page: &str) -> Result<(), Failure> {
     let broke = |error: std::io::Error| {
         Broke::hinted(
             format!("the report cannot be written to {}: {error}", path.display()),
@@ -93,7 +132,7 @@ pub(super) fn write_page(path: &Path, transcript: &Transcript) -> Result<(), Fai
         .create(true)
         .truncate(true)
         .open(&beside)
-        .and_then(|mut file| file.write_all(html::page(transcript).as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|mut file| file.write_all(page.as_bytes()).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&beside);
@@ -179,7 +218,14 @@ pub(super) mod tests {
         config.reports = folder.path().join("reports");
         let catalog = Arc::new(SqliteCatalog::open(&config.catalog).unwrap());
         let drills = vec![sample::physical().drill];
-        let house = House { config, policies: vec![sample::policy()], drills, warnings: Vec::new(), catalog };
+        let house = House {
+            config,
+            policies: vec![sample::policy()],
+            drills,
+            warnings: Vec::new(),
+            catalog,
+            stand_ins: Default::default(),
+        };
         (house, folder)
     }
 

@@ -51,8 +51,9 @@ async fn stand<'a>(house: &House, policy: &'a Policy, now: Timestamp) -> Result<
     let artifacts = house.catalog.artifacts(&policy.name).await?;
     let transcripts = house.catalog.transcripts(&policy.name, LOOK_BACK).await?;
     let runs = house.catalog.runs(Some(&policy.name), LOOK_BACK).await?;
+    let tests = house.catalog.drill_tests(&policy.name, LOOK_BACK).await?;
     let standing = standing(policy, &artifacts, &transcripts, &runs, now);
-    Ok(Stand { policy, standing, artifacts, transcripts, runs })
+    Ok(Stand { policy, standing, artifacts, transcripts, runs, tests })
 }
 
 /// The exit code of a verdict.

@@ -10,6 +10,7 @@ pub mod drill;
 pub mod ids;
 pub mod inventory;
 pub mod lsn;
+pub mod mutation;
 pub mod observed;
 pub mod policy;
 pub mod run;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artifact::Manifest;
 use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
+use super::mutation::{DrillTest, Mutation};
 use super::policy::Method;
 use super::transcript::{Transcript, Verdict};
 use super::units::{ByteSize, Span};
@@ -23,6 +24,13 @@ pub enum Work {
         /// Which.
         drill: DrillName,
     },
+    /// Tests a drill by known faults, or is one of the drills in such a test: neither proves anything about a backup.
+    Mutate {
+        /// Which drill.
+        drill: DrillName,
+        /// The fault; none: the test as a whole.
+        mutation: Option<Mutation>,
+    },
     /// Brings a backup back for real.
     Restore,
     /// Reads artifacts back.
@@ -35,6 +43,8 @@ impl Work {
         match self {
             Work::Backup { job } => format!("backup {job}"),
             Work::Drill { drill } => format!("drill {drill}"),
+            Work::Mutate { drill, mutation: None } => format!("test of drill {drill}"),
+            Work::Mutate { drill, mutation: Some(mutation) } => format!("drill {drill} with {mutation}"),
             Work::Restore => "restore".to_owned(),
             Work::Verify => "verify".to_owned(),
         }
@@ -77,6 +87,8 @@ pub enum Event {
     Committed(ArtifactRecord),
     /// A drill ended; here is all of it.
     Drilled(Box<Transcript>),
+    /// A drill was tested by known faults; here is what came of each.
+    DrillTested(Box<DrillTest>),
     /// It ended.
     Finished {
         /// How.

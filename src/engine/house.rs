@@ -30,6 +30,8 @@ pub struct House {
     pub warnings: Vec<String>,
     /// Runs and artifacts.
     pub catalog: Arc<dyn Catalog>,
+    /// Stores that stand in for configured ones of that name: copies with a known fault, while a drill is tested. Else empty.
+    pub stand_ins: BTreeMap<PlaceName, Arc<dyn Store>>,
 }
 
 impl House {
@@ -42,6 +44,7 @@ impl House {
             drills: loaded.drills,
             warnings: loaded.warnings,
             catalog: Arc::new(catalog),
+            stand_ins: BTreeMap::new(),
         })
     }
 
@@ -64,6 +67,9 @@ impl House {
 
     /// A store by name, which must be there: one that is not must never look like one without backups.
     pub fn store(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        if let Some(stand_in) = self.stand_ins.get(name) {
+            return Ok(Arc::clone(stand_in));
+        }
         let config = self.store_config(name)?;
         store::open_existing(config).map_err(|error| {
             let missing = store::is_missing(config);
@@ -75,6 +81,9 @@ impl House {
 
     /// A store by name, for a backup: a folder is made if need be, unless backups are known to be in it.
     pub async fn store_to_fill(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        if self.stand_ins.contains_key(name) {
+            return Err(Broke::new("no backup is taken while a drill is tested"));
+        }
         let config = self.store_config(name)?;
         if store::is_missing(config) {
             for policy in &self.policies {

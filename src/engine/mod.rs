@@ -4,6 +4,7 @@ pub mod backup;
 pub mod drill;
 pub mod house;
 pub mod interrupt;
+pub mod mutate;
 pub mod process;
 pub mod restore;
 

@@ -3,5 +3,6 @@
 pub mod drill;
 pub mod freshness;
 pub mod integrity;
+pub mod mutation;
 pub mod schedule;
 pub mod tools;

@@ -3,6 +3,7 @@
 pub mod html;
 mod instruct;
 mod layout;
+pub mod mutations;
 pub mod narrate;
 pub mod report;
 pub mod runbook;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::check::Finding;
+use crate::domain::mutation::DrillTest;
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
 use crate::domain::transcript::{Transcript, Verdict};
@@ -11,6 +12,7 @@ use crate::domain::units::Span;
 use crate::judge::freshness::Standing;
 
 use super::layout::{Cell, Paint, Tone, hanging, table};
+use super::mutations;
 use super::report::tone;
 use super::words::{self, ago, plain};
 
@@ -29,6 +31,8 @@ pub struct Stand<'a> {
     pub transcripts: Vec<Transcript>,
     /// Its runs.
     pub runs: Vec<Run>,
+    /// Tests of its drills.
+    pub tests: Vec<DrillTest>,
 }
 
 /// Recovery times of the drills that measured one: never the best alone.
@@ -177,6 +181,9 @@ pub fn full(stand: &Stand<'_>, now: Timestamp, width: usize, color: bool) -> Str
     backups(&mut out, stand, now, width, paint);
     section(&mut out, "Drills", paint);
     drills(&mut out, stand, now, width, paint);
+    for test in mutations::newest(&stand.tests) {
+        hanging(&mut out, "  ", &mutations::line(test, now), width);
+    }
     out
 }
 
@@ -364,6 +371,12 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
                 "last_backup": standing.last_backup,
                 "last_proven": standing.last_proven.map(|(run, at, age)| json!({ "run": run, "at": at, "age": age })),
                 "backups": stand.artifacts.len(),
+                "detection": mutations::newest(&stand.tests).into_iter().map(|test| json!({
+                    "run": test.run,
+                    "drill": test.drill,
+                    "finished_at": test.finished_at,
+                    "score": test.score,
+                })).collect::<Vec<_>>(),
                 "drills": stand.transcripts.iter().map(|transcript| json!({
                     "run": transcript.run,
                     "drill": transcript.drill.name,

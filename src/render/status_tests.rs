@@ -9,7 +9,7 @@ const NOW: &str = "2026-11-23T06:00:00Z";
 
 fn stand<'a>(policy: &'a Policy, artifacts: Vec<ArtifactRecord>, transcripts: Vec<Transcript>) -> Stand<'a> {
     let standing = standing(policy, &artifacts, &transcripts, &[], at(NOW));
-    Stand { policy, standing, artifacts, transcripts, runs: Vec::new() }
+    Stand { policy, standing, artifacts, transcripts, runs: Vec::new(), tests: Vec::new() }
 }
 
 fn logical_proof() -> Transcript {

@@ -27,6 +27,7 @@ mod faults;
 mod kills;
 mod main_job;
 mod majors;
+mod mutate;
 mod plain_source;
 mod probe;
 mod real_day;

@@ -10,6 +10,7 @@ use lifeboat::catalog::Catalog;
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig};
 use lifeboat::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use lifeboat::domain::mutation::DrillTest;
 use lifeboat::domain::policy::{
     BackupJob, ContentPlan, Databases, Encryption, Method, Objectives, PasswordSource, Policy, Source,
 };
@@ -210,6 +211,12 @@ impl Catalog for Memory {
     async fn transcripts(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<Transcript>, Broke> {
         Ok(vec![])
     }
+    async fn drill_tests(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<DrillTest>, Broke> {
+        Ok(vec![])
+    }
+    async fn drill_test(&self, _run: RunId) -> Result<Option<DrillTest>, Broke> {
+        Ok(None)
+    }
     async fn artifacts(&self, _policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {
         Ok(self.known.clone())
     }
@@ -273,7 +280,14 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
     };
-    House { config, policies: vec![policy], drills: vec![], warnings: vec![], catalog: catalog.clone() }
+    House {
+        config,
+        policies: vec![policy],
+        drills: vec![],
+        warnings: vec![],
+        catalog: catalog.clone(),
+        stand_ins: Default::default(),
+    }
 }
 
 fn record(number: u32) -> ArtifactRecord {

@@ -163,6 +163,7 @@ fn with_flipped_byte(house: &House, folder: &Path) -> Result<House, Broke> {
         drills: house.drills.clone(),
         warnings: Vec::new(),
         catalog: std::sync::Arc::clone(&house.catalog),
+        stand_ins: Default::default(),
     })
 }
 

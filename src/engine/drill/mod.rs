@@ -18,7 +18,7 @@ use super::{House, house, interrupt, process};
 use crate::clock::now;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Outcome, Stop};
 use crate::domain::drill::{Drill, IsolationDemand, Loss, ScratchKind, Step};
-use crate::domain::ids::RunId;
+use crate::domain::ids::{BackupId, RunId};
 use crate::domain::observed::Observed;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::{Event, RunOutcome, Work};
@@ -56,6 +56,15 @@ pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn P
     let outcome = RunOutcome::Judged(transcript.judgement.verdict);
     house.record(&policy.name, run, Event::Finished { outcome }).await?;
     Ok(transcript)
+}
+
+/// Which backup a drill would bring back if it ran now.
+pub async fn would_bring_back(house: &House, policy: &Policy, drill: &Drill) -> Result<BackupId, Stop> {
+    let lost_at = match drill.loss {
+        Loss::Now => now(),
+        Loss::At(moment) => moment,
+    };
+    Ok(pick::pick(house, policy, drill, lost_at).await?.backup)
 }
 
 /// A drill that is under way: the transcript so far, and the monotonic clock that times it.
