@@ -43,6 +43,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("delete from r.no_columns where ctid = '(0,1)'", "content", "table r.no_columns"),
     ("alter table r.by_list detach partition r.by_list_rest", "completeness", "table r.by_list_rest"),
     ("alter table r.son no inherit r.father", "completeness", "table r.son"),
+    (
+        "update pg_index set indisvalid = false where indexrelid = 'r.by_range_c'::regclass",
+        "completeness",
+        "index r.by_range_c",
+    ),
     ("update r.by_hash set v = 'x' where a = 50", "content", "table r.by_hash_"),
     ("alter foreign table r.far alter id options (set column_name 'x')", "completeness", "column r.far.id"),
     ("drop user mapping for r_owner server elsewhere", "completeness", "user mapping r_owner at elsewhere"),

@@ -214,6 +214,9 @@ pub fn server(expected: &Server, found: &Server, terms: Terms) -> Comparison {
 }
 
 #[cfg(test)]
+pub(super) use tests::database as database_of_tests;
+
+#[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
@@ -226,7 +229,7 @@ mod tests {
     const PHYSICAL: Terms = Terms { physical: true, whole_server: true };
     const LOGICAL: Terms = Terms { physical: false, whole_server: true };
 
-    fn database() -> Database {
+    pub fn database() -> Database {
         Database {
             name: "shop".to_owned(),
             oid: 16_384,
@@ -283,7 +286,8 @@ mod tests {
     fn another_version_of_a_collation_makes_indexes_suspect_where_they_were_copied() {
         assert_eq!(first(&collations(&database(), &database(), PHYSICAL)), "passed");
         type Change = fn(&mut Database);
-        let changes: [(Change, &str, &str); 6] = [
+        let changes: [(Change, &str, &str); 7] = [
+            (|d| d.locale = "icu de-DE".to_owned(), "collation_provider", "collation_provider"),
             (|d| d.collation_actual = Some("2.41".to_owned()), "collation_version", "collation_version"),
             (|d| d.collations[0].actual = Some("153.121".to_owned()), "collation_version", "collation_version"),
             (|d| d.collations[0].recorded = None, "collation_recorded", "passed"),
@@ -304,6 +308,23 @@ mod tests {
             assert_eq!(first(&collations(&database(), &found, PHYSICAL)), physical, "change {at}, physical");
             assert_eq!(first(&collations(&database(), &found, LOGICAL)), logical, "change {at}, logical");
         }
+    }
+
+    #[test]
+    fn without_a_recorded_version_the_two_machines_are_compared() {
+        let unrecorded = |actual: &str| {
+            let mut one = database();
+            one.collations[0].recorded = None;
+            one.collations[0].actual = Some(actual.to_owned());
+            one
+        };
+        let (before, now) = (unrecorded("153.120"), unrecorded("153.121"));
+        assert_eq!(first(&collations(&before, &now, PHYSICAL)), "collation_version");
+        let logical = collations(&before, &now, LOGICAL);
+        assert!(logical.findings.is_empty(), "a dump's indexes are built here: {logical:?}");
+        assert!(logical.unchecked[0].why.contains("153.120, this machine with 153.121"), "{logical:?}");
+        assert_eq!(collations(&before, &before, LOGICAL).unchecked, []);
+        assert_eq!(first(&collations(&before, &before, PHYSICAL)), "passed");
     }
 
     #[test]

@@ -161,6 +161,14 @@ mod tests {
     }
 
     #[test]
+    fn a_finding_says_where_it_stood_and_whether_that_was_handed_out() {
+        let paces = BTreeMap::from([("public.s".to_owned(), Pace { increment: 1, cycles: false, unlogged: false })]);
+        let terms = Terms { physical: false, whole_server: true };
+        let finding = &sequences(&[sequence(10, true)], &[sequence(7, false)], &paces, terms).findings[0];
+        assert_eq!((finding.expected.as_deref(), finding.found.as_deref()), (Some("10"), Some("7, not handed out")));
+    }
+
+    #[test]
     fn a_sequence_may_not_be_beyond_where_it_was_when_the_backup_was_over() {
         for (moved_to, now, physical, expected) in [
             (10, 10, false, "passed"),

@@ -90,10 +90,11 @@ fn columns(major: u32) -> String {
 }
 
 /// Indexes that PostgreSQL itself holds for invalid are a kind of their own: they serve nobody, and a dump leaves them out.
+/// Those of partitioned tables are in a dump either way: whether they are valid is a part of what they are.
 fn indexes() -> String {
     format!(
         "select case when i.indisvalid or c.relkind = 'I' then 'index' else 'invalid index' end, {name},
-                row({definition}, i.indisclustered, i.indisreplident, {parent},
+                row({definition}, i.indisclustered, i.indisreplident, {parent}, case when c.relkind = 'I' then i.indisvalid end,
                     array(select row(a.attnum, a.attstattarget)::text from pg_attribute a
                            where a.attrelid = c.oid and nullif(a.attstattarget::int4, -1) is not null order by a.attnum))::text, null::text
            from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace

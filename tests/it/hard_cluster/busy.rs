@@ -69,6 +69,8 @@ fn settings_and_sequences_that_are_altered_while_a_physical_backup_is_taken_are_
          create table ids (id serial primary key); insert into ids select from generate_series(1, 90); alter database orders set work_mem = '5MB'",
     );
     let home = Home::new(&server, "orders");
+    // The server says of a stream when it has begun.
+    home.edit_policy(|text| text.replace("method = \"physical\"\n", "method = \"physical\"\nread = \"stream\"\n"));
     let mut running = home.command(&["backup", POLICY, "--job", "physical"]);
     let mut running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It has looked, once the base backup streams.

@@ -4,8 +4,8 @@ pub mod artifacts;
 pub mod copies;
 pub mod data;
 pub mod home;
-pub mod majors;
 pub mod invariants;
+pub mod majors;
 pub mod server;
 pub mod sink;
 
