@@ -4,7 +4,7 @@
 use tokio_postgres::Client;
 
 use super::ProbeError;
-use super::session::{cell, rows, setting};
+use super::session::{rows, setting};
 use crate::domain::inventory::{ATTRIBUTES_OF_DATABASE, COMMENT_ON_DATABASE, Object, SETTING_OF_ALL_ROLES};
 
 /// Each with a digest of its definition, sorted. Nobody may get into `template0`: it is as initdb made it.
@@ -40,12 +40,7 @@ pub async fn shared_objects(client: &Client) -> Result<Vec<Object>, ProbeError> 
     );
     let mut all = Vec::new();
     for row in rows(client, "reading what belongs to the whole server", &sql).await? {
-        all.push(Object {
-            kind: cell(&row, "kind")?,
-            identity: cell(&row, "identity")?,
-            definition: cell(&row, "definition")?,
-            owner: cell(&row, "owner")?,
-        });
+        all.push(super::objects::object(&row)?);
     }
     all.sort();
     Ok(all)

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use self::perform::Performance;
 use super::{House, house, interrupt, process};
 use crate::clock::now;
@@ -60,11 +62,15 @@ pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn P
 
 /// Which backup a drill would bring back if it ran now.
 pub async fn would_bring_back(house: &House, policy: &Policy, drill: &Drill) -> Result<BackupId, Stop> {
-    let lost_at = match drill.loss {
-        Loss::Now => now(),
+    Ok(pick::pick(house, policy, drill, lost_at(drill, now())).await?.backup)
+}
+
+/// The moment of the simulated loss, of a drill that begins `at` this one.
+fn lost_at(drill: &Drill, at: Timestamp) -> Timestamp {
+    match drill.loss {
+        Loss::Now => at,
         Loss::At(moment) => moment,
-    };
-    Ok(pick::pick(house, policy, drill, lost_at).await?.backup)
+    }
 }
 
 /// A drill that is under way: the transcript so far, and the monotonic clock that times it.
@@ -76,10 +82,7 @@ struct Rehearsal {
 impl Rehearsal {
     fn begin(run: RunId, policy: &Policy, drill: &Drill) -> Rehearsal {
         let started_at = now();
-        let lost_at = match drill.loss {
-            Loss::Now => started_at,
-            Loss::At(moment) => moment,
-        };
+        let lost_at = lost_at(drill, started_at);
         let unreached = Outcome::Unchecked("the drill ended before it came to this check".to_owned());
         let checks = drill.steps.iter().filter_map(|step| match step {
             Step::Check(check) => Some(CheckResult {

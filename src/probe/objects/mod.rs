@@ -27,16 +27,21 @@ pub async fn objects(client: &Client) -> Result<Vec<Object>, ProbeError> {
              getdatabaseencoding())), 'hex'), 32) end as definition, owner from ({sql}) of_kind(kind, identity, definition, owner)"
         );
         for row in rows(client, &format!("reading the {what}"), &digested).await? {
-            all.push(Object {
-                kind: cell(&row, "kind")?,
-                identity: cell(&row, "identity")?,
-                definition: cell(&row, "definition")?,
-                owner: cell(&row, "owner")?,
-            });
+            all.push(object(&row)?);
         }
     }
     all.sort();
     Ok(all)
+}
+
+/// One row of such a query.
+pub(super) fn object(row: &tokio_postgres::Row) -> Result<Object, ProbeError> {
+    Ok(Object {
+        kind: cell(row, "kind")?,
+        identity: cell(row, "identity")?,
+        definition: cell(row, "definition")?,
+        owner: cell(row, "owner")?,
+    })
 }
 
 /// What is asked, in words, and the query: kind, identity, definition, owner.
