@@ -198,9 +198,10 @@ fn ctrl_c_on_a_terminal_leaves_it_clean() {
     home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
     for times in [1, 2] {
         let lifeboat = home.command(&[]).get_program().to_owned();
-        let line = format!("{} drill {POLICY} --drill restore-logical", lifeboat.display());
+        // A shell that stays would get the key too, and `script` would tell of the shell's end.
+        let line = format!("exec {} drill {POLICY} --drill restore-logical", lifeboat.display());
         let mut command = Command::new("script");
-        command.args(["-q", "-e", "-c", &line, "/dev/null"]).current_dir(home.path());
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]).env("SHELL", "/bin/sh").current_dir(home.path());
         command.env_remove("LIFEBOAT_CONFIG").env("NO_COLOR", "1").env("TERM", "xterm");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut keys = child.stdin.take().unwrap();
