@@ -50,7 +50,12 @@ fn stopped_in(home: &Home, args: &[&str], stage: &str, signal: Signal) -> Ran {
 
 /// Command lines of processes that name the home's folder or its server's socket for lifeboat's clients.
 fn left_running(home: &Home) -> Vec<String> {
-    let path = home.path().display().to_string();
+    naming(home.path())
+}
+
+/// Command lines of processes that name this folder, once they had time to go.
+fn naming(folder: &std::path::Path) -> Vec<String> {
+    let path = folder.display().to_string();
     let look = || -> Vec<String> {
         std::fs::read_dir("/proc")
             .unwrap()
@@ -142,6 +147,76 @@ fn a_drill_in_each_of_its_phases() {
     assert_eq!(ran.code, 4, "{ran:?}");
 }
 
+/// Statements that are under way in the scratch end with the drill, whoever wrote them.
+#[test]
+fn a_drill_in_the_middle_of_a_long_statement() {
+    let (_server, home) = ground();
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    let text = std::fs::read_to_string(home.path().join("drills/restore-logical.toml")).unwrap();
+    let text = text.replace("name = \"restore-logical\"", "name = \"long\"");
+    home.write_drill("long", &format!("{text}\n[[steps]]\nsabotage.sql = \"select pg_sleep(600)\"\n"));
+    for (signal, name) in [(Signal::INT, "SIGINT"), (Signal::TERM, "SIGTERM")] {
+        let began = Instant::now();
+        let ran = stopped_in(&home, &["drill", POLICY, "--drill", "long"], "sabotage", signal);
+        assert!(began.elapsed() < Duration::from_secs(120), "it waited for the statement: {ran:?}");
+        assert_eq!(ran.code, 4, "{ran:?}");
+        says_so(&ran, "drill", name);
+        assert!(std::fs::read_dir(home.scratch()).unwrap().next().is_none(), "no scratch is left");
+        assert_eq!(left_running(&home), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_demo_takes_its_server_with_it() {
+    let home = tempfile::Builder::new().prefix("lb-demo-").tempdir().unwrap();
+    std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (chapter, signal, name) in
+        [("lifeboat backup", Signal::INT, "SIGINT"), ("lifeboat drill", Signal::TERM, "SIGTERM")]
+    {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("lifeboat"));
+        command.args(["demo", "--reports", "reports"]).current_dir(home.path()).env("TMPDIR", home.path());
+        command.env_remove("LIFEBOAT_CONFIG").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let reached = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .any(|line| line.unwrap().contains(&format!("s] {chapter}")));
+        assert!(reached, "{chapter}");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{chapter}: {stderr}");
+        let last = stderr.trim_end().lines().last().unwrap_or_default().to_owned();
+        assert_eq!(last, format!("interrupted: `lifeboat demo` was stopped by {name}"), "{chapter}: {stderr}");
+        let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().flatten().map(|one| one.file_name()).collect();
+        assert!(left.iter().all(|one| one == "reports"), "{chapter}: {left:?}");
+        assert_eq!(naming(home.path()), Vec::<String>::new(), "{chapter}");
+    }
+}
+
+/// `init` writes nothing or all, whenever it is stopped: what was written is a whole home, and else it can be run again.
+#[test]
+fn init_leaves_nothing_by_halves() {
+    for after in [0, 1, 2, 4, 8, 16, 40] {
+        let folder = tempfile::tempdir().unwrap();
+        let init = || {
+            let mut command = Command::new(assert_cmd::cargo::cargo_bin!("lifeboat"));
+            command.args(["init", "postgresql://a@/orders?host=/nowhere", "--policy", POLICY, "--dir", "home"]);
+            command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        };
+        let mut child = init().spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(after));
+        // It may have ended by itself.
+        let _ = kill_process(Pid::from_child(&child), Signal::INT);
+        child.wait().unwrap();
+        let whole = folder.path().join("home/keys/signing.pem").exists();
+        let again = init().status().unwrap().code();
+        assert_eq!(again, Some(if whole { 2 } else { 0 }), "after {after} ms");
+        let files = walk(&folder.path().join("home")).len();
+        assert_eq!(files, 9, "after {after} ms");
+    }
+}
+
 #[test]
 fn a_restore_and_a_verify() {
     let (server, home) = ground();
@@ -171,6 +246,8 @@ fn verbs_that_only_read_end_at_once_and_leave_everything_whole() {
         (vec!["check"], 120),
         (vec!["status"], 10),
         (vec!["runbook", POLICY], 10),
+        (vec!["report", POLICY], 5),
+        (vec!["report", POLICY], 15),
         (vec!["catalog", "rebuild"], 20),
         (vec!["catalog", "rebuild"], 60),
     ] {

@@ -274,6 +274,7 @@ impl Rehearsal {
                 true
             }
             Step::Sabotage(sabotage) => {
+                progress.stage("sabotage");
                 progress.say("sabotage on purpose: this drill cannot be proven");
                 let done = performance.sabotage(sabotage).await;
                 self.settle(step, None, began, done)
