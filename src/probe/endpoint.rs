@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 
+use super::redact::{harmless, redact};
 use super::tls;
 
 /// Given when a session is opened, so that no limit of a role's or a database's own (`ALTER DATABASE … SET statement_timeout = 1`) hits the
@@ -157,7 +158,7 @@ impl Endpoint {
             }
         }
         let plain = if kept.is_empty() { head.to_owned() } else { format!("{head}?{}", kept.join("&")) };
-        let config = tokio_postgres::Config::from_str(&plain).map_err(|error| bad(&root_cause(&error)))?;
+        let config = tokio_postgres::Config::from_str(&plain).map_err(|error| bad(&harmless(&root_cause(&error))))?;
         if config.get_password().is_some() {
             return Err(EndpointError::PasswordInUrl);
         }
@@ -389,49 +390,6 @@ fn read_private(path: &Path) -> Result<String, EndpointError> {
     std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))
 }
 
-/// A URL with anything that could be a password taken out: whatever stands between the first colon and the last `@`, and the
-/// value of every `password=` and of every parameter that is not known to be harmless. The URL may be no URL at all, so rather too much goes than too little.
-fn redact(url: &str) -> String {
-    let mut text = url.to_owned();
-    if let Some(at) = text.rfind('@') {
-        // Only what stands before is a scheme: else a password may stand there too.
-        let scheme = |head: &str| head.bytes().all(|byte| byte.is_ascii_alphabetic());
-        let start =
-            text.split_once("://").filter(|(head, _)| scheme(head)).map_or(0, |(head, _)| head.len() + 3).min(at);
-        if let Some(colon) = text[start..at].find(':') {
-            text.replace_range(start + colon + 1..at, "…");
-        }
-    }
-    let mut from = 0;
-    while let Some(found) = text[from..].to_ascii_lowercase().find("password=") {
-        let value = from + found + "password=".len();
-        let end = text[value..].find(['&', ' ']).map_or(text.len(), |length| value + length);
-        text.replace_range(value..end, "…");
-        from = value;
-    }
-    let Some((head, query)) = text.split_once('?') else { return text };
-    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((key, _)) if SHOWN.contains(&key) => pair.to_owned(),
-        Some((key, _)) if key.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_') => format!("{key}=…"),
-        _ => "…".to_owned(),
-    });
-    format!("{head}?{}", pairs.collect::<Vec<_>>().join("&"))
-}
-
-/// Parameters whose values are no secrets. Of all others none is shown: `passwrod=` is not known to be one either.
-const SHOWN: [&str; 10] = [
-    "application_name",
-    "connect_timeout",
-    "dbname",
-    "host",
-    "hostaddr",
-    "port",
-    "sslmode",
-    "sslrootcert",
-    "target_session_attrs",
-    "user",
-];
-
 /// The innermost error, in its own words.
 pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
@@ -491,6 +449,7 @@ mod tests {
             "postgre:s3cret@esql://a@h",
             "postgresql://a@[::1]:1/d?ions:s3cret@=-c%20x",
             "postgresql://a@h/d?%69ons:s3cret=x",
+            "postgresql://aBh?time=3&options=@[::2]:1/d?chunt:s3cret@tions=x",
         ] {
             let error = Endpoint::parse(url).unwrap_err();
             assert!(!error.to_string().contains("s3cret"), "{error}");

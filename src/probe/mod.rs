@@ -14,6 +14,7 @@ mod database;
 mod error;
 mod large_objects;
 mod objects;
+mod redact;
 mod sequences;
 mod server;
 pub mod session;

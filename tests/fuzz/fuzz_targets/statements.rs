@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
     let twice = split(&again).expect("what was cut once can be cut again");
     let words = |pieces: &[Piece]| -> Vec<String> {
         let text = |piece: &Piece| match piece {
-            Piece::Sql(text) | Piece::Backslash(text) => text.trim_end().to_owned(),
+            Piece::Sql(text) | Piece::Backslash(text) => text.trim_ascii_end().to_owned(),
         };
         pieces.iter().map(text).collect()
     };

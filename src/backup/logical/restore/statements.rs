@@ -130,7 +130,7 @@ pub fn split(text: &str) -> Result<Vec<Piece>, String> {
         if begins.is_none() {
             if token == Token::Sign('\\') {
                 let end = text[from..].find('\n').map_or(text.len(), |line| from + line);
-                pieces.push(Piece::Backslash(text[from..end].trim_end().to_owned()));
+                pieces.push(Piece::Backslash(text[from..end].trim_ascii_end().to_owned()));
                 at = end;
                 continue;
             }
@@ -144,7 +144,7 @@ pub fn split(text: &str) -> Result<Vec<Piece>, String> {
             Token::Sign(')') => depth = depth.saturating_sub(1),
             Token::Sign(';') if depth == 0 && blocks == 0 => {
                 if let Some(start) = begins.take() {
-                    pieces.push(Piece::Sql(text[start..from].trim_end().to_owned()));
+                    pieces.push(Piece::Sql(text[start..from].trim_ascii_end().to_owned()));
                 }
                 words.clear();
             }
@@ -188,6 +188,8 @@ mod tests {
     #[test]
     fn statements_are_cut_where_the_server_would() {
         assert_eq!(sql("a;b ; c;"), ["a", "b", "c"]);
+        // No space to PostgreSQL, which knows those of ASCII: a word like others.
+        assert_eq!(sql("a;\u{a0};b;"), ["a", "\u{a0}", "b"]);
         assert_eq!(sql("select ';' , \";\" , $$;$$ , $a$ ; $$ $a$, E'\\';' ;x;").len(), 2);
         assert_eq!(sql("-- ;\n/* ; /* ; */ ; */ a -- ;\n;b;").len(), 2);
         assert_eq!(sql("select 'it''s;', \"a\"\"b;\";x;").len(), 2);
