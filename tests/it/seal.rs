@@ -451,6 +451,28 @@ async fn all_bad_parts_are_named_and_a_broken_store_is_no_finding() {
     assert!(matches!(stop, Stop::Broke(_)), "{stop:?}");
 }
 
+/// A part that opens, and is not as long as the manifest says, by one byte or by all that a part may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_length_of_the_plaintext_is_exact() {
+    let yard = Yard::new();
+    let stream = yard.seal_bytes("p", 1 << 20, noise(1, 5000)).await;
+    let part = &stream.parts[0];
+    let sealed = std::fs::read(yard.path(&format!("p/{}", part.key))).unwrap();
+    assert_eq!(yard.opener.open_part(part, &sealed).unwrap(), noise(1, 5000));
+    for (claimed, code, found) in [
+        (4999, "plain_length", "more than 4999 bytes"),
+        (5001, "plain_length", "5000 bytes"),
+        (0, "plain_length", "more than 0 bytes"),
+        (seal::MAX_PART_BYTES, "plain_length", "5000 bytes"),
+        (seal::MAX_PART_BYTES + 1, "part_size", ""),
+    ] {
+        let part = lifeboat::domain::artifact::Part { plain_bytes: claimed, ..part.clone() };
+        let Err(Stop::Found(findings)) = yard.opener.open_part(&part, &sealed) else { panic!("{claimed}") };
+        assert_eq!((findings.len(), findings[0].code.as_str()), (1, code), "{claimed}: {findings:?}");
+        assert_eq!(findings[0].found.as_deref().unwrap_or_default(), found, "{claimed}");
+    }
+}
+
 #[test]
 fn keys_are_read_strictly_and_never_shown() {
     let yard = Yard::new();
@@ -472,6 +494,11 @@ fn keys_are_read_strictly_and_never_shown() {
         ("age-public", recipient.clone(), 0o600, "AGE-SECRET-KEY-1"),
         ("age-plugin", "AGE-PLUGIN-YUBIKEY-1QQQQQQ".to_owned(), 0o600, "not supported"),
         ("age-ssh", "-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(), 0o600, "not supported"),
+        ("age-post-quantum", "AGE-SECRET-KEY-PQ-1QQQQQQ".to_owned(), 0o600, "not supported"),
+        ("age-sealed", "age-encryption.org/v1".to_owned(), 0o600, "itself encrypted"),
+        ("age-armored", "-----BEGIN AGE ENCRYPTED FILE-----".to_owned(), 0o600, "itself encrypted"),
+        ("age-long", "#".repeat((1 << 20) + 1), 0o600, "larger than any key file"),
+        ("age-largest", "#".repeat(1 << 20), 0o600, "no age identity"),
         ("age-comment", "# nothing\n".to_owned(), 0o600, "no age identity"),
         ("age-empty", String::new(), 0o600, "empty"),
     ];
@@ -512,6 +539,10 @@ fn keys_are_read_strictly_and_never_shown() {
     shown += &error;
 
     assert!(seal::recipient_of(&recipient).is_ok());
+    for foreign in ["ssh-ed25519 AAAA", "age1yubikey1qqqq", "age1pq1qqqq"] {
+        assert!(seal::recipient_of(foreign).unwrap_err().contains("not supported"), "{foreign}");
+    }
+    assert!(!seal::recipient_of("age1").unwrap_err().contains("not supported"));
     for text in ["", "age1", "ssh-ed25519 AAAA", &secret, &secret.to_lowercase()] {
         shown += &seal::recipient_of(text).unwrap_err();
     }
