@@ -140,7 +140,11 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        SignedDuration::try_from_secs_f64(seconds).map(Span).map_err(serde::de::Error::custom)
+        let read = SignedDuration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)?;
+        // To the millisecond, as it is written: what is read and written again is the same.
+        let nearest = (read.as_nanos() + read.as_nanos().signum() * 500_000) / 1_000_000;
+        let millis = i64::try_from(nearest).map_err(serde::de::Error::custom)?;
+        Ok(Span(SignedDuration::from_millis(millis)))
     }
 }
 
@@ -198,6 +202,23 @@ impl fmt::Display for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_is_written_again_as_it_was() {
+        for (text, written) in [
+            ("0.1148", "0.115"),
+            ("1.001", "1.001"),
+            ("-0.0006", "-0.001"),
+            ("86400.0", "86400.0"),
+            ("31536000.123", "31536000.123"),
+        ] {
+            let read: Span = serde_json::from_str(text).unwrap();
+            let again = serde_json::to_string(&read).unwrap();
+            assert_eq!(again, written);
+            assert_eq!(serde_json::from_str::<Span>(&again).unwrap(), read);
+        }
+        assert!(serde_json::from_str::<Span>("1e300").is_err() && serde_json::from_str::<Span>("9e18").is_err());
+    }
 
     #[test]
     fn durations_are_read_and_printed() {
