@@ -1,5 +1,6 @@
 //! The binary: arguments in, exit code out.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,7 +11,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime could not be started: {error}");
+            let _ = writeln!(std::io::stderr(), "error: the runtime could not be started: {error}");
             return Exit::Error.into();
         }
     };

@@ -78,10 +78,10 @@ fn exit_of<'a>(results: impl Iterator<Item = &'a Result<BackupReport, Broke>>) -
 /// What broken or killed backups left in the stores: harmless, and not counted; a person may want the room.
 fn say_leftovers(leftovers: &[Leftover]) {
     for left in leftovers {
-        eprintln!(
+        output::say(&format!(
             "leftover: backup {} in store {} has {} objects ({}) and no manifest: it counts for nothing",
             left.backup, left.store, left.objects, left.bytes
-        );
+        ));
     }
 }
 

@@ -61,7 +61,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
                 "errors": errors.json(),
                 "exit_code": Exit::Usage as u8,
             }));
-            eprint!("{errors}");
+            output::say(errors.to_string().trim_end());
             return Ok(Exit::Usage);
         }
         Err(errors) => {

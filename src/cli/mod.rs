@@ -188,7 +188,7 @@ pub async fn main(cli: Cli) -> Exit {
     };
     // Work that came to its end in spite of the signal is whole, and says nothing of it.
     if let (Some(signal), true) = (interrupt::heard(), exit != Exit::Ok) {
-        eprintln!("interrupted: `lifeboat {}` was stopped by {signal}", cli.verb.name());
+        output::say(&format!("interrupted: `lifeboat {}` was stopped by {signal}", cli.verb.name()));
     }
-    exit
+    if exit == Exit::Ok && output::lost_a_result() { Exit::Error } else { exit }
 }

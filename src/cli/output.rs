@@ -1,6 +1,7 @@
 //! What is common to the output of all verbs.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +17,12 @@ pub fn start_logging(verbose: u8) {
         _ => "lifeboat=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // It would say so where it just could not, and panic.
+    let logging = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     // A second call (in tests) keeps the first one's settings.
     let _ = logging.try_init();
 }
@@ -35,30 +41,46 @@ fn no_color_unset() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Whether a result could not be written.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// Writes a result to standard output; a closed pipe is nobody's error.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    if !text.ends_with('\n') {
-        let _ = out.write_all(b"\n");
+    let newline: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(newline)).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.store(true, Ordering::Relaxed);
+        say(&format!("error: the result could not be written to standard output: {error}"));
     }
-    let _ = out.flush();
+}
+
+/// Whether a result was lost on its way to standard output: then success would be a lie.
+pub fn lost_a_result() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Writes a line to standard error. One that cannot be written is passed over: that must not end a backup or a drill half-way.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Writes a JSON document to standard output.
 pub fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => print(&text),
-        Err(error) => eprintln!("error: the result could not be written as JSON: {error}"),
+        Err(error) => say(&format!("error: the result could not be written as JSON: {error}")),
     }
 }
 
 /// Writes a failure to standard error; with `--output json` also a document to standard output.
 pub fn print_failure(failure: &Failure, output: Output) {
     let (red, cyan, plain) = if color_on_stderr() { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
-    eprintln!("{red}error:{plain} {}", failure.text.trim_end());
+    say(&format!("{red}error:{plain} {}", failure.text.trim_end()));
     if let Some(hint) = &failure.hint {
-        eprintln!("{cyan}hint:{plain} {hint}");
+        say(&format!("{cyan}hint:{plain} {hint}"));
     }
     if output == Output::Json {
         print_json(&serde_json::json!({
@@ -73,19 +95,19 @@ pub fn print_failure(failure: &Failure, output: Output) {
 /// Writes a warning to standard error.
 pub fn warn(broke: &Broke) {
     let (yellow, cyan, plain) = if color_on_stderr() { ("\x1b[1;33m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
-    eprintln!("{yellow}warning:{plain} {}", broke.error);
+    say(&format!("{yellow}warning:{plain} {}", broke.error));
     if let Some(hint) = &broke.hint {
-        eprintln!("{cyan}hint:{plain} {hint}");
+        say(&format!("{cyan}hint:{plain} {hint}"));
     }
 }
 
 /// Says what killed runs had left behind.
 pub fn say_swept(swept: &Swept) {
     for run in &swept.abandoned {
-        eprintln!("swept: {run} had died before it ended; it counts for nothing");
+        say(&format!("swept: {run} had died before it ended; it counts for nothing"));
     }
     for scratch in &swept.scratches {
-        eprintln!("swept: scratch {scratch} is removed");
+        say(&format!("swept: scratch {scratch} is removed"));
     }
     for trouble in &swept.troubles {
         warn(&Broke::new(trouble.clone()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output;
 use crate::progress::Progress;
 
 /// Draws what the work tells. Sentences stay on the screen; without a terminal they are all that is written.
@@ -80,8 +81,8 @@ impl Progress for Bar {
     fn say(&self, sentence: &str) {
         let line = format!("{}: {sentence}", self.name);
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| output::say(&line)),
+            None => output::say(&line),
         }
     }
 }

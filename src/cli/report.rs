@@ -46,7 +46,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         write_page(&path, &transcript)?;
         match cli.output {
             // Standard output is for the document alone.
-            Output::Json => eprintln!("wrote {}", path.display()),
+            Output::Json => output::say(&format!("wrote {}", path.display())),
             Output::Table => {
                 let verdict = transcript.judgement.verdict.as_str();
                 output::print(&format!(
@@ -78,7 +78,7 @@ fn show_test(cli: &Cli, house: &House, args: &Args, test: DrillTest) -> Result<E
     match (cli.output, page) {
         (Output::Json, page) => {
             if let Some(path) = page {
-                eprintln!("wrote {}", path.display());
+                output::say(&format!("wrote {}", path.display()));
             }
             output::print_json(&mutations::document(std::slice::from_ref(&test)));
         }

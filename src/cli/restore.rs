@@ -170,10 +170,10 @@ fn show(cli: &Cli, restored: &Restored) {
     }
     // What is wrong or must be known goes where it is seen even when the commands go into a file.
     for warning in &restored.warnings {
-        eprintln!("warning: {}", plain(warning));
+        output::say(&format!("warning: {}", plain(warning)));
     }
     for finding in &restored.findings {
-        eprintln!("finding: {}: {}", plain(&finding.object), plain(&finding.message));
+        output::say(&format!("finding: {}: {}", plain(&finding.object), plain(&finding.message)));
     }
     let pages = restored.pages.map(|(verified, bad)| format!(", {verified} page checksums right, {bad} wrong"));
     let mut text = format!(

@@ -30,7 +30,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let policy = house.policy(&args.policy).map_err(Failure::usage)?;
     let (text, gaps) = write(&house, policy, crate::clock::now()).await?;
     for gap in gaps {
-        eprintln!("warning: {gap}");
+        output::say(&format!("warning: {gap}"));
     }
     match cli.output {
         Output::Table => output::print(&text),

@@ -1,17 +1,88 @@
 //! Real disks that are full or read-only, mounted over the store in a namespace of their own.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::data::{self, DATABASE};
-use crate::support::home::{Home, POLICY, ran};
+use crate::support::home::{Home, POLICY, Ran, ran};
 use crate::support::invariants::{broken, left, remember};
 use crate::support::server::Server;
 
+fn can_mount() -> bool {
+    let can = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+    let can = can.is_ok_and(|output| output.status.success());
+    if !can {
+        println!("SKIPPED: this user cannot mount in a namespace: no full or read-only disk was tried");
+    }
+    can
+}
+
+/// Runs a shell script in a mount namespace of its own; `$1` and `$2` are this folder and lifeboat.
+fn apart(home: &Home, script: &str, folder: &Path) -> Ran {
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(folder).arg(assert_cmd::cargo::cargo_bin!("lifeboat"));
+    command.current_dir(home.path()).stdin(Stdio::null()).env_remove("LIFEBOAT_CONFIG").env("NO_COLOR", "1");
+    ran(&mut command)
+}
+
 #[tokio::test]
 async fn a_full_and_a_read_only_store_are_said_and_harm_nothing() {
-    let can = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-    if !can.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: this user cannot mount in a namespace: no full or read-only disk was tried");
+    stores().await;
+}
+
+#[tokio::test]
+async fn a_full_and_a_read_only_scratch_disk_prove_nothing_and_keep_nothing() {
+    scratches(&["64k", "24m", "52m"]).await;
+}
+
+#[tokio::test]
+#[ignore = "long form: make faults"]
+async fn long_scratch_disks_of_every_size_prove_nothing_or_all() {
+    let sizes: Vec<String> = (1..=32).map(|step| format!("{}m", step * 4)).collect();
+    scratches(&sizes.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+/// Drills of both methods with these sizes of scratch disk, and with a read-only one.
+async fn scratches(sizes: &[&str]) {
+    if !can_mount() {
+        return;
+    }
+    let server = Server::start();
+    server.sql("postgres", &format!("create database {DATABASE}"));
+    server.sql(DATABASE, "create table item as select n as id, md5(n::text) as name from generate_series(1, 500) n");
+    let home = Home::new(&server, DATABASE);
+    home.run(&["backup", POLICY]).expect(0);
+    let good = remember(&home);
+    std::fs::create_dir_all(home.scratch()).unwrap();
+    let mut disks = vec!["mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"".to_owned()];
+    disks.extend(sizes.iter().map(|size| format!("mount -t tmpfs -o size={size},mode=755 tmpfs \"$1\"")));
+    let (mut unproven, mut wrong) = (0, vec![]);
+    for mount in &disks {
+        for drill in ["restore-logical", "restore-latest"] {
+            let script = format!(
+                "{mount} || exit 99; \"$2\" drill {POLICY} --drill {drill}; code=$?; \
+                 [ -z \"$(find \"$1\" -mindepth 1)\" ] || {{ find \"$1\" -mindepth 1 -maxdepth 2; exit 98; }}; exit $code"
+            );
+            let ran = apart(&home, &script, &home.scratch());
+            println!("scratch disk {mount} {drill} code={}", ran.code);
+            let said = ran.stdout.clone() + &ran.stderr;
+            let reason = ["No space left", "Read-only file system"].iter().any(|word| said.contains(word));
+            match ran.code {
+                0 => {}
+                4 if reason => unproven += 1,
+                code => wrong.push(format!("{mount} {drill}: exit {code}: {said}")),
+            }
+            wrong.extend(broken(&home, &good).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(unproven >= 4, "the smallest and the read-only one cannot have been enough: {unproven}");
+    home.run(&["drill", POLICY]).expect(0);
+    assert!(left(&home).is_empty(), "{:?}", left(&home));
+}
+
+async fn stores() {
+    if !can_mount() {
         return;
     }
     let server = Server::start();
@@ -29,13 +100,7 @@ async fn a_full_and_a_read_only_store_are_said_and_harm_nothing() {
                 "{mount} || exit 99; before=$(find \"$1\" -name manifest.json | wc -l); \"$2\" backup {POLICY} --job {job}; code=$?; \
                  after=$(find \"$1\" -name manifest.json | wc -l); [ $before = $after ] || exit 98; exit $code"
             );
-            let mut command = Command::new("unshare");
-            command
-                .args(["-m", "sh", "-c", &text, "sh"])
-                .arg(home.store())
-                .arg(assert_cmd::cargo::cargo_bin!("lifeboat"));
-            command.current_dir(home.path()).stdin(Stdio::null()).env_remove("LIFEBOAT_CONFIG").env("NO_COLOR", "1");
-            let ran = ran(&mut command).expect(1);
+            let ran = apart(&home, &text, &home.store()).expect(1);
             let said = ran.stderr.contains(word) && ran.stderr.contains("store");
             assert!(said, "{job}: {word:?} and where: {ran:#?}");
             let wrong = broken(&home, &good).await;

@@ -3,7 +3,10 @@
 //! `LIFEBOAT_FAULTS_SEED` chooses the tries, `LIFEBOAT_FAULTS_TRIES` how many; a failure says how to see it again.
 
 mod disks;
+mod files;
 mod flips;
+mod resealed;
+mod strace;
 mod syscalls;
 
 /// Numbers that look random and are the same for the same seed.

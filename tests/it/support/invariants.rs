@@ -1,6 +1,6 @@
 //! What must hold of a working folder after any fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use lifeboat::catalog::{Catalog, SqliteCatalog};
@@ -14,6 +14,39 @@ pub type Good = BTreeMap<PathBuf, Vec<u8>>;
 /// Remembers what is good now.
 pub fn remember(home: &Home) -> Good {
     walk(&home.store()).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
+}
+
+/// Store and catalog as they were, to begin the next try from.
+pub struct Kept {
+    pub store: Good,
+    catalog: Good,
+}
+
+impl Kept {
+    pub fn of(home: &Home) -> Kept {
+        let files = std::fs::read_dir(home.path()).unwrap().flatten().map(|entry| entry.path());
+        let catalog = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("lifeboat.db"));
+        Kept {
+            store: remember(home),
+            catalog: catalog.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect(),
+        }
+    }
+
+    /// The paths of the manifests in the store.
+    pub fn manifests(&self) -> BTreeSet<PathBuf> {
+        self.store.keys().filter(|path| path.ends_with("manifest.json")).cloned().collect()
+    }
+
+    pub fn put_back(&self, home: &Home) {
+        let now = Kept::of(home);
+        for path in now.store.keys().chain(now.catalog.keys()) {
+            std::fs::remove_file(path).unwrap();
+        }
+        for (path, bytes) in self.store.iter().chain(&self.catalog) {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
 }
 
 /// What does not hold; empty when all is well. `good` is what was in the store before the fault.

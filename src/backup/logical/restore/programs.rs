@@ -299,6 +299,9 @@ pub(super) fn environment(message: &str) -> Option<&'static str> {
     let table = [
         ("No space left on device", "make room where the server keeps its data"),
         ("could not extend file", "make room where the server keeps its data"),
+        ("Input/output error", "the disk under the server's data, or under the scratch folder, fails; try another"),
+        ("Read-only file system", "give the scratch a folder that can be written ([scratch] dir)"),
+        ("Too many open files", "raise the limit of open files (ulimit -n)"),
         ("out of memory", "give the machine more memory"),
         ("out of shared memory", "raise max_locks_per_transaction of the server"),
         ("server closed the connection", "see the server's log"),
