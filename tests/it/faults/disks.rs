@@ -107,6 +107,14 @@ async fn stores() {
             assert!(wrong.is_empty(), "{wrong:?}\n{ran:#?}");
         }
     }
+    // What happens cannot be written down: then it must not happen.
+    for verb in ["backup", "drill", "verify"] {
+        let catalog = home.path().join("lifeboat.db");
+        let mount = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" || exit 99";
+        let ran = apart(&home, &format!("{mount}; \"$2\" {verb} {POLICY}"), &catalog).expect(1);
+        assert!(ran.stderr.contains("readonly") && ran.stderr.contains("hint"), "{verb}: {ran:#?}");
+        assert_eq!(remember(&home), good, "{verb}");
+    }
     home.run(&["backup", POLICY]).expect(0);
     home.run(&["drill", POLICY]).expect(0);
     assert!(left(&home).is_empty(), "{:?}", left(&home));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Dice, seed};
 use crate::support::data::DATABASE;
-use crate::support::home::{Home, POLICY, Ran};
+use crate::support::home::{Home, POLICY, Ran, ran};
 use crate::support::invariants::{left, remember};
 use crate::support::server::Server;
 
@@ -139,6 +139,10 @@ fn damage_to_configuration_keys_and_catalog_is_said_and_harms_nothing() {
     println!("files tried {tried}");
     assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(remember(&home), good);
-    home.run(&["drill", POLICY, "--drill", "restore-logical"]).expect(0);
+    // Nowhere to say it: a drill goes on and is proven, a result that is lost is no success.
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    ran(home.command(&["-vv", "drill", POLICY, "--drill", "restore-logical"]).stderr(full())).expect(0);
+    let lost = ran(home.command(&["runbook", POLICY]).stdout(full())).expect(1);
+    assert!(lost.stderr.contains("could not be written"), "{lost:?}");
     assert!(left(&home).is_empty(), "{:?}", left(&home));
 }

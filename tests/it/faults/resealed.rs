@@ -62,6 +62,17 @@ async fn exchange(home: &Home, globals: bool, from: &str, to: &str) {
 
 #[tokio::test]
 async fn damage_that_was_sealed_and_signed_is_seen_by_a_drill_alone() {
+    damaged_before_sealing(3).await;
+}
+
+#[tokio::test]
+#[ignore = "long form: make faults"]
+async fn long_damage_that_was_sealed_and_signed_is_seen_by_a_drill_alone() {
+    damaged_before_sealing(1).await;
+}
+
+/// Every so many of the damages.
+async fn damaged_before_sealing(step: usize) {
     let server = Server::start();
     server.sql("postgres", &format!("create database {DATABASE}"));
     server.sql("postgres", "create role shop_reader connection limit 3");
@@ -77,27 +88,32 @@ async fn damage_that_was_sealed_and_signed_is_seen_by_a_drill_alone() {
     let row = server.sql(DATABASE, "select name from item where id = 250");
     let other = format!("{}{}", if row.starts_with('0') { '1' } else { '0' }, &row[1..]);
     let damages = [
-        // Itself: what follows is not seen because all is red.
+        // Itself: red comes from the damage, and not from sealing again.
         (false, row.as_str(), row.as_str(), None),
-        (false, row.as_str(), other.as_str(), Some("content")),
-        (false, "'public.ticket', 4711", "'public.ticket', 4710", Some("sequences")),
-        (false, "price > 17", "price > 16", Some("completeness")),
-        (false, "select n * 2", "select n * 3", Some("completeness")),
-        (false, "price > 444", "price > 445", Some("completeness")),
-        (false, "DEFAULT true", "DEFAULT null", Some("completeness")),
-        (true, "CONNECTION LIMIT 3", "CONNECTION LIMIT 4", Some("completeness")),
-        (true, "CREATE ROLE shop_reader", "CREATE ROLE shop_raeder", Some("globals")),
+        (false, "'public.ticket', 4711", "'public.ticket', 4710", Some("check sequences failed")),
+        (false, "select n * 2", "select n * 3", Some("check completeness failed")),
+        (false, row.as_str(), other.as_str(), Some("check content failed")),
+        (false, "price > 17", "price > 16", Some("check completeness failed")),
+        (false, "price > 444", "price > 445", Some("check completeness failed")),
+        (true, "CONNECTION LIMIT 3", "CONNECTION LIMIT 4", Some("check completeness failed")),
+        (false, "DEFAULT true", "DEFAULT null", Some("check completeness failed")),
+        (true, "CREATE ROLE shop_reader", "CREATE ROLE shop_raeder", Some("ALTER ROLE shop_reader: it was refused")),
     ];
-    for (globals, from, to, seen_by) in damages {
+    for (globals, from, to, said) in damages.into_iter().step_by(step) {
         exchange(&home, globals, from, to).await;
         let verified = home.run(&["verify", POLICY]);
         assert_eq!(verified.code, 0, "from outside it is whole: {from:?} to {to:?}: {verified:#?}");
         let drill = home.run(&["drill", POLICY, "--drill", "restore-logical"]);
-        match seen_by {
+        match said {
             None => assert_eq!(drill.code, 0, "{drill:#?}"),
-            Some(check) => {
+            Some(said) => {
                 assert_eq!(drill.code, 3, "{from:?} to {to:?}: {drill:#?}");
-                assert!(drill.stdout.contains(check), "{from:?} to {to:?}, by {check}: {}", drill.stdout);
+                let first = drill.stdout.lines().find(|line| line.starts_with("  - ")).unwrap();
+                assert!(
+                    first.contains(said),
+                    "{from:?} to {to:?}: {said:?} is not what is red first: {}",
+                    drill.stdout
+                );
             }
         }
         kept.put_back(&home);
