@@ -266,9 +266,10 @@ fn a_busy_source_is_copied_whole() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Money is moved, never made; the moments of commits are written down.
-        let transfer = "do $$ begin for i in 1..50 loop
-              update account set money = money - 1 where id = 1 + (random() * 199999)::int;
-              update account set money = money + 1 where id = 1 + (random() * 199999)::int;
+        let transfer = "do $$ declare giver int; taker int; begin for i in 1..50 loop
+              giver := 1 + floor(random() * 200000); taker := 1 + floor(random() * 200000);
+              update account set money = money - 1 where id = giver;
+              update account set money = money + 1 where id = taker;
               insert into seen values (clock_timestamp()); end loop; end $$";
         busy(scope, &server, &stop, transfer);
         busy(
