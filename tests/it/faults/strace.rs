@@ -48,8 +48,8 @@ pub const FAULTS: [Fault; 15] = [
     fault("statx,newfstatat", "error=EIO"),
 ];
 
-/// How `timeout` tells that what it ran was killed.
-pub const DEAD: i32 = 137;
+/// How [`ran`] tells that it was killed.
+pub const DEAD: i32 = -1;
 
 /// How it went.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub fn hurt(home: &Home, fault: Fault, nth: usize, args: &[&str]) -> Hurt {
     let log = home.path().join("strace.log");
     let trace = format!("trace=execve,clone,clone3,fork,vfork,{}", fault.calls);
     let inject = format!("inject={}:{}:when={nth}", fault.calls, fault.effect);
-    // One that hangs ends with 124, or 137 if it does not even heed that.
+    // One that hangs ends with 124. What is killed takes strace and `timeout` with it.
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "180", "strace", "-f", "-q", "-o"]).arg(&log).args(["-e", &trace, "-e", &inject]);
     command.arg(assert_cmd::cargo::cargo_bin!("lifeboat")).args(args);
