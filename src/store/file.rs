@@ -251,8 +251,12 @@ impl Folder {
         }
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let start = if folder.is_empty() { self.root.clone() } else { self.path(folder).map_err(failed)? };
-        if !start.is_dir() {
-            return Ok(Vec::new());
+        // A folder that cannot be looked at must not look like one without objects.
+        match fs::metadata(&start) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => return Ok(Vec::new()),
+            Err(error) if is_absence(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
         }
         let mut objects = Vec::new();
         for entry in walkdir::WalkDir::new(&start).follow_links(false) {

@@ -35,7 +35,8 @@ pub const FAULTS: [Fault; 15] = [
     fault("write,pwrite64", "signal=KILL"),
     fault("write,pwrite64", "error=ENOSPC"),
     fault("write,pwrite64", "error=EIO"),
-    fault("write,pwrite64", "error=EINTR"),
+    // Not `write`: Linux interrupts no write to an eventfd that does not block, and tokio waits for ever for one that strace did.
+    fault("pwrite64", "error=EINTR"),
     fault("read,pread64", "error=EIO"),
     fault("read,pread64", "error=EINTR"),
     fault("rename,renameat,renameat2,link,linkat", "signal=KILL"),
@@ -46,6 +47,9 @@ pub const FAULTS: [Fault; 15] = [
     fault("openat", "signal=KILL"),
     fault("statx,newfstatat", "error=EIO"),
 ];
+
+/// How [`ran`] tells that it was killed.
+pub const DEAD: i32 = -1;
 
 /// How it went.
 #[derive(Debug)]
@@ -79,14 +83,15 @@ pub fn hurt(home: &Home, fault: Fault, nth: usize, args: &[&str]) -> Hurt {
     let log = home.path().join("strace.log");
     let trace = format!("trace=execve,clone,clone3,fork,vfork,{}", fault.calls);
     let inject = format!("inject={}:{}:when={nth}", fault.calls, fault.effect);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-q", "-o"]).arg(&log).args(["-e", &trace, "-e", &inject]);
+    // One that hangs ends with 124. What is killed takes strace and `timeout` with it.
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "180", "strace", "-f", "-q", "-o"]).arg(&log).args(["-e", &trace, "-e", &inject]);
     command.arg(assert_cmd::cargo::cargo_bin!("lifeboat")).args(args);
     command.current_dir(home.path()).stdin(Stdio::null()).env_remove("LIFEBOAT_CONFIG").env("NO_COLOR", "1");
     let ran = ran(&mut command);
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
     let mut victims = victims(&text, fault);
-    if victims.is_empty() && fault.kills() && ran.code == -1 {
+    if victims.is_empty() && fault.kills() && ran.code == DEAD {
         // All of its threads are logged as killed, and which of them made the call is not always told.
         victims.push("lifeboat".to_owned());
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::strace::{FAULTS, Fault, Hurt, hurt, is_here};
+use super::strace::{DEAD, FAULTS, Fault, Hurt, hurt, is_here};
 use super::{Dice, number, seed, tries};
 use crate::support::data::DATABASE;
 use crate::support::home::{Home, POLICY, walk};
@@ -122,20 +122,18 @@ fn before_main(hurt: &Hurt) -> bool {
 /// Why this is no way to end.
 fn unfit(work: &Work, fault: Fault, hurt: &Hurt) -> Option<String> {
     let (code, words) = (hurt.ran.code, &hurt.ran.stderr);
-    // A write to an eventfd that does not block is never interrupted by Linux; strace does it, and tokio cannot believe it.
-    let unreal = fault.interrupts() && words.contains("failed to wake I/O driver");
     let fit: &[i32] = match work.args[0] {
-        _ if unreal => &[101],
         _ if words.contains("panicked") => &[],
         _ if !hurt.fired() => &[0],
         _ if before_main(hurt) => &[127],
-        _ if fault.kills() && hurt.hit_lifeboat() => &[-1],
+        _ if fault.kills() && hurt.hit_lifeboat() => &[DEAD],
         _ if fault.interrupts() && hurt.only_lifeboat() => &[0],
         // A configuration or key that cannot be read is 2.
         "backup" | "restore" => &[0, 1, 2],
         _ => &[0, 1, 2, 4],
     };
     let why = match code {
+        124 => "it hangs",
         3 => "a fault of the machine is called one of the backup",
         0 => "nothing is said",
         _ => "an unexpected exit code",
