@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 
-use super::redact::{harmless, redact};
+use super::redact::{harmless, is_plain_name, redact};
 use super::tls;
 
 /// Given when a session is opened, so that no limit of a role's or a database's own (`ALTER DATABASE … SET statement_timeout = 1`) hits the
@@ -150,7 +150,7 @@ impl Endpoint {
                     tls_ca = Some(PathBuf::from(path.into_owned()));
                 }
                 // The driver repeats a name that it does not know, and this one may be a password that has slipped.
-                Some((name, _)) if !name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_') => {
+                Some((name, _)) if !is_plain_name(name) => {
                     return Err(bad("the name of a parameter after ? may have letters and _ only"));
                 }
                 Some(_) => kept.push(pair),

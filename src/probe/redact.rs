@@ -23,7 +23,7 @@ pub(super) fn redact(url: &str) -> String {
     let Some((head, query)) = text.split_once('?') else { return text };
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
         Some((key, _)) if SHOWN.contains(&key) => pair.to_owned(),
-        Some((key, _)) if key.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_') => format!("{key}=…"),
+        Some((key, _)) if is_plain_name(key) => format!("{key}=…"),
         _ => "…".to_owned(),
     });
     format!("{head}?{}", pairs.collect::<Vec<_>>().join("&"))
@@ -46,9 +46,13 @@ const SHOWN: [&str; 10] = [
 /// What the driver says, unless it repeats something of the URL that is no plain name: it cuts URLs otherwise than we do, and that may be a
 /// password.
 pub(super) fn harmless(said: &str) -> String {
-    let plain = |quoted: &str| quoted.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     match said.split('`').nth(1) {
-        Some(quoted) if !plain(quoted) => "a parameter is not known".to_owned(),
+        Some(quoted) if !is_plain_name(quoted) => "a parameter is not known".to_owned(),
         _ => said.to_owned(),
     }
+}
+
+/// Whether this has letters and `_` only, as the names of parameters have.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
 }
