@@ -89,7 +89,7 @@ measure() {
     [[ $name =~ $ONLY ]] || return 0
     before=$(busy_ticks)
     if ! as_user /usr/bin/time -f '%e %U %S %M' -o "$W/time" "$@" >"$W/out" 2>"$W/err"; then
-        tail -n 20 "$W/err" "$W/out" >&2
+        tail -n 20 "$W/err" "$W/out" >&2;
         die "$name failed"
     fi
     after=$(busy_ticks)
@@ -244,7 +244,10 @@ barman_backup() {
     [ -n "$BARMAN" ] && wanted "backup: Barman" || return 0
     rm -rf "$W/barman/$NAME/base/"*
     # shellcheck disable=SC2086
-    measure "backup: Barman streaming, zstd, no encryption" "$W/barman/$NAME/base" $BARMAN backup "$NAME"
+    (measure "backup: Barman streaming, zstd, no encryption" "$W/barman/$NAME/base" $BARMAN backup "$NAME") || {
+        say "SKIPPED from here on: Barman failed: $(tail -n 5 "$W/barman.log")"
+        BARMAN=
+    }
 }
 
 # --- pipes --------------------------------------------------------------------------------------------------------------------

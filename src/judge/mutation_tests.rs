@@ -1,8 +1,8 @@
 use super::*;
 use crate::domain::artifact::{Part, Slice, Stream, StreamKind, WalRange};
 use crate::domain::check::CheckName;
-use crate::domain::drill::Sabotage;
-use crate::domain::inventory::{Content, LargeObjects, Object, Sequence, Snapshot};
+use crate::domain::drill::{Check, Sabotage};
+use crate::domain::inventory::{Collation, Content, Extension, LargeObjects, Object, Role, Sequence, Snapshot};
 use crate::domain::observed::Observed;
 use crate::domain::sample;
 use crate::domain::transcript::Verdict;
@@ -350,6 +350,27 @@ fn only_a_finding_that_counts_catches() {
             sabotaged(failed_step()),
             Some(Came::Broke { error: "no room".to_owned(), hint: None }),
         ),
+        (
+            "the mutation failed half-way, and something is red",
+            Box::new(move |transcript| {
+                set(CheckName::Content, finding("table shop.full"))(transcript);
+                sabotaged(failed_step())(transcript);
+            }),
+            Some(Came::Broke { error: "no room".to_owned(), hint: None }),
+        ),
+        (
+            "another step failed, and the right check is red",
+            Box::new(move |transcript| {
+                set(CheckName::Content, finding("table shop.full"))(transcript);
+                transcript.steps.last_mut().unwrap().ended = failed_step();
+            }),
+            Some(caught(true)),
+        ),
+        (
+            "another step failed, and nothing is red",
+            Box::new(move |transcript| transcript.steps.last_mut().unwrap().ended = failed_step()),
+            Some(Came::Broke { error: "no room".to_owned(), hint: None }),
+        ),
     ];
     for (says, change, expected) in cases {
         let mut transcript = sample::physical();
@@ -380,4 +401,138 @@ fn names_are_told_apart_where_they_can_be() {
     assert_eq!(on("a on b.c"), Some(("a", "b.c")));
     assert_eq!(on("\"a on b\" on c"), None);
     assert_eq!(beside("\"a.b\".\"c\"", "k"), "\"a.b\".k");
+}
+
+/// All that a mutation may be done to: what fifty seeds choose.
+fn all_chosen(mutation: Mutation, manifest: &Manifest) -> Result<Vec<String>, String> {
+    let drill = sample::physical().drill;
+    let of = |seed| choose(mutation, Ground { manifest, drill: &drill, older: None, seed }).map(|victim| victim.name);
+    (0..50).map(of).collect::<Result<BTreeSet<_>, _>>().map(|names| names.into_iter().collect())
+}
+
+#[test]
+fn nothing_else_is_ever_chosen() {
+    let mut manifest = manifest();
+    let role = |name: &str, attributes: &str| Role {
+        name: name.to_owned(),
+        attributes: attributes.to_owned(),
+        has_password: Observed::Absent,
+        member_of: vec![],
+    };
+    manifest.fingerprint.roles =
+        vec![role("app", "login"), role("boss", "superuser login"), role("clerk", "login"), role("reader", "")];
+    let shop = &mut manifest.fingerprint.databases[0];
+    let object = |kind: &str, identity: &str| Object {
+        kind: kind.to_owned(),
+        identity: identity.to_owned(),
+        definition: String::new(),
+        owner: None,
+    };
+    shop.objects.push(object("constraint", "n_not_null on shop.full"));
+    shop.objects.push(object("grant", "(owner) on table shop.full"));
+    let mut sequence = |name: &str, last, is_called| {
+        let one = Sequence { name: name.to_owned(), last_value: Observed::Known(last), is_called, moved_to: None };
+        shop.sequences.push(one);
+    };
+    sequence("shop.first", 1, true);
+    sequence("shop.set", 7, false);
+    shop.large_objects.count = 1;
+    let extension =
+        |name: &str| Extension { name: name.to_owned(), version: "1.0".to_owned(), schema: "public".to_owned() };
+    shop.extensions = vec![extension("plpgsql"), extension("citext")];
+    let version = |known: bool| known.then(|| "2.36".to_owned());
+    let collation = |name: &str, recorded, actual| Collation {
+        name: name.to_owned(),
+        provider: "libc".to_owned(),
+        recorded: version(recorded),
+        actual: version(actual),
+    };
+    shop.collations =
+        vec![collation("both", true, true), collation("then", true, false), collation("now", false, true)];
+    shop.collation_version = version(true);
+    for (mutation, names) in [
+        (Mutation::ConstraintDropped, vec!["positive on shop.full"]),
+        (Mutation::GrantRevoked, vec!["reader on table shop.full"]),
+        (Mutation::IndexDropped, vec!["shop.by_name"]),
+        (Mutation::SequenceShifted, vec!["shop.used"]),
+        (Mutation::RoleMissing, vec!["clerk", "reader"]),
+        (Mutation::LargeObjectLost, vec!["large objects"]),
+        (Mutation::ExtensionMissing, vec!["citext"]),
+        (Mutation::ExtensionChanged, vec!["citext", "plpgsql"]),
+        (Mutation::CollationChanged, vec!["collation both"]),
+        (Mutation::RowChanged, vec!["shop.full"]),
+    ] {
+        assert_eq!(all_chosen(mutation, &manifest).unwrap(), names, "{mutation}");
+    }
+    manifest.fingerprint.databases[0].collation_actual = version(true);
+    let both = all_chosen(Mutation::CollationChanged, &manifest).unwrap();
+    assert_eq!(both, ["collation both", DATABASE_COLLATION]);
+
+    // Where every table is a sample, a sample has to do.
+    manifest.fingerprint.databases[0].tables.retain(|table| table.name != "shop.full");
+    assert_eq!(all_chosen(Mutation::RowChanged, &manifest).unwrap(), ["shop.sampled"]);
+    // One part has none to be swapped with; with a third the first is still the one that is named.
+    let parts = &mut manifest.streams[0].parts;
+    parts.push(Part { key: "base/00002.zst.age".to_owned(), ..parts[1].clone() });
+    assert_eq!(all_chosen(Mutation::PartsSwapped, &manifest).unwrap(), ["base/00000.zst.age"]);
+    manifest.streams[0].parts.truncate(1);
+    assert!(all_chosen(Mutation::PartsSwapped, &manifest).unwrap_err().contains("only one part"));
+}
+
+#[test]
+fn a_seed_chooses_the_same_in_every_version() {
+    let (manifest, drill) = (manifest(), sample::physical().drill);
+    let numbers: Vec<u32> = (0..1_000_000).collect();
+    let chosen = [0, 1, 2, 3, 4_000_000_000].map(|seed| {
+        let ground = Ground { manifest: &manifest, drill: &drill, older: None, seed };
+        ground.pick(Mutation::RowDeleted, &numbers).unwrap()
+    });
+    assert_eq!(chosen, [9713, 712_370, 86_488, 461_410, 988_173]);
+}
+
+#[test]
+fn only_the_users_own_questions_are_left_out() {
+    let check =
+        |name, assertion| Step::Check(Check { name, required: true, assertion, heapallindexed: false, timeout: None });
+    let mut drill = sample::physical().drill;
+    drill.steps = vec![
+        Step::Provision,
+        check(CheckName::Content, None),
+        check(CheckName::Assert, Some(sample::assertion())),
+        Step::Destroy,
+    ];
+    let sql = sample::assertion().sql;
+    let question = format!("{}: {}", CheckName::Assert, sql.split_whitespace().collect::<Vec<_>>().join(" "));
+    let left_out: Vec<String> = not_mutable(&drill).into_iter().map(|one| one.what).collect();
+    assert_eq!(left_out, [question]);
+}
+
+#[test]
+fn losing_as_much_as_is_allowed_is_not_red() {
+    let mut transcript = sample::judged(sample::physical());
+    let victim = Victim { name: "recovery point".to_owned(), database: None };
+    let rpo = transcript.objectives.rpo;
+    transcript.judgement.rpa = Some(rpo);
+    assert_eq!(reds(&transcript, &victim), []);
+    transcript.judgement.rpa = Some(rpo.saturating_add(crate::domain::units::Span::from_secs(1)));
+    assert_eq!(reds(&transcript, &victim).len(), 1);
+}
+
+#[test]
+fn what_could_not_be_done_is_not_in_the_score() {
+    let broke = Came::Broke { error: String::new(), hint: None };
+    let missed = Came::Missed { why: String::new() };
+    let (meant, other) = (Came::Caught { as_expected: true }, Came::Caught { as_expected: false });
+    let came = [&meant, &meant, &meant, &other, &missed, &missed, &broke];
+    let mutated = came.map(|came| Mutated {
+        mutation: Mutation::RowChanged,
+        breaks: String::new(),
+        victim: Victim { name: String::new(), database: None },
+        expected: Guard::Restore,
+        red: vec![],
+        came: came.clone(),
+        run: sample::physical().run,
+        took: crate::domain::units::Span::from_secs(1),
+    });
+    assert_eq!(score(&mutated), Score { caught: 4, applied: 6, by_others: 1, broke: 1 });
 }

@@ -67,6 +67,23 @@ pub fn outdated(version: &str) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::sample;
+
+    #[test]
+    fn a_source_without_checksums_is_named() {
+        let server = |data_checksums| Server { data_checksums, ..sample::manifest().fingerprint.server };
+        assert_eq!(blind_source(&server(true)), None);
+        let finding = blind_source(&server(false)).unwrap();
+        assert_eq!(
+            (finding.code.as_str(), finding.expected.as_deref(), finding.found.as_deref()),
+            ("source_checksums_off", Some("on"), Some("off"))
+        );
+        assert!(
+            finding.object.starts_with("source, PostgreSQL 1") && !finding.object.contains('('),
+            "{}",
+            finding.object
+        );
+    }
 
     #[test]
     fn old_minor_releases_are_found() {

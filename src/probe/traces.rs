@@ -60,8 +60,8 @@ pub async fn traces(
               head as (select page.*, pg_read_binary_file(file, at, 8, true) as h from page offset 0)
          select name, pg_read_binary_file(file, at, page, true) as bytes from head
           where length(h) = 8 and
-                (get_byte(h, 3)::int8 << 56 | get_byte(h, 2)::int8 << 48 | get_byte(h, 1)::int8 << 40 | get_byte(h, 0)::int8 << 32
-                 | get_byte(h, 7)::int8 << 24 | get_byte(h, 6)::int8 << 16 | get_byte(h, 5)::int8 << 8 | get_byte(h, 4)::int8) >= {}",
+                ((get_byte(h, 3)::int8 << 56) | (get_byte(h, 2)::int8 << 48) | (get_byte(h, 1)::int8 << 40) | (get_byte(h, 0)::int8 << 32)
+                 | (get_byte(h, 7)::int8 << 24) | (get_byte(h, 6)::int8 << 16) | (get_byte(h, 5)::int8 << 8) | get_byte(h, 4)::int8) >= {}",
         from.0.min(i64::MAX.unsigned_abs())
     );
     let window = Window { from: snapshot.xmin, own_from };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lifeboat::domain::inventory::{Database, Table, UNREADABLE};
+use lifeboat::domain::inventory::{Database, Snapshot, Table, UNREADABLE};
+use lifeboat::domain::lsn::Lsn;
 use lifeboat::domain::observed::Observed;
 use lifeboat::domain::policy::ContentPlan;
 use lifeboat::domain::units::ByteSize;
@@ -333,4 +334,35 @@ async fn large_objects_have_one_digest_whoever_may_read_them() {
     let changed = seen("postgres").await;
     assert_ne!(changed, all);
     assert_eq!(seen("reader").await, changed);
+}
+
+/// Of the pages of a heap only those are read that were written at a place in the log or later, whatever that place is.
+#[test]
+fn pages_are_chosen_by_when_they_were_written() {
+    let server = Server::start();
+    let endpoint = server.endpoint("postgres");
+    server.sql(
+        "postgres",
+        "create table old (id int); insert into old select generate_series(1, 1000); create table new (id int)",
+    );
+    let now = |sql: &str| server.sql("postgres", sql).trim().to_owned();
+    let seen = |from: Lsn, xmin: u64| {
+        let taken_at = jiff::Timestamp::UNIX_EPOCH;
+        let snapshot = Snapshot { taken_at, xmin, xmax: xmin, xip: vec![] };
+        runtime().block_on(async {
+            let client = probe::session::fixed(&endpoint).await.unwrap();
+            probe::traces(&client, from, &snapshot, 1 << 40).await.unwrap()
+        })
+    };
+    let before: Lsn = now("select pg_current_wal_insert_lsn()").parse().unwrap();
+    now("insert into new values (1), (2); delete from new where id = 1");
+    let after: Lsn = now("select pg_current_wal_insert_lsn()").parse().unwrap();
+    // Every transaction counts as one of meanwhile, so all that is looked at is told.
+    let all = seen(Lsn(0), 3);
+    assert_eq!((all["public.old"].meanwhile, all["public.new"].meanwhile), (1000, 2), "{all:?}");
+    let later = seen(before, 3);
+    assert_eq!(later.keys().collect::<Vec<_>>(), ["public.new"], "{later:?}");
+    for none in [after, Lsn(1 << 32), Lsn(1 << 40 | 1), Lsn(u64::MAX)] {
+        assert_eq!(seen(none, 3).len(), 0, "{none:?}");
+    }
 }

@@ -418,6 +418,19 @@ async fn blame_is_precise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_given_out_after_a_gap() {
+    let yard = Yard::new();
+    let bytes = noise(1, 5_000);
+    let stream = yard.seal_bytes("orders/x", 1_000, bytes.clone()).await;
+    std::fs::remove_file(yard.path("orders/x/base/00002.zst.age")).unwrap();
+    let (sender, given) = std::sync::mpsc::channel();
+    let give = move |bytes| sender.send(bytes).map_err(|_| Broke::new("gone"));
+    let stop = seal::read_stream(yard.store.clone(), "orders/x", &stream, &yard.opener, 2, give).await.unwrap_err();
+    assert_eq!(codes(stop), ["part_missing"]);
+    assert_eq!(given.into_iter().flatten().collect::<Vec<u8>>(), bytes[..2_000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_bad_parts_are_named_and_a_broken_store_is_no_finding() {
     let yard = Yard::new();
     let stream = yard.seal_bytes("orders/x", 1_000, noise(1, 9_500)).await;
@@ -487,6 +500,7 @@ fn keys_are_read_strictly_and_never_shown() {
     assert_eq!(opener.recipients(), [recipient.clone(), other_recipient]);
 
     let mut shown = format!("{opener:?} {:?} {:?}", yard.signer, yard.trusted);
+    assert!(shown.contains(&recipient) && shown.contains(&format!("{:?}", yard.signer.public_key())), "{shown}");
     let mut cases = vec![
         ("age-open", text.clone(), 0o644, "mode 0644"),
         ("age-group", text.clone(), 0o640, "chmod 600"),
@@ -509,6 +523,8 @@ fn keys_are_read_strictly_and_never_shown() {
         shown += &error;
         false
     });
+    write_mode(&dir.join("age-full"), &format!("{text}{}", " ".repeat((1 << 20) - text.len())), 0o600);
+    assert_eq!(Opener::read(&[dir.join("age-full")]).unwrap().recipients(), std::slice::from_ref(&recipient));
     assert!(
         Opener::read(&[]).is_err()
             && Opener::read(&[dir.join("absent")]).is_err()
@@ -546,6 +562,10 @@ fn keys_are_read_strictly_and_never_shown() {
     for text in ["", "age1", "ssh-ed25519 AAAA", &secret, &secret.to_lowercase()] {
         shown += &seal::recipient_of(text).unwrap_err();
     }
+    for text in ["ssh-ed25519 AAAA", "age1yubikey1qqqq", "age1pq1qqqq"] {
+        assert!(seal::recipient_of(text).unwrap_err().contains("not supported"), "{text}");
+    }
+    assert!(seal::recipient_of("nobody").unwrap_err().contains("`nobody`"));
     let body = private.lines().nth(1).unwrap();
     for secret in [&secret[16..], &secret.to_lowercase()[16..], body] {
         assert!(!shown.contains(secret) && !shown.contains(&secret[..20]), "a secret was shown");
@@ -633,6 +653,16 @@ async fn a_manifest_is_believed_only_when_all_is_right() {
             let shape = findings.last().unwrap();
             assert_eq!(shape.code, "manifest_shape");
             assert_eq!(shape.found.as_deref(), Some("lifeboat.manifest/9"));
+        }
+        loaded => panic!("{loaded:?}"),
+    }
+    // All of it is there, and nothing but its format is another.
+    std::fs::write(dir.join("manifest.json"), text.replace("lifeboat.manifest/1", "lifeboat.manifest/9")).unwrap();
+    assert!(load(yard.trusted.clone()).await.is_err(), "a manifest of an unknown format was taken");
+    std::fs::write(dir.join("manifest.json"), "{\"format\":\"lifeboat.manifest/1\"}").unwrap();
+    match load(yard.trusted.clone()).await {
+        Err(Stop::Found(findings)) => {
+            assert!(findings.last().unwrap().message.contains("cannot be read"), "{findings:?}")
         }
         loaded => panic!("{loaded:?}"),
     }

@@ -111,6 +111,14 @@ fn a_folder_may_be_told_of_twice_and_findings_end() {
 }
 
 #[test]
+fn the_largest_part_is_right() {
+    let mut full = right();
+    full.streams[1].parts[0].plain_bytes = 1 << 30;
+    full.streams[1].plain_bytes = 1 << 30;
+    assert_eq!(codes(&full), Vec::<String>::new());
+}
+
+#[test]
 fn paths_inside_and_outside() {
     for path in ["a", "a/b", "..a", "a..", "a/...", "a\\b", "-"] {
         assert!(is_inside(path), "{path:?}");

@@ -1,5 +1,6 @@
 //! Puts a physical backup back into a folder.
 
+mod flush;
 mod plan;
 mod tally;
 
@@ -10,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::flush::Flush;
 use self::plan::Plan;
 pub use self::plan::plan_findings;
 use self::tally::Tally;
@@ -21,9 +23,9 @@ use crate::progress::Progress;
 use crate::seal::{self, Opener};
 use crate::store::Store;
 
-/// What can make a server start, and the name it has until everything else is whole.
 /// A file that may lie in an otherwise empty target: it says that a restore has not come to its end.
 pub const INCOMPLETE: &str = "RESTORE-INCOMPLETE.txt";
+/// What can make a server start, and the name it has until everything else is whole.
 const CONTROL: &str = "global/pg_control";
 const CONTROL_UNTIL_WHOLE: &str = "global/pg_control.not-whole-yet";
 
@@ -67,8 +69,8 @@ pub async fn put_back(what: &PutBack<'_>) -> Result<RestoreFacts, Stop> {
         facts.sealed_bytes += sealed;
         what.progress.moved(plain);
     }
-    let (manifest, durable) = (what.manifest.clone(), what.durable);
-    let finish = tokio::task::spawn_blocking(move || ground.finish(&manifest, durable)).await;
+    let manifest = what.manifest.clone();
+    let finish = tokio::task::spawn_blocking(move || ground.finish(&manifest)).await;
     facts.pages = Some(finish.map_err(|error| Broke::new(error.to_string()))??);
     Ok(facts)
 }
@@ -80,6 +82,8 @@ struct Ground {
     mapped: BTreeMap<String, PathBuf>,
     owner: Option<(u32, u32)>,
     tally: Option<Tally>,
+    /// Where everything must be on disk at the end.
+    flush: Option<Flush>,
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> Broke {
@@ -133,7 +137,9 @@ impl Ground {
         }
         let checksums = what.manifest.fingerprint.server.data_checksums;
         let tally = checksums.then(Tally::default);
-        let ground = Ground { plan, data_dir: what.data_dir.clone(), mapped, owner, tally };
+        let folders = mapped.values().chain([&what.data_dir]);
+        let flush = what.durable.then(|| Flush::begin(folders)).transpose()?;
+        let ground = Ground { plan, data_dir: what.data_dir.clone(), mapped, owner, tally, flush };
         for (path, mode) in ground.plan.folders() {
             if ground.mapped.contains_key(&path) {
                 continue;
@@ -184,6 +190,9 @@ impl Ground {
             if let (Some(tally), Some(first)) = (&self.tally, page::first_block(&slice.path)) {
                 tally.pass(&slice.path, first, slice.offset, bytes);
             }
+            if let Some(flush) = &self.flush {
+                flush.written(file, place, bytes.len());
+            }
         }
         Ok(())
     }
@@ -205,7 +214,7 @@ impl Ground {
     }
 
     /// Looks at what was cut, makes the links, brings everything to disk, and only then lets a server start.
-    fn finish(&self, manifest: &Manifest, durable: bool) -> Result<PageTally, Stop> {
+    fn finish(&self, manifest: &Manifest) -> Result<PageTally, Stop> {
         self.sizes()?;
         let pages = match &self.tally {
             Some(tally) => {
@@ -222,19 +231,13 @@ impl Ground {
                     .map_err(|error| failed("give away", &place, &error))?;
             }
         }
-        let sync = |dir: &Path| -> Result<(), Broke> {
-            let flushed = File::open(dir).and_then(|file| rustix::fs::syncfs(&file).map_err(io::Error::from));
-            flushed.map_err(|error| failed("bring to disk", dir, &error))
-        };
-        if durable {
-            for dir in self.mapped.values().chain([&self.data_dir]) {
-                sync(dir)?;
-            }
+        if let Some(flush) = &self.flush {
+            flush.all()?;
         }
         let (from, to) = (self.data_dir.join(CONTROL_UNTIL_WHOLE), self.data_dir.join(CONTROL));
         std::fs::rename(&from, &to).map_err(|error| failed("put in place", &to, &error))?;
-        if durable {
-            sync(&self.data_dir)?;
+        if let Some(flush) = &self.flush {
+            flush.folder(&to)?;
         }
         Ok(pages)
     }

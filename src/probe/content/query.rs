@@ -98,20 +98,35 @@ pub(super) fn copy(target: &Target, percent: u8, filter: &RowFilter, range: Opti
             (format!("not ({window} and {unseen})"), window, own)
         }
     };
-    let chosen = match (&target.key, percent) {
-        (_, 100..) => kept.clone(),
+    // Of the rows that are kept, those that a sample picks; all, if there is nothing to pick by.
+    let picked = match (&target.key, percent) {
+        (_, 100..) => None,
         (Some(key), _) => {
             // Hashed as text under the C collation: the same rows on both sides, whatever the key's own collation is.
             let key = format!("row({key})::text collate \"C\"");
-            format!("({kept}) and (hashtextextended({key}, 0) & 2147483647) % 100 < {percent}")
+            Some(format!("(hashtextextended({key}, 0) & 2147483647) % 100 < {percent}"))
         }
-        (None, _) => "false".to_owned(),
+        (None, _) => Some("false".to_owned()),
     };
+    let chosen = picked.as_ref().map_or_else(|| kept.clone(), |picked| format!("({kept}) and {picked}"));
     let mark = match (percent, filter) {
         (100.., RowFilter::All) => (KEPT | CHOSEN).to_string(),
-        _ => [(&kept, KEPT), (&meanwhile, MEANWHILE), (&own, OWN), (&chosen, CHOSEN)]
-            .map(|(condition, bit)| format!("case when {condition} then {bit} else 0 end"))
-            .join(" + "),
+        _ => {
+            let bits = |marks: &[(&String, u8)]| {
+                let of = |(condition, bit): &(&String, u8)| format!("case when {condition} then {bit} else 0 end");
+                marks.iter().map(of).collect::<Vec<_>>().join(" + ")
+            };
+            let all = bits(&[(&kept, KEPT), (&meanwhile, MEANWHILE), (&own, OWN), (&chosen, CHOSEN)]);
+            match filter {
+                // Almost all rows are older than the snapshot, and so kept, and nobody's own: one question answers all four.
+                RowFilter::AsOf { snapshot, own_from } if snapshot.xmin <= *own_from => {
+                    let old = format!("age(lifeboat_row.xmin) > age({})", xid(snapshot.xmin));
+                    let (kept, chosen) = ("true".to_owned(), picked.unwrap_or_else(|| "true".to_owned()));
+                    format!("case when {old} then {} else {all} end", bits(&[(&kept, KEPT), (&chosen, CHOSEN)]))
+                }
+                _ => all,
+            }
+        }
     };
     let mut from = format!("only {} lifeboat_row", target.name);
     // Writing to a String cannot fail.

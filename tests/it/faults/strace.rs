@@ -30,8 +30,8 @@ const fn fault(calls: &'static str, effect: &'static str) -> Fault {
 
 /// Every kind of fault.
 pub const FAULTS: [Fault; 15] = [
-    fault("fsync,fdatasync", "signal=KILL"),
-    fault("fsync,fdatasync", "error=EIO"),
+    fault("fsync,fdatasync,syncfs", "signal=KILL"),
+    fault("fsync,fdatasync,syncfs", "error=EIO"),
     fault("write,pwrite64", "signal=KILL"),
     fault("write,pwrite64", "error=ENOSPC"),
     fault("write,pwrite64", "error=EIO"),
