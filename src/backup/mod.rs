@@ -9,6 +9,7 @@ pub mod moved;
 pub mod physical;
 pub mod producer;
 pub mod session;
+pub mod wal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

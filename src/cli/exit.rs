@@ -15,6 +15,8 @@ pub enum Exit {
     Finding = 3,
     /// Unproven.
     Unproven = 4,
+    /// Of `wal fetch` alone: a server that asks must stop. Below 126 it would take the log to end, and open with what it has.
+    ServerMustStop = 200,
 }
 
 impl From<Exit> for ExitCode {
@@ -31,4 +33,5 @@ Exit codes:
   2  usage or configuration
   3  a finding: failed, missed, drift
   4  unproven
+  (wal fetch, for a server's restore_command: 0 there, 1 certainly not there, 200 anything else)
 A command that is stopped by Ctrl-C or SIGTERM cleans up and ends with 4 (drill, verify) or 1 (all others).";

@@ -9,6 +9,7 @@ mod catalog;
 mod check;
 mod demo;
 mod drill;
+mod find;
 mod init;
 mod mutate;
 mod report;
@@ -16,6 +17,8 @@ mod restore;
 mod runbook;
 mod status;
 mod verify;
+mod verify_wal;
+mod wal;
 
 use std::path::PathBuf;
 
@@ -64,9 +67,13 @@ enum Verb {
     /// Rehearse a recovery in a sandbox, and judge it.
     Drill(drill::Args),
     /// Bring a database back, for the real day.
-    Restore(restore::Args),
+    Restore(Box<restore::Args>),
+    /// Tell how far a restore could get, without restoring.
+    Find(find::Args),
     /// Read artifacts back and verify them, without restoring.
     Verify(verify::Args),
+    /// The log: into the store (archive_command), and back (restore_command).
+    Wal(wal::Args),
     /// Where every policy stands.
     Status(status::Args),
     /// The report of one drill.
@@ -88,7 +95,9 @@ impl Verb {
             Verb::Backup(_) => "backup",
             Verb::Drill(_) => "drill",
             Verb::Restore(_) => "restore",
+            Verb::Find(_) => "find",
             Verb::Verify(_) => "verify",
+            Verb::Wal(_) => "wal",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
             Verb::Runbook(_) => "runbook",
@@ -165,7 +174,9 @@ impl Cli {
             Verb::Backup(args) => backup::run(self, args).await,
             Verb::Drill(args) => drill::run(self, args).await,
             Verb::Restore(args) => restore::run(self, args).await,
+            Verb::Find(args) => find::run(self, args).await,
             Verb::Verify(args) => verify::run(self, args).await,
+            Verb::Wal(args) => wal::run(self, args).await,
             Verb::Status(args) => status::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,
             Verb::Runbook(args) => runbook::run(self, args).await,
@@ -175,15 +186,35 @@ impl Cli {
     }
 }
 
+/// Says what is wrong with the arguments (or what was asked for, as `--help`), and how that ends.
+pub fn misused(error: &clap::Error) -> Exit {
+    // A closed pipe is nobody's error.
+    let _ = error.print();
+    let words: Vec<String> = std::env::args().collect();
+    match error.exit_code() {
+        0 => Exit::Ok,
+        _ if words.windows(2).any(|pair| pair == ["wal", "fetch"]) => Exit::ServerMustStop,
+        _ => Exit::Usage,
+    }
+}
+
 /// Runs the command that the arguments name.
 pub async fn main(cli: Cli) -> Exit {
     output::start_logging(cli.verbose);
     interrupt::listen();
+    let stops_a_server = matches!(&cli.verb, Verb::Wal(args) if args.stops_a_server());
+    if stops_a_server {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            tell(panic);
+            std::process::exit(i32::from(Exit::ServerMustStop as u8));
+        }));
+    }
     let exit = match cli.dispatch_or_stop().await {
         Ok(exit) => exit,
         Err(failure) => {
             output::print_failure(&failure, cli.output);
-            failure.exit
+            if stops_a_server { Exit::ServerMustStop } else { failure.exit }
         }
     };
     // Work that came to its end in spite of the signal is whole, and says nothing of it.

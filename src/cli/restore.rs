@@ -8,8 +8,10 @@ use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, BadId};
+use crate::domain::lsn::BadLsn;
 use crate::domain::policy::{Method, PasswordSource};
-use crate::engine::restore::{self, Request, Restored, Target};
+use crate::engine::restore::{self, Request, Restored, Target, Wanted};
+use crate::judge::wal::{Follow, Until};
 use crate::probe::Endpoint;
 use crate::render::plain;
 use crate::seal::{Opener, TrustedSigners};
@@ -36,6 +38,25 @@ pub struct Args {
     /// Restore a logical backup into the database that this URL names, which must not exist or be empty.
     #[arg(long, value_name = "URL")]
     to_database: Option<String>,
+    /// Replay the log behind the backup, to a moment with its zone (2026-01-31T03:00:00+01:00), or to its end: `latest`.
+    /// Left out: what the backup itself brings back.
+    #[arg(long, value_name = "TIME", group = "target", requires = "to")]
+    until: Option<String>,
+    /// Replay the log to this place in it.
+    #[arg(long, value_name = "LSN", group = "target", requires = "to")]
+    until_lsn: Option<String>,
+    /// Replay the log to this restore point (pg_create_restore_point).
+    #[arg(long, value_name = "NAME", group = "target", requires = "to")]
+    until_name: Option<String>,
+    /// Replay the log to this transaction.
+    #[arg(long, value_name = "XID", group = "target", requires = "to")]
+    until_xid: Option<u64>,
+    /// Stop just before that moment, place or transaction, and not just after it.
+    #[arg(long, requires = "target")]
+    before: bool,
+    /// Follow this timeline; left out: the newest that goes on from the backup.
+    #[arg(long, value_name = "NUMBER", requires = "target")]
+    timeline: Option<u32>,
     /// Give a tablespace a folder of its own; may be repeated.
     #[arg(long, value_name = "NAME=DIR")]
     tablespace: Vec<String>,
@@ -148,9 +169,40 @@ fn request(
         tablespaces: tablespaces.collect::<Result<_, _>>()?,
         accept_unsigned: args.accept_unsigned,
         with_roles: args.with_roles,
+        until: wanted(args)?,
         bin_dirs: args.bin_dir.clone(),
         parallel: std::thread::available_parallelism().map_or(2, usize::from),
     })
+}
+
+/// `latest`, or a time with its zone.
+pub(super) fn moment(text: &str) -> Result<Until, Broke> {
+    if text == "latest" {
+        return Ok(Until::Latest);
+    }
+    text.parse::<jiff::Timestamp>().map(Until::Time).map_err(|error| {
+        let hint = "write the zone too: 2026-01-31T03:00:00Z or 2026-01-31T03:00:00+01:00; or `latest`";
+        Broke::hinted(format!("`{text}` is not a moment: {error}"), hint)
+    })
+}
+
+/// To where the log is to be replayed.
+fn wanted(args: &Args) -> Result<Option<Wanted>, Broke> {
+    let until = match (&args.until, &args.until_lsn, &args.until_name, args.until_xid) {
+        (Some(text), ..) => moment(text)?,
+        (None, Some(text), ..) => Until::Lsn(text.parse().map_err(|error: BadLsn| Broke::new(error.to_string()))?),
+        (None, None, Some(name), _) => Until::Name(name.clone()),
+        (None, None, None, Some(xid)) => Until::Xid(xid),
+        (None, None, None, None) => return Ok(None),
+    };
+    if args.before && matches!(until, Until::Latest | Until::Name(_)) {
+        return Err(Broke::hinted(
+            "--before needs a moment, a place or a transaction",
+            "a restore point is a place between transactions",
+        ));
+    }
+    let follow = args.timeline.map_or(Follow::Latest, Follow::Timeline);
+    Ok(Some(Wanted { until, before: args.before, follow }))
 }
 
 /// The server and database of `--to-database`, with a password from where libpq would look for one.
@@ -177,7 +229,7 @@ fn show(cli: &Cli, restored: &Restored) {
     }
     let pages = restored.pages.map(|(verified, bad)| format!(", {verified} page checksums right, {bad} wrong"));
     let mut text = format!(
-        "Restored {} of {} into {}\n  brings back {} ({}, {} in {}{})\n\nNext:\n",
+        "Restored {} of {} into {}\n  brings back {} ({}, {} in {}{}){}\n\nNext:\n",
         restored.backup,
         restored.policy,
         plain(&restored.target),
@@ -185,7 +237,12 @@ fn show(cli: &Cli, restored: &Restored) {
         restored.method.as_str(),
         restored.plain_bytes,
         restored.took,
-        pages.unwrap_or_default()
+        pages.unwrap_or_default(),
+        restored
+            .log
+            .as_ref()
+            .map(|log| format!("\n  and then, when it is started: {}", plain(log)))
+            .unwrap_or_default(),
     );
     for command in &restored.commands {
         text.push_str(&format!("  {}\n", plain(command)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::domain::check::Finding;
+use crate::domain::check::{Broke, Finding};
 use crate::domain::ids::{BackupId, PlaceName, RunId};
 use crate::domain::units::ByteSize;
 use crate::engine::House;
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::render::plain;
 
 use super::progress::Bar;
-use super::{Cli, Exit, Failure, Output, output};
+use super::{Cli, Exit, Failure, Output, output, verify_wal};
 
 /// The `schema` of the JSON document.
 const SCHEMA: &str = "lifeboat.verify/1";
@@ -28,6 +28,9 @@ pub struct Args {
     /// Look only into this store.
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
+    /// Verify the policy's log instead of its backups: every file of it, and that none is missing.
+    #[arg(long)]
+    wal: bool,
     /// Use no key: verify lengths, hashes and signature only. That leaves it unproven whether anything decrypts.
     #[arg(long)]
     sealed_only: bool,
@@ -40,6 +43,13 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let store = args.store.as_deref().map(|name| place(&house, name)).transpose()?;
     // Without a key in the configuration much can still be verified; a key that cannot be read is an error.
     let opener = if args.sealed_only || house.config.keys.identities.is_empty() { None } else { Some(house.opener()?) };
+    if args.wal {
+        let Target::Policy(policy) = &target else {
+            let hint = "lifeboat verify POLICY --wal";
+            return Err(Failure::usage(Broke::hinted("the log is that of a policy, not of one backup", hint)));
+        };
+        return verify_wal::run(cli, &house, policy, store.as_ref(), opener.as_ref()).await;
+    }
     let bar = Arc::new(Bar::new(&args.target));
     let reading = Reading {
         opener,
@@ -151,7 +161,7 @@ fn row(backup: &Verified) -> [String; 7] {
     ]
 }
 
-fn sentence(finding: &Finding) -> String {
+pub(super) fn sentence(finding: &Finding) -> String {
     let mut text = plain(&format!("{}: {} [{}]", finding.object, finding.message, finding.code));
     if let (Some(expected), Some(found)) = (&finding.expected, &finding.found) {
         let _ = write!(text, "\n    expected {}\n    found    {}", plain(expected), plain(found));
@@ -159,7 +169,7 @@ fn sentence(finding: &Finding) -> String {
     text
 }
 
-fn hinted(place: &str, error: &str, hint: Option<&str>) -> String {
+pub(super) fn hinted(place: &str, error: &str, hint: Option<&str>) -> String {
     let text = plain(&format!("{place}: {error}"));
     hint.map_or_else(|| text.clone(), |hint| format!("{text}\n    hint: {}", plain(hint)))
 }
@@ -177,14 +187,13 @@ fn conclusion(report: &Report) -> String {
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::check::Broke;
     use crate::domain::observed::Observed;
     use crate::domain::units::Span;
     use crate::engine::verify::Trouble;

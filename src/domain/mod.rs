@@ -16,6 +16,7 @@ pub mod policy;
 pub mod run;
 pub mod transcript;
 pub mod units;
+pub mod wal;
 
 #[cfg(test)]
 pub mod sample;

@@ -10,5 +10,6 @@ pub mod restore;
 
 pub mod sweep;
 pub mod verify;
+pub mod wal;
 
 pub use house::House;

@@ -8,6 +8,7 @@
 mod choose;
 mod database;
 mod folder;
+mod until;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ use crate::store::Store;
 
 /// The `schema` of what a restore reports.
 pub const RESTORE_SCHEMA: &str = "lifeboat.restore/1";
+pub use until::Wanted;
+
 /// What a folder is marked with until the restore into it has come to its end.
 pub use crate::backup::physical::INCOMPLETE;
 
@@ -64,6 +67,8 @@ pub struct Request {
     pub accept_unsigned: bool,
     /// Make the roles that the server lacks, and keep owners and grants (a database).
     pub with_roles: bool,
+    /// To a moment of the log behind the backup (a folder); none: what the backup itself brings back.
+    pub until: Option<Wanted>,
     /// Folders of PostgreSQL's programs to look in first.
     pub bin_dirs: Vec<PathBuf>,
     /// Threads and jobs.
@@ -83,8 +88,11 @@ pub struct Restored {
     pub why: String,
     /// How it was taken.
     pub method: Method,
-    /// The moment that it brings back, by the source's clock.
+    /// The moment that it brings back, by the source's clock; with a log behind it, the backup alone.
     pub recovery_point: jiff::Timestamp,
+    /// What the log behind it adds, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// The key that signed it, if its signature is right: base64.
     pub signed_by: Observed<String>,
     /// Whether that key is a trusted one.
@@ -157,11 +165,42 @@ pub async fn unusable_target(request: &Request) -> Result<Option<Broke>, Broke> 
             let mut places = request.tablespaces.iter().map(|(_, place)| place).chain([dir]);
             Ok(places.find_map(|place| folder::refuse_unless_free(place).err()))
         }
+        Target::Database(_) if request.until.is_some() => {
+            let hint = "restore a folder with --to DIR, start a server on it, and dump the database from there";
+            Ok(Some(Broke::hinted("a dump cannot be brought to a moment of the log", hint)))
+        }
         Target::Database(_) if !request.tablespaces.is_empty() => {
             Ok(Some(Broke::new("--tablespace is for --to DIR; a database goes where its server keeps it")))
         }
         Target::Database(endpoint) => database::unusable(endpoint).await,
     }
+}
+
+/// Whether a moment can be reached, and by what; nothing is restored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Foretold {
+    /// Whether it can be reached.
+    pub reachable: bool,
+    /// From which backup.
+    pub backup: Option<BackupId>,
+    /// How, or why not and how near it comes.
+    pub words: String,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Tells before it is begun how far a restore to `wanted` can get.
+pub async fn foretell(request: &Request, wanted: &Wanted, progress: &dyn Progress) -> Result<Foretold, Stop> {
+    let candidates = choose::candidates(request, Method::Physical, usize::MAX, progress).await?;
+    Ok(match until::search(request, wanted, candidates).await? {
+        Ok((chosen, course)) => Foretold {
+            reachable: true,
+            backup: Some(chosen.sealed.manifest.backup.clone()),
+            words: course.words(),
+            warnings: course.warnings.clone(),
+        },
+        Err(words) => Foretold { reachable: false, backup: None, words, warnings: Vec::new() },
+    })
 }
 
 /// Restores. When it is asked to stop it does, and what it leaves says that it is not whole.
@@ -190,10 +229,18 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
         Target::Folder(_) => Method::Physical,
         Target::Database(_) => Method::Logical,
     };
-    let chosen = choose::choose(request, wanted, progress).await?;
+    let (chosen, course) = match &request.until {
+        None => (choose::choose(request, wanted, progress).await?, None),
+        Some(until) => {
+            let candidates = choose::candidates(request, wanted, usize::MAX, progress).await?;
+            let (chosen, course) = until::choose(request, until, candidates).await?;
+            (chosen, Some(course))
+        }
+    };
     progress
         .say(&format!("backup {} of {}: {}", chosen.sealed.manifest.backup, chosen.sealed.manifest.policy, chosen.why));
     let mut warnings = vouch(&chosen.sealed, request)?;
+    warnings.extend(course.iter().flat_map(|course| course.warnings.clone()));
     for warning in &warnings {
         progress.say(&format!("warning: {warning}"));
     }
@@ -201,7 +248,7 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
     progress.stage("restore");
     progress.expect(manifest.plain_bytes().0);
     let done = match &request.target {
-        Target::Folder(dir) => folder::restore(request, &chosen, dir, progress).await?,
+        Target::Folder(dir) => folder::restore(request, &chosen, course.as_deref(), dir, progress).await?,
         Target::Database(endpoint) => database::restore(request, &chosen, endpoint, progress).await?,
     };
     warnings.extend(done.warnings);
@@ -212,6 +259,7 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
         why: chosen.why.clone(),
         method: manifest.method,
         recovery_point: manifest.recovery_point.at,
+        log: course.as_ref().map(|course| course.words()),
         signed_by: chosen.sealed.signed_by.clone(),
         signer_trusted: chosen.sealed.signer_trusted,
         target: done.target,

@@ -309,7 +309,9 @@ fn a_check_that_did_not_pass_is_blamed_once_and_hides_no_other() {
     transcript.checks[4].outcome = Outcome::Failed(findings());
     let of_checks = transcript.steps.iter_mut().filter(|record| matches!(record.step, Step::Check(_)));
     of_checks.for_each(|record| record.ended = broke());
+    let behind = format!("check {} could not be done", transcript.checks.last().unwrap().name);
     let reasons = judge(&transcript).reasons;
+    assert!(reasons.iter().any(|reason| reason.contains(&behind)), "{behind}: {reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("check content failed")), "{reasons:?}");
     assert!(!reasons.iter().any(|reason| reason.contains("check content could not be done")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("check manifest could not be done")), "{reasons:?}");

@@ -6,3 +6,4 @@ pub mod integrity;
 pub mod mutation;
 pub mod schedule;
 pub mod tools;
+pub mod wal;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::artifact::{Part, Slice, Stream, StreamKind, WalRange};
 use crate::domain::check::CheckName;
-use crate::domain::drill::{Check, Sabotage};
+use crate::domain::drill::Sabotage;
 use crate::domain::inventory::{Collation, Content, Extension, LargeObjects, Object, Role, Sequence, Snapshot};
 use crate::domain::observed::Observed;
 use crate::domain::sample;
@@ -488,51 +488,4 @@ fn a_seed_chooses_the_same_in_every_version() {
         ground.pick(Mutation::RowDeleted, &numbers).unwrap()
     });
     assert_eq!(chosen, [9713, 712_370, 86_488, 461_410, 988_173]);
-}
-
-#[test]
-fn only_the_users_own_questions_are_left_out() {
-    let check =
-        |name, assertion| Step::Check(Check { name, required: true, assertion, heapallindexed: false, timeout: None });
-    let mut drill = sample::physical().drill;
-    drill.steps = vec![
-        Step::Provision,
-        check(CheckName::Content, None),
-        check(CheckName::Assert, Some(sample::assertion())),
-        Step::Destroy,
-    ];
-    let sql = sample::assertion().sql;
-    let question = format!("{}: {}", CheckName::Assert, sql.split_whitespace().collect::<Vec<_>>().join(" "));
-    let left_out: Vec<String> = not_mutable(&drill).into_iter().map(|one| one.what).collect();
-    assert_eq!(left_out, [question]);
-}
-
-#[test]
-fn losing_as_much_as_is_allowed_is_not_red() {
-    let mut transcript = sample::judged(sample::physical());
-    let victim = Victim { name: "recovery point".to_owned(), database: None };
-    let rpo = transcript.objectives.rpo;
-    transcript.judgement.rpa = Some(rpo);
-    assert_eq!(reds(&transcript, &victim), []);
-    transcript.judgement.rpa = Some(rpo.saturating_add(crate::domain::units::Span::from_secs(1)));
-    assert_eq!(reds(&transcript, &victim).len(), 1);
-}
-
-#[test]
-fn what_could_not_be_done_is_not_in_the_score() {
-    let broke = Came::Broke { error: String::new(), hint: None };
-    let missed = Came::Missed { why: String::new() };
-    let (meant, other) = (Came::Caught { as_expected: true }, Came::Caught { as_expected: false });
-    let came = [&meant, &meant, &meant, &other, &missed, &missed, &broke];
-    let mutated = came.map(|came| Mutated {
-        mutation: Mutation::RowChanged,
-        breaks: String::new(),
-        victim: Victim { name: String::new(), database: None },
-        expected: Guard::Restore,
-        red: vec![],
-        came: came.clone(),
-        run: sample::physical().run,
-        took: crate::domain::units::Span::from_secs(1),
-    });
-    assert_eq!(score(&mutated), Score { caught: 4, applied: 6, by_others: 1, broke: 1 });
 }

@@ -14,6 +14,7 @@ mod keys;
 mod manifest;
 mod open;
 mod shape;
+mod wal;
 mod write;
 mod yard;
 
@@ -21,6 +22,7 @@ pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signi
 pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, store_manifest};
 pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
 pub use shape::{is_inside, manifest_findings};
+pub use wal::{Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_wal_record};
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
 pub use yard::Fill;
 

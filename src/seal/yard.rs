@@ -41,6 +41,32 @@ pub(super) struct Tools {
     pub(super) joined: Vec<u8>,
 }
 
+impl Tools {
+    pub(super) fn new(level: i32) -> io::Result<Tools> {
+        let mut compressor = Compressor::new(level)?;
+        compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        Ok(Tools { compressor, compressed: Vec::new(), plain: Vec::new(), joined: Vec::new() })
+    }
+
+    /// zstd, then age: one whole frame in one whole age file.
+    pub(super) fn seal(&mut self, plain: &[u8], recipients: &[Recipient]) -> io::Result<Vec<u8>> {
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.compressor.compress_to_buffer(plain, &mut self.compressed)?;
+        let count = recipients.len();
+        let recipients = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
+        let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+        // 16 bytes of tag a chunk of 64 KiB, and a header of some 130 bytes a recipient.
+        let length = self.compressed.len();
+        let mut sealed = Vec::with_capacity(length + length / 4096 + 1024 + 256 * count);
+        let mut writer = encryptor.wrap_output(&mut sealed)?;
+        writer.write_all(&self.compressed)?;
+        writer.finish()?;
+        Ok(sealed)
+    }
+}
+
 /// Bytes that are got only when their part is sealed, by the thread that seals it: nobody else reads or copies them.
 pub trait Fill: Send + Sync {
     /// Fills `into` with the bytes from `offset` on. Every piece is asked for once, in any order, from any thread.
@@ -102,26 +128,7 @@ impl Yard {
         if let Some(tools) = self.tools.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(tools);
         }
-        let mut compressor = Compressor::new(self.level)?;
-        compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        Ok(Tools { compressor, compressed: Vec::new(), plain: Vec::new(), joined: Vec::new() })
-    }
-
-    /// zstd, then age, of one part: one whole frame in one whole age file.
-    fn seal(&self, plain: &[u8], tools: &mut Tools) -> io::Result<Vec<u8>> {
-        tools.compressed.clear();
-        tools.compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-        tools.compressor.compress_to_buffer(plain, &mut tools.compressed)?;
-        let recipients = self.recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
-        // 16 bytes of tag a chunk of 64 KiB, and a header of some 130 bytes a recipient.
-        let length = tools.compressed.len();
-        let mut sealed = Vec::with_capacity(length + length / 4096 + 1024 + 256 * self.recipients.len());
-        let mut writer = encryptor.wrap_output(&mut sealed)?;
-        writer.write_all(&tools.compressed)?;
-        writer.finish()?;
-        Ok(sealed)
+        Tools::new(self.level)
     }
 
     /// Hashes, seals and stores one part; nothing is stored when its stream was given up meanwhile.
@@ -136,7 +143,8 @@ impl Yard {
         let mut joined = std::mem::take(&mut tools.joined);
         let plain = plain.join(&mut joined).map_err(SealError::Source)?;
         let (plain_bytes, plain_blake3) = (plain.len() as u64, blake3::hash(plain).to_hex().to_string());
-        let sealed = self.seal(plain, tools).map_err(|source| SealError::Seal { key: key.clone(), source })?;
+        let sealed =
+            tools.seal(plain, &self.recipients).map_err(|source| SealError::Seal { key: key.clone(), source })?;
         tools.joined = joined;
         let (sealed_bytes, sealed_sha256) = (sealed.len() as u64, hex::encode(Sha256::digest(&sealed)));
         if shared.lock().stops() {

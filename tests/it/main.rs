@@ -44,4 +44,5 @@ mod smoke;
 mod store_contract;
 mod traps;
 mod verify_cli;
+mod wal;
 mod without_lifeboat;

@@ -22,6 +22,24 @@ pub(super) struct Chosen {
 }
 
 pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Progress) -> Result<Chosen, Stop> {
+    let found = candidates(request, wanted, COMPARED, progress).await?;
+    let newest = found.into_iter().max_by_key(|chosen| chosen.sealed.manifest.recovery_point.at);
+    let chosen = newest.ok_or_else(|| Broke::new("there is no backup to choose"))?;
+    if request.backup.is_some() {
+        return Ok(chosen);
+    }
+    let point = chosen.sealed.manifest.recovery_point.at;
+    let why = format!("the newest {} one in {}, it brings back {point}", wanted.as_str(), chosen.store.url());
+    Ok(Chosen { why, ..chosen })
+}
+
+/// The one that was asked for, or the newest `count` of the wanted method, the one begun last first. Never none.
+pub(super) async fn candidates(
+    request: &Request,
+    wanted: Method,
+    count: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Chosen>, Stop> {
     let (policy, held) = held(request).await?;
     if let Some(id) = &request.backup {
         let mut stores = held.iter().filter(|(backup, _)| backup == id);
@@ -40,7 +58,7 @@ pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Pro
             let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
             return Err(Broke::hinted(error, hint).into());
         }
-        return Ok(Chosen { store: Arc::clone(store), sealed, why: "the one that was asked for".to_owned() });
+        return Ok(vec![Chosen { store: Arc::clone(store), sealed, why: "the one that was asked for".to_owned() }]);
     }
     let (mut found, mut passed_over): (Vec<Chosen>, Vec<Finding>) = (Vec::new(), Vec::new());
     for (id, store) in held.iter().rev() {
@@ -56,27 +74,22 @@ pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Pro
         };
         if sealed.manifest.method == wanted {
             found.push(Chosen { store: Arc::clone(store), sealed, why: String::new() });
-            if found.len() == COMPARED {
+            if found.len() == count {
                 break;
             }
         }
     }
     let looked = held.len();
-    let newest = found.into_iter().max_by_key(|chosen| chosen.sealed.manifest.recovery_point.at);
-    match newest {
-        Some(chosen) => {
-            let point = chosen.sealed.manifest.recovery_point.at;
-            let why = format!("the newest {} one in {}, it brings back {point}", wanted.as_str(), chosen.store.url());
-            Ok(Chosen { why, ..chosen })
-        }
+    if found.is_empty() {
         // Manifests that cannot be read could be of the wanted method: that is a finding, not an empty store.
-        None if !passed_over.is_empty() => Err(Stop::Found(passed_over)),
-        None => {
-            let error = format!("none of the {looked} backups of policy {policy} is {}", wanted.as_str());
-            let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
-            Err(Broke::hinted(error, hint).into())
+        if !passed_over.is_empty() {
+            return Err(Stop::Found(passed_over));
         }
+        let error = format!("none of the {looked} backups of policy {policy} is {}", wanted.as_str());
+        let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
+        return Err(Broke::hinted(error, hint).into());
     }
+    Ok(found)
 }
 
 /// The backups of the policy, the one begun first first, each with the first store that has it.

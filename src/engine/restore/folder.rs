@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use super::choose::Chosen;
 use super::database::quoted;
+use super::until::Course;
 use super::{Done, INCOMPLETE, Request, refuse_without_room};
 use crate::backup::physical;
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::units::ByteSize;
 use crate::programs::Programs;
 use crate::progress::Progress;
 
@@ -82,12 +84,15 @@ fn user(wanted: impl Fn(&str, u32) -> bool) -> Option<(String, u32, u32)> {
 pub(super) async fn restore(
     request: &Request,
     chosen: &Chosen,
+    course: Option<&Course>,
     dir: &Path,
     progress: &dyn Progress,
 ) -> Result<Done, Stop> {
     let manifest = &chosen.sealed.manifest;
     let tablespaces = mapped(manifest, &request.tablespaces)?;
-    refuse_without_room(&parent_of(dir), manifest.plain_bytes(), "the data folder")?;
+    let log = course.map_or(0, |course| course.bytes().0);
+    let needed = ByteSize(manifest.plain_bytes().0.saturating_add(log));
+    refuse_without_room(&parent_of(dir), needed, "the data folder")?;
     let owner = owner_for(&parent_of(dir));
     let places = || tablespaces.iter().map(|(_, place)| place.as_path()).chain([dir]);
     places().try_for_each(refuse_unless_free)?;
@@ -112,6 +117,12 @@ pub(super) async fn restore(
             return Err(stop);
         }
     };
+    if let Some(course) = course
+        && let Err(stop) = course.prepare(request, dir, progress).await
+    {
+        mark_incomplete(dir, &stop);
+        return Err(stop);
+    }
     let mut warnings = Vec::new();
     let in_place: Vec<&str> = manifest
         .fingerprint

@@ -1,0 +1,91 @@
+//! `lifeboat verify POLICY --wal`.
+
+use std::fmt::Write as _;
+
+use super::verify::{counted, sentence};
+use super::{Cli, Exit, Failure, Output, output};
+use crate::domain::ids::{PlaceName, PolicyName};
+use crate::engine::House;
+use crate::engine::wal::{self, Audit};
+use crate::render::plain;
+use crate::seal::Opener;
+
+/// The `schema` of the JSON document.
+const SCHEMA: &str = "lifeboat.verify-wal/1";
+
+pub(super) async fn run(
+    cli: &Cli,
+    house: &House,
+    policy: &PolicyName,
+    only: Option<&PlaceName>,
+    opener: Option<&Opener>,
+) -> Result<Exit, Failure> {
+    let trusted = house.trusted()?;
+    let stores = house.stores_of(house.policy(policy.as_str()).map_err(Failure::usage)?)?;
+    let mut audits = Vec::new();
+    for (place, store) in stores.iter().filter(|(place, _)| only.is_none_or(|only| only == *place)) {
+        audits.push(wal::audit(store, place, policy, &trusted, opener, house.config.limits.parallel).await?);
+    }
+    let exit = exit(&audits, trusted.is_empty());
+    match cli.output {
+        Output::Json => output::print_json(&serde_json::json!({
+            "schema": SCHEMA,
+            "policy": policy,
+            "exit_code": exit as u8,
+            "stores": audits,
+        })),
+        Output::Table => output::print(&table(policy, &audits, exit)),
+    }
+    Ok(exit)
+}
+
+/// Nothing seen, or seen only from outside, proves nothing.
+fn exit(audits: &[Audit], nobody_vouches: bool) -> Exit {
+    let found = audits.iter().any(|audit| !audit.findings.is_empty());
+    let verified: u64 = audits.iter().map(|audit| audit.verified).sum();
+    match (found, verified) {
+        (true, _) => Exit::Finding,
+        (false, 0) => Exit::Unproven,
+        (false, _) if nobody_vouches || audits.iter().any(|audit| !audit.opened) => Exit::Unproven,
+        (false, _) => Exit::Ok,
+    }
+}
+
+fn table(policy: &PolicyName, audits: &[Audit], exit: Exit) -> String {
+    let mut text = String::new();
+    // A String takes all that is written to it.
+    for audit in audits {
+        let _ = writeln!(text, "The log of {policy} in {}", audit.store);
+        for stretch in &audit.found {
+            let commit = stretch.last_commit.map(|last| format!(", last commit {}", last.at)).unwrap_or_default();
+            let count = counted(stretch.segments, "segment");
+            let _ = writeln!(
+                text,
+                "  FOUND    timeline {}: {} to {}, {count}{commit}",
+                stretch.timeline, stretch.first, stretch.last
+            );
+        }
+        for name in &audit.missing {
+            let _ = writeln!(text, "  MISSING  {name}");
+        }
+        for (backup, words) in &audit.reach {
+            let _ = writeln!(text, "  backup {backup} can be brought {}", plain(words));
+        }
+        for finding in &audit.findings {
+            let _ = writeln!(text, "✗ {}", sentence(finding));
+        }
+    }
+    let files: u64 = audits.iter().map(|audit| audit.verified).sum();
+    let findings: usize = audits.iter().map(|audit| audit.findings.len()).sum();
+    let looked = format!("{} of the log read back", counted(files, "file"));
+    let _ = match exit {
+        Exit::Ok => writeln!(text, "nothing found: {looked}, all right"),
+        Exit::Finding => writeln!(text, "FOUND: {} in {looked}", counted(findings as u64, "finding")),
+        _ if files == 0 => writeln!(text, "unproven: there is no log of {policy} in its stores"),
+        _ => writeln!(
+            text,
+            "unproven: {looked}, nothing wrong was seen, and nothing was opened or nobody vouches for it"
+        ),
+    };
+    text
+}

@@ -1,0 +1,127 @@
+//! `lifeboat wal`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Cli, Exit, Failure, Output, output};
+use crate::domain::check::{Broke, Stop};
+use crate::domain::ids::{BadId, PolicyName};
+use crate::domain::wal::WalName;
+use crate::engine::wal::{self, Fetched};
+use crate::render::plain;
+use crate::seal::{Opener, TrustedSigners};
+use crate::store::{self, Store};
+
+/// The `schema` of the JSON document.
+const SCHEMA: &str = "lifeboat.wal-push/1";
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Seal one file of the log into the store: for archive_command.
+    #[command(
+        after_help = "In the source's postgresql.conf:\n  archive_mode = on\n  archive_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal push POLICY %p'\n\nThe same bytes again are a success, other bytes under the same name an error. Until it succeeds the server keeps the file and asks again."
+    )]
+    Push {
+        /// Whose log.
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        /// The file: `%p`.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+    },
+    /// Bring one file of the log back: for restore_command.
+    #[command(
+        after_help = "In a server's postgresql.conf:\n  restore_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal fetch POLICY %f %p'\n\nExit codes: 0 it is there, whole and verified; 1 it is certainly not in the store; 200 anything else, and the server stops."
+    )]
+    Fetch {
+        /// Whose log.
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        /// The file's name: `%f`.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Where to: `%p`.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Use this store (a folder, or file:///…), and no configuration.
+        #[arg(long, value_name = "URL", requires = "identity")]
+        store: Option<String>,
+        /// An age identity that opens it; may be repeated.
+        #[arg(long, value_name = "KEYFILE", requires = "store")]
+        identity: Vec<PathBuf>,
+        /// A public key (SPKI PEM) that is trusted to have signed; may be repeated.
+        #[arg(long, value_name = "PUB", requires = "store")]
+        trusted_signer: Vec<PathBuf>,
+    },
+}
+
+impl Args {
+    /// Whether every failure must keep a server from going on.
+    pub fn stops_a_server(&self) -> bool {
+        matches!(self.what, What::Fetch { .. })
+    }
+}
+
+/// Runs the verb.
+pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
+    match &args.what {
+        What::Push { policy, path } => {
+            let house = cli.house()?;
+            let policy = house.policy(policy).map_err(Failure::usage)?;
+            let pushed = wal::push(&house, policy, path).await?;
+            for warning in &pushed.warnings {
+                output::warn(&Broke::new(warning.clone()));
+            }
+            if cli.output == Output::Json {
+                output::print_json(&serde_json::json!({ "schema": SCHEMA, "pushed": pushed }));
+            } else if cli.verbose > 0 {
+                let already = if pushed.already { "was there already" } else { "is sealed" };
+                output::say(&format!("{} {already}: {}", pushed.record.name, pushed.record.key));
+            }
+            Ok(Exit::Ok)
+        }
+        What::Fetch { policy, name, path, store, identity, trusted_signer } => {
+            let name: WalName = name.parse().map_err(bad)?;
+            let (stores, opener, trusted, policy) = match store {
+                Some(url) => {
+                    let stores: Vec<Arc<dyn Store>> = vec![store::open_url(url).map_err(Broke::from)?];
+                    let opener = Opener::read(identity).map_err(Broke::from)?;
+                    let trusted = TrustedSigners::read(trusted_signer).map_err(Broke::from)?;
+                    (stores, opener, trusted, policy.parse::<PolicyName>().map_err(bad)?)
+                }
+                None => {
+                    let house = cli.house()?;
+                    let policy = house.policy(policy).map_err(Failure::usage)?;
+                    let stores = house.stores_of(policy)?.into_values().collect();
+                    (stores, house.opener()?, house.trusted()?, policy.name.clone())
+                }
+            };
+            match wal::fetch(&stores, &policy, name, &trusted, &opener, path).await {
+                Ok(Fetched::Written) => Ok(Exit::Ok),
+                // No failure: the one answer that lets a server end its recovery.
+                Ok(Fetched::Absent) => {
+                    output::say(&format!("{name} is not in the store"));
+                    Ok(Exit::Error)
+                }
+                Err(Stop::Broke(broke)) => Err(broke.into()),
+                Err(Stop::Found(findings)) => {
+                    let said = findings.iter().map(|one| format!("{}: {} [{}]", one.object, one.message, one.code));
+                    let text = plain(&said.collect::<Vec<_>>().join("\n  "));
+                    let hint = "the server stops here; see what is left with `lifeboat verify POLICY --wal`";
+                    Err(Failure { exit: Exit::Finding, text, hint: Some(hint.to_owned()) })
+                }
+            }
+        }
+    }
+}
+
+fn bad(error: BadId) -> Failure {
+    Failure::usage(Broke::new(error.to_string()))
+}

@@ -1,0 +1,192 @@
+//! `lifeboat verify --wal`: is all of the log there that the backups need to go on from, and can it be opened?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use serde::Serialize;
+
+use super::Log;
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ids::{BackupId, PlaceName, PolicyName};
+use crate::domain::wal::{Commit, Segment, WalName, WalRecord};
+use crate::judge::wal::{self, Archive, Follow};
+use crate::seal::{self, Opener, TrustedSigners};
+use crate::store::Store;
+
+/// So many missing segments are named one by one.
+const NAMED: usize = 100;
+
+/// Segments of one timeline that follow each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stretch {
+    /// The timeline.
+    pub timeline: u32,
+    /// The first.
+    pub first: String,
+    /// The last.
+    pub last: String,
+    /// How many.
+    pub segments: u64,
+    /// The latest commit in it, as far as that is known.
+    pub last_commit: Option<Commit>,
+}
+
+/// What was seen of the log in one store.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Audit {
+    /// Where.
+    pub store: PlaceName,
+    /// Segments that are there, in stretches without a gap.
+    pub found: Vec<Stretch>,
+    /// Segments that are not there, although a backup needs them to go on.
+    pub missing: Vec<String>,
+    /// Files that were read and verified.
+    pub verified: u64,
+    /// Whether they were opened too, or only looked at from outside.
+    pub opened: bool,
+    /// How far each physical backup can be brought, and what stops it.
+    pub reach: Vec<(BackupId, String)>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads the whole log of a policy in one store back; without an opener only lengths, hashes and signatures are looked at.
+pub async fn audit(
+    store: &Arc<dyn Store>,
+    place: &PlaceName,
+    policy: &PolicyName,
+    trusted: &TrustedSigners,
+    opener: Option<&Opener>,
+    parallel: usize,
+) -> Result<Audit, Broke> {
+    let names = seal::list_wal(&**store, policy).await?;
+    let mut audit = Audit {
+        store: place.clone(),
+        found: Vec::new(),
+        missing: Vec::new(),
+        verified: 0,
+        opened: opener.is_some(),
+        reach: Vec::new(),
+        findings: Vec::new(),
+    };
+    let reading = names.iter().map(async |name| (*name, read(store, policy, *name, trusted, opener).await));
+    let mut reading = futures_util::stream::iter(reading.collect::<Vec<_>>()).buffered(parallel.max(1));
+    let mut records: BTreeMap<Segment, WalRecord> = BTreeMap::new();
+    while let Some((name, read)) = reading.next().await {
+        match read {
+            Ok(Some(record)) => {
+                audit.verified += 1;
+                if let WalName::Segment(segment) = name {
+                    records.insert(segment, record);
+                }
+            }
+            // Taken away between the list and now.
+            Ok(None) => audit.findings.push(Finding::new(
+                "wal_missing",
+                format!("log {name}"),
+                "it is gone since it was listed",
+            )),
+            Err(Stop::Found(findings)) => audit.findings.extend(findings),
+            Err(Stop::Broke(broke)) => return Err(broke),
+        }
+    }
+    let mut missing = BTreeSet::new();
+    for (_, backup) in seal::list_backups(&**store, Some(policy)).await? {
+        let sealed = match seal::load_manifest(&**store, policy, &backup, trusted).await {
+            Ok(sealed) => sealed,
+            // That is for `verify` without --wal to say.
+            Err(Stop::Found(_)) => continue,
+            Err(Stop::Broke(broke)) => return Err(broke),
+        };
+        let (manifest, identifier) = (&sealed.manifest, &sealed.manifest.fingerprint.server.system_identifier);
+        let Some(range) = &manifest.wal else { continue };
+        let bytes = manifest.fingerprint.server.wal_segment_bytes;
+        let ours = |record: &WalRecord| record.system_identifier.as_ref().is_none_or(|of| of == identifier);
+        let segments = records.iter().filter(|(_, record)| ours(record));
+        let mut archive = Archive {
+            segment_bytes: bytes,
+            segments: segments.map(|(segment, record)| (*segment, record.contents.clone())).collect(),
+            histories: BTreeMap::new(),
+        };
+        if let Some(opener) = opener {
+            let log = Log::list(std::slice::from_ref(store), policy, trusted).await?;
+            match log.behind(manifest, opener).await {
+                Ok((behind, _)) => archive.histories = behind.histories,
+                Err(Stop::Found(findings)) => audit.findings.extend(findings),
+                Err(Stop::Broke(broke)) => return Err(broke),
+            }
+        }
+        match wal::reach(range, &archive, Follow::Latest) {
+            Err(no) => audit.reach.push((backup, no.0)),
+            Ok(reach) => {
+                let commit = reach.last_commit.map(|last| format!(" ({})", last.at)).unwrap_or_default();
+                let words = format!("to {}{commit} on timeline {}", reach.until, reach.timeline);
+                if let Some(hole) = reach.hole {
+                    let finding = Finding::new(
+                        "wal_hole",
+                        format!("log {}", hole.from),
+                        format!("it is missing or not whole: backup {backup} cannot be brought beyond {}", reach.until),
+                    );
+                    audit.findings.push(finding.with(hole.from.to_string(), format!("next there: {}", hole.next)));
+                    missing.extend(between(hole.from, hole.next, bytes, &archive));
+                }
+                audit.reach.push((backup, words));
+            }
+        }
+    }
+    audit.missing = missing.into_iter().take(NAMED).collect();
+    audit.found = stretches(&records);
+    Ok(audit)
+}
+
+/// One file: its record, its object from outside, and if there is a key, from inside.
+async fn read(
+    store: &Arc<dyn Store>,
+    policy: &PolicyName,
+    name: WalName,
+    trusted: &TrustedSigners,
+    opener: Option<&Opener>,
+) -> Result<Option<WalRecord>, Stop> {
+    match opener {
+        Some(opener) => Ok(seal::fetch_wal(&**store, policy, name, trusted, opener).await?.map(|(record, _)| record)),
+        None => seal::check_wal(&**store, policy, name, trusted).await,
+    }
+}
+
+/// Names of what is missing from `from` to before `next`.
+fn between(from: Segment, next: Segment, bytes: u64, archive: &Archive) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut at = Some(from);
+    while let Some(segment) = at.filter(|at| (at.log, at.segment) < (next.log, next.segment) && names.len() < NAMED) {
+        if !archive.segments.contains_key(&segment) {
+            names.push(segment.to_string());
+        }
+        at = segment.next(bytes);
+    }
+    names
+}
+
+fn stretches(records: &BTreeMap<Segment, WalRecord>) -> Vec<Stretch> {
+    let mut found: Vec<Stretch> = Vec::new();
+    let mut expected: Option<Segment> = None;
+    for (segment, record) in records {
+        let commit = record.contents.as_ref().and_then(|contents| contents.last_commit);
+        match found.last_mut().filter(|_| expected == Some(*segment)) {
+            Some(stretch) => {
+                stretch.last = segment.to_string();
+                stretch.segments += 1;
+                stretch.last_commit = [stretch.last_commit, commit].into_iter().flatten().max_by_key(|one| one.at);
+            }
+            None => found.push(Stretch {
+                timeline: segment.timeline,
+                first: segment.to_string(),
+                last: segment.to_string(),
+                segments: 1,
+                last_commit: commit,
+            }),
+        }
+        expected = segment.next(record.plain_bytes);
+    }
+    found
+}

@@ -1,0 +1,147 @@
+//! All of a policy's log in the stores, as far as it is needed.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt};
+
+use crate::domain::artifact::Manifest;
+use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ids::PolicyName;
+use crate::domain::wal::{History, Segment, WalName};
+use crate::judge::wal::{Archive, Reach};
+use crate::progress::Progress;
+use crate::seal::{self, Opener, TrustedSigners};
+use crate::store::Store;
+
+/// Records that are read at once: they are small, and what takes time is to ask for them.
+const AT_ONCE: usize = 16;
+
+/// What is brought, and where to.
+#[derive(Clone, Copy)]
+pub struct Bring<'a> {
+    /// What is replayed.
+    pub reach: &'a Reach,
+    /// Where the histories are.
+    pub archive: &'a Archive,
+    /// What opens the files.
+    pub opener: &'a Opener,
+    /// The folder.
+    pub into: &'a Path,
+    /// Who is to own them; none: ourselves.
+    pub owner: Option<(u32, u32)>,
+    /// Files at once.
+    pub parallel: usize,
+}
+
+/// Names of files, each with the first store that has it.
+pub struct Log {
+    policy: PolicyName,
+    trusted: TrustedSigners,
+    names: BTreeMap<WalName, Arc<dyn Store>>,
+}
+
+impl Log {
+    /// Lists what there is.
+    pub async fn list(stores: &[Arc<dyn Store>], policy: &PolicyName, trusted: &TrustedSigners) -> Result<Log, Broke> {
+        let mut names = BTreeMap::new();
+        for store in stores {
+            for name in seal::list_wal(&**store, policy).await? {
+                names.entry(name).or_insert_with(|| Arc::clone(store));
+            }
+        }
+        Ok(Log { policy: policy.clone(), trusted: trusted.clone(), names })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// What it holds from the end of a backup on. Files whose record is not what its signer signed, or is of another cluster, are not
+    /// counted: they come back as findings.
+    pub async fn behind(&self, manifest: &Manifest, opener: &Opener) -> Result<(Archive, Vec<Finding>), Stop> {
+        let (segment_bytes, identifier) =
+            (manifest.fingerprint.server.wal_segment_bytes, &manifest.fingerprint.server.system_identifier);
+        let end = manifest.wal.as_ref().map(|wal| Segment::holding(wal.timeline, wal.end, segment_bytes));
+        let wanted = self.names.iter().filter(|(name, _)| match (name, end) {
+            (WalName::Segment(segment), Some(end)) => (segment.log, segment.segment) >= (end.log, end.segment),
+            _ => false,
+        });
+        let read = wanted.map(async |(name, store)| {
+            (*name, seal::load_wal_record(&**store, &self.policy, *name, &self.trusted).await)
+        });
+        let mut records = futures_util::stream::iter(read.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let (mut archive, mut findings) = (Archive { segment_bytes, ..Archive::default() }, Vec::new());
+        while let Some((name, record)) = records.next().await {
+            let WalName::Segment(segment) = name else { continue };
+            match record {
+                Ok(Some(record)) if record.system_identifier.as_ref().is_some_and(|of| of != identifier) => {
+                    let finding = Finding::new("wal_foreign", format!("log {name}"), "it is of another cluster");
+                    findings.push(finding.with(identifier.clone(), record.system_identifier.unwrap_or_default()));
+                }
+                Ok(Some(record)) => drop(archive.segments.insert(segment, record.contents)),
+                Ok(None) => {}
+                Err(Stop::Found(found)) => findings.extend(found),
+                Err(Stop::Broke(broke)) => return Err(broke.into()),
+            }
+        }
+        for (name, store) in &self.names {
+            let WalName::History { timeline } = name else { continue };
+            match seal::fetch_wal(&**store, &self.policy, *name, &self.trusted, opener).await {
+                Ok(Some((_, bytes))) => match History::parse(&String::from_utf8_lossy(&bytes)) {
+                    Ok(history) => drop(archive.histories.insert(*timeline, history)),
+                    Err(why) => findings.push(Finding::new("wal_history", format!("log {name}"), why)),
+                },
+                Ok(None) => {}
+                Err(Stop::Found(found)) => findings.extend(found),
+                Err(Stop::Broke(broke)) => return Err(broke.into()),
+            }
+        }
+        Ok((archive, findings))
+    }
+
+    /// Writes the segments of a reach, and the histories of its timelines, into `pg_wal`: each opened and verified before it has its name.
+    pub async fn bring(&self, what: &Bring<'_>, progress: &dyn Progress) -> Result<(), Stop> {
+        let Bring { reach, archive, opener, into, owner, parallel } = *what;
+        let histories = archive.histories.keys().filter(|timeline| **timeline <= reach.timeline);
+        let histories = histories.map(|timeline| WalName::History { timeline: *timeline });
+        let names: Vec<WalName> = reach.segments.iter().copied().map(WalName::Segment).chain(histories).collect();
+        let fetching = names.iter().map(async |name| {
+            let missing = || Finding::new("wal_missing", format!("log {name}"), "it was there a moment ago");
+            let store = self.names.get(name).ok_or_else(|| Stop::from(missing()))?;
+            let fetched = seal::fetch_wal(&**store, &self.policy, *name, &self.trusted, opener).await?;
+            let (_, bytes) = fetched.ok_or_else(|| Stop::from(missing()))?;
+            let (path, count) = (into.join(name.to_string()), bytes.len() as u64);
+            let written = tokio::task::spawn_blocking(move || place(&path, &bytes, owner)).await;
+            written.map_err(|error| Broke::new(format!("the writing thread stopped: {error}")))??;
+            progress.moved(count);
+            Ok::<(), Stop>(())
+        });
+        let fetching = futures_util::stream::iter(fetching.collect::<Vec<_>>()).buffer_unordered(parallel.max(1));
+        fetching.try_collect::<Vec<()>>().await?;
+        Ok(())
+    }
+}
+
+/// Takes the place of what the backup brought under that name: it holds the beginning of the same segment.
+fn place(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> Result<(), Broke> {
+    let temporary = path.with_extension("lifeboat-tmp");
+    let put = || -> std::io::Result<()> {
+        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        if let Some((uid, gid)) = owner {
+            fchown(&file, Some(uid), Some(gid))?;
+        }
+        file.sync_data()?;
+        std::fs::rename(&temporary, path)
+    };
+    put().map_err(|error| {
+        Broke::hinted(
+            format!("{} cannot be written: {error}", path.display()),
+            "see whether its disk has room, and what the system's log says",
+        )
+    })
+}

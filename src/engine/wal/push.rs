@@ -1,0 +1,132 @@
+//! `lifeboat wal push`: one file of the log into the store.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::job;
+use crate::backup::wal::scan;
+use crate::domain::check::Broke;
+use crate::domain::policy::Policy;
+use crate::domain::wal::{History, Segment, WalName, WalRecord};
+use crate::engine::House;
+use crate::seal::{Placed, WalFile, WalSealer};
+
+/// No file of the log is longer.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pushed {
+    /// What is in the store.
+    pub record: WalRecord,
+    /// Whether it was there already, with the same bytes.
+    pub already: bool,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Seals a file and puts it into the store. The same bytes again are a success, others under its name an error: so it may be asked again
+/// at any time, as PostgreSQL does until it hears of success.
+pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed, Broke> {
+    let job = job(policy).ok_or_else(|| {
+        Broke::hinted(
+            format!("policy {} takes no physical backup, and only those can use the log", policy.name),
+            "add a [[backup]] with method = \"physical\" to the policy",
+        )
+    })?;
+    let name: WalName = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse().map_err(
+        |error: crate::domain::ids::BadId| Broke::hinted(error.to_string(), "archive_command gives it as %p"),
+    )?;
+    let known = house.catalog.artifacts(&policy.name).await?;
+    let known = known.into_iter().map(|record| record.system_identifier).find(|identifier| !identifier.is_empty());
+    let (file, warnings) = {
+        let (path, of) = (path.to_owned(), policy.name.clone());
+        let read = tokio::task::spawn_blocking(move || read(&path, name, known.as_deref(), of.as_str())).await;
+        read.map_err(|error| Broke::new(format!("the reading thread stopped: {error}")))??
+    };
+    let (store, signer) = (house.store_to_fill(&job.store).await?, house.signer()?);
+    let sealer = WalSealer::new(&*store, &policy.name, &policy.encryption.recipients, job.level, &signer)?;
+    match sealer.put(&file, crate::clock::now()).await? {
+        Placed::Stored(record) => Ok(Pushed { record, already: false, warnings }),
+        Placed::Already(record) => Ok(Pushed { record, already: true, warnings }),
+        Placed::Differs(record) => Err(Broke::hinted(
+            format!(
+                "{name} is in {} already, with other bytes, sealed at {}: it stays as it is",
+                store.url(),
+                record.sealed_at
+            ),
+            "do two servers archive under one policy, or was this one restored without a new timeline? Give each a policy of its own",
+        )),
+    }
+}
+
+/// Reads the file and sees that it is what its name says.
+fn read(path: &Path, name: WalName, known: Option<&str>, policy: &str) -> Result<(WalFile, Vec<String>), Broke> {
+    let failed = |error: std::io::Error| {
+        Broke::hinted(
+            format!("{} cannot be read: {error}", path.display()),
+            "archive_command gives it as %p, from the data folder",
+        )
+    };
+    let found = std::fs::metadata(path).map_err(failed)?;
+    if !found.is_file() || found.len() > MAX_BYTES {
+        return Err(Broke::new(format!(
+            "{} is no file of the log: no such file, or longer than 1 GiB",
+            path.display()
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let mut file = WalFile { name, system_identifier: known.map(str::to_owned), contents: None, bytes };
+    let mut warnings = Vec::new();
+    match name {
+        WalName::Segment(segment) => {
+            look(&mut file, segment, known, policy)?;
+            if file.contents.as_ref().is_some_and(|contents| !contents.whole) {
+                warnings.push(format!(
+                    "the records of {name} end before the segment does: what follows it cannot be replayed"
+                ));
+            }
+        }
+        WalName::Partial(segment) => look(&mut file, segment, known, policy)?,
+        WalName::History { timeline } => {
+            let wrong = |why: String| Broke::new(format!("{name} is no history of a timeline: {why}"));
+            let text = std::str::from_utf8(&file.bytes).map_err(|error| wrong(error.to_string()))?;
+            let history = History::parse(text).map_err(wrong)?;
+            if history.ancestors.last().is_none_or(|(before, _)| *before >= timeline) {
+                return Err(wrong("it does not say which timeline came before".to_owned()));
+            }
+        }
+        WalName::Label { .. } => {}
+    }
+    Ok((file, warnings))
+}
+
+/// A segment: of the right cluster, at the right place, of its whole length.
+fn look(file: &mut WalFile, segment: Segment, known: Option<&str>, policy: &str) -> Result<(), Broke> {
+    let name = file.name;
+    let (header, contents) = scan(&file.bytes).map_err(|error| Broke::new(format!("{name}: {error}")))?;
+    let identifier = header.system_identifier.to_string();
+    if known.is_some_and(|known| known != identifier) {
+        return Err(Broke::hinted(
+            format!("{name} is of the cluster {identifier}, and the backups of policy {policy} are of another one"),
+            "give each cluster a policy of its own",
+        ));
+    }
+    if segment.start(header.segment_bytes) != Some(header.start) || header.timeline > segment.timeline {
+        return Err(Broke::new(format!(
+            "{name} says inside that it begins at {} on timeline {}: it is another segment under this name",
+            header.start, header.timeline
+        )));
+    }
+    if file.bytes.len() as u64 != header.segment_bytes {
+        return Err(Broke::new(format!(
+            "{name} has {} bytes, and segments of this cluster have {}",
+            file.bytes.len(),
+            header.segment_bytes
+        )));
+    }
+    file.system_identifier = Some(identifier);
+    file.contents = Some(contents);
+    Ok(())
+}
