@@ -112,7 +112,9 @@ pub struct Restore {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// As far as the backup goes.
+    /// As far as the backup itself goes: what comes back is compared with what the source had then.
+    Backup,
+    /// And then as far as the log behind it goes, if its stores hold one.
     Latest,
 }
 

@@ -306,6 +306,7 @@ pub fn physical() -> Transcript {
             sealed_bytes: artifact.sealed_bytes,
             server_version: "15.14".to_owned(),
         }),
+        log: None,
         scratch: Some(ScratchUsed {
             kind: ScratchKind::Cluster,
             name: run(1).scratch_name(),

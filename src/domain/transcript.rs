@@ -9,6 +9,7 @@ use super::artifact::{Basis, PageTally};
 use super::check::{CheckResult, Finding};
 use super::drill::{Drill, Step};
 use super::ids::{BackupId, PolicyName, RunId};
+use super::lsn::Lsn;
 use super::observed::Observed;
 use super::policy::{Method, Objectives};
 use super::units::{ByteSize, Span};
@@ -39,6 +40,9 @@ pub struct Transcript {
     pub lost_at: Timestamp,
     /// The backup that was brought back, once one was chosen.
     pub backup: Option<BackupUsed>,
+    /// What the log behind the backup added; none: it was not replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogReplayed>,
     /// The scratch, once one was made.
     pub scratch: Option<ScratchUsed>,
     /// The steps that were begun, in order.
@@ -60,6 +64,19 @@ impl Transcript {
     pub fn sabotages(&self) -> bool {
         self.drill.steps.iter().any(|step| matches!(step, Step::Sabotage(_)))
     }
+}
+
+/// The log that was replayed behind a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogReplayed {
+    /// Segments of it.
+    pub segments: u64,
+    /// The timeline that was followed.
+    pub timeline: u32,
+    /// Where it had to end, by the records of its files.
+    pub until: Lsn,
+    /// The last transaction that was replayed, by the source's clock: everything committed before it is there. None: there was none.
+    pub last_commit: Option<Timestamp>,
 }
 
 /// The backup that a drill brought back.

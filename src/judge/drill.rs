@@ -92,10 +92,13 @@ fn recovery_time(transcript: &Transcript, phases: &[(Phase, Span)]) -> Option<Sp
 /// The loss less the recovery point, if the backup can have been there when the loss happened.
 fn recovery_point(transcript: &Transcript, against: &mut Against) -> Option<Span> {
     let backup = transcript.backup.as_ref()?;
-    let rpa = Span::between(backup.recovery_point, transcript.lost_at);
+    // The log goes on from the backup: what it brings back is never older.
+    let replayed = transcript.log.as_ref().and_then(|log| log.last_commit);
+    let recovered = replayed.map_or(backup.recovery_point, |commit| commit.max(backup.recovery_point));
+    let rpa = Span::between(recovered, transcript.lost_at);
     if rpa < Span::ZERO {
         against.unproven.push(format!(
-            "the backup's recovery point lies {} after the loss, so the loss of data cannot be measured",
+            "the recovery point lies {} after the loss, so the loss of data cannot be measured",
             Span(rpa.0.abs())
         ));
         return None;

@@ -11,6 +11,7 @@ use crate::domain::lsn::Lsn;
 use crate::domain::mutation::{Came, Guard, Mutated, Mutation, NotMutated, Red, Score, Victim};
 use crate::domain::policy::Method;
 use crate::domain::transcript::{Ended, Transcript};
+use crate::domain::wal::{Segment, is_segment_length};
 
 /// What a mutation has to work with.
 #[derive(Clone, Copy)]
@@ -277,10 +278,9 @@ fn key_indexes(database: &Database) -> BTreeSet<String> {
 /// The file of the last segment of the log that a physical backup needs, if the backup holds it.
 fn last_segment(manifest: &Manifest) -> Option<String> {
     let wal = manifest.wal.as_ref()?;
-    let Lsn(end) = wal.end;
-    let segment = end.checked_sub(1)?.checked_div(manifest.fingerprint.server.wal_segment_bytes)?;
-    let of_each = 0x1_0000_0000_u64.checked_div(manifest.fingerprint.server.wal_segment_bytes).filter(|of| *of > 0)?;
-    let path = format!("pg_wal/{:08X}{:08X}{:08X}", wal.timeline, segment / of_each, segment % of_each);
+    let bytes = manifest.fingerprint.server.wal_segment_bytes;
+    let last = Lsn(wal.end.0.checked_sub(1).filter(|_| is_segment_length(bytes))?);
+    let path = format!("pg_wal/{}", Segment::holding(wal.timeline, last, bytes));
     let slices = manifest.streams.iter().flat_map(|stream| &stream.parts).flat_map(|part| &part.members);
     slices.into_iter().any(|slice| slice.path == path).then_some(path)
 }

@@ -480,6 +480,18 @@ fn nothing_else_is_ever_chosen() {
 }
 
 #[test]
+fn the_log_is_lost_only_where_the_backup_holds_its_end() {
+    let lost = |manifest: &Manifest| all_chosen(Mutation::WalLost, manifest).map(|names| names.concat());
+    let mut manifest = manifest();
+    assert_eq!(lost(&manifest).unwrap(), "pg_wal/00000001000000010000007F");
+    manifest.fingerprint.server.wal_segment_bytes = 0;
+    assert!(lost(&manifest).is_err());
+    manifest.fingerprint.server.wal_segment_bytes = 16 << 20;
+    manifest.streams[0].parts[0].members.retain(|slice| !slice.path.starts_with("pg_wal/"));
+    assert!(lost(&manifest).is_err());
+}
+
+#[test]
 fn a_seed_chooses_the_same_in_every_version() {
     let (manifest, drill) = (manifest(), sample::physical().drill);
     let numbers: Vec<u32> = (0..1_000_000).collect();

@@ -33,7 +33,8 @@ pub fn heading(step: &Step) -> String {
     match step {
         Step::Provision => "Make an empty place".to_owned(),
         Step::Restore(restore) => match &restore.until {
-            Target::Latest => "Restore as far as the backup goes, and start".to_owned(),
+            Target::Backup => "Restore as far as the backup goes, and start".to_owned(),
+            Target::Latest => "Restore as far as it goes, and start".to_owned(),
         },
         Step::AwaitReady(_) => "Wait for the first useful query".to_owned(),
         Step::Check(check) => format!("Check {}", check.name),
@@ -47,8 +48,8 @@ pub fn instruct(step: &Step, source: &Source<'_>) -> String {
     match step {
         Step::Provision => provision(source),
         Step::Restore(restore) => match &restore.until {
-            Target::Latest => match source.artifact.record.method {
-                Method::Physical => restore_physical(source),
+            target @ (Target::Backup | Target::Latest) => match source.artifact.record.method {
+                Method::Physical => restore_physical(source, *target == Target::Latest),
                 Method::Logical => restore_logical(source),
                 Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
                     "This backup was not taken by lifeboat: follow the manual of the tool that took it.\n".to_owned()
@@ -96,7 +97,7 @@ fn provision(source: &Source<'_>) -> String {
     )
 }
 
-fn restore_physical(source: &Source<'_>) -> String {
+fn restore_physical(source: &Source<'_>, with_log: bool) -> String {
     let mut text = String::from("Open the parts in order; together they are one tar of the data folder:\n\n");
     text.push_str(&block(
         "for p in base/*.age; do age -d -i \"$KEY\" \"$p\" || exit 1; done | zstd -d | tar -x -C \"$TARGET\"\n\
@@ -122,9 +123,23 @@ fn restore_physical(source: &Source<'_>) -> String {
         commands.push_str("rm -f -- \"$TARGET/tablespace_map\"");
         text.push_str(&block(&commands));
     }
+    if with_log {
+        text.push_str(
+            "\nThe log behind the backup, if the store holds one, goes on from where it ended. Open all of it into `pg_wal`, and have it \
+             replayed (to a moment: `recovery_target_time` in `postgresql.auto.conf`, with its zone):\n\n",
+        );
+        text.push_str(&block(
+            "for p in ../wal/*/*.zst.age; do\n  \
+               [ -e \"$p\" ] || continue\n  \
+               n=$(basename \"$p\" .zst.age); n=${n%.[0-9]}\n  \
+               age -d -i \"$KEY\" \"$p\" | zstd -dqf -o \"$TARGET/pg_wal/$n\" || exit 1\n  \
+               : > \"$TARGET/recovery.signal\"\n\
+             done",
+        ));
+    }
     text.push_str(
         "\nStart it cut off from everything else: it must not archive into the old archive, nor answer applications, before it \
-         has been checked. The log that it needs is in the backup. Where the source keeps `postgresql.conf` and `pg_hba.conf` \
+         has been checked. The log that the backup needs is in it. Where the source keeps `postgresql.conf` and `pg_hba.conf` \
          elsewhere (Debian: `/etc/postgresql`), make them first.\n\n",
     );
     text.push_str(&block(
@@ -132,7 +147,7 @@ fn restore_physical(source: &Source<'_>) -> String {
          [ -e \"$TARGET/postgresql.conf\" ] || : > \"$TARGET/postgresql.conf\"\n\
          echo 'local all all trust' > \"$SOCKET/hba.conf\"\n\
          OPTIONS=\"-c listen_addresses='' -c unix_socket_directories=$SOCKET -c hba_file=$SOCKET/hba.conf -c archive_mode=off\"\n\
-         OPTIONS=\"$OPTIONS -c primary_conninfo='' -c max_logical_replication_workers=0 -c shared_preload_libraries=''\"\n\
+         OPTIONS=\"$OPTIONS -c primary_conninfo='' -c max_logical_replication_workers=0 -c shared_preload_libraries='' -c restore_command=false\"\n\
          pg_ctl -D \"$TARGET\" -w -t 86400 -l \"$SOCKET/server.log\" -o \"$OPTIONS\" start\n\
          grep -E 'redo done|consistent recovery state|FATAL|PANIC' \"$SOCKET/server.log\"",
     ));

@@ -230,6 +230,7 @@ fn facts(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) 
                     "recovery point",
                     format!("{} ({})", words::moment(backup.recovery_point), words::basis(backup.basis)),
                 ),
+                ("log behind it", transcript.log.as_ref().map_or_else(|| "not replayed".to_owned(), words::log)),
                 ("size", format!("{}, {} stored in {}", backup.plain_bytes, backup.sealed_bytes, plain(&backup.store))),
                 ("signed", signed),
                 ("manifest", format!("sha256 {}", plain(&backup.manifest_sha256))),

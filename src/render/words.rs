@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::artifact::Basis;
 use crate::domain::check::{CheckName, CheckResult, Outcome};
-use crate::domain::transcript::{Judgement, Transcript, Verdict};
+use crate::domain::transcript::{Judgement, LogReplayed, Transcript, Verdict};
 use crate::domain::units::Span;
 
 /// Text that came from elsewhere (names of tables, messages of servers) without what would steer a terminal or reverse a
@@ -97,6 +97,14 @@ pub fn explained(transcript: &Transcript) -> String {
              has seen it work either."
         ),
     }
+}
+
+/// What the log behind a backup added.
+pub fn log(log: &LogReplayed) -> String {
+    let count = if log.segments == 1 { "1 segment".to_owned() } else { format!("{} segments", log.segments) };
+    let last =
+        log.last_commit.map_or_else(|| "no transaction".to_owned(), |at| format!("last transaction {}", moment(at)));
+    format!("{count} replayed to {} on timeline {}, {last}", log.until, log.timeline)
 }
 
 /// How a recovery point is known.

@@ -178,13 +178,15 @@ impl Cluster {
         Ok(())
     }
 
-    pub(super) async fn start(&mut self, fingerprint: &Fingerprint) -> Result<Started, Stop> {
+    pub(super) async fn start(&mut self, fingerprint: &Fingerprint, replay: Option<u32>) -> Result<Started, Stop> {
         if self.child.is_some() {
             return Err(Broke::new("the scratch server runs already").into());
         }
         let major = self.programs.major;
-        let conf = conf::compose(&fingerprint.server, major, &self.socket_dir, &self.preload, self.fresh);
+        let mut conf = conf::compose(&fingerprint.server, major, &self.socket_dir, &self.preload, self.fresh);
+        conf.text.extend(replay.map(conf::replaying));
         conf::write(&self.data_dir, &conf, self.sandbox.owner)
+            .and_then(|()| if replay.is_some() { conf::signal(&self.data_dir, self.sandbox.owner) } else { Ok(()) })
             .map_err(|error| failed("write the configuration into", &self.data_dir, &error))?;
         let log = self.folder.join("server.log");
         let options = || std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
@@ -199,7 +201,8 @@ impl Cluster {
         let libraries = fingerprint.server.settings.get("shared_preload_libraries").cloned().unwrap_or_default();
         let same_major = fingerprint.server.major() == major;
         let server = self.await_server(fingerprint, &log, same_major, &libraries).await?;
-        let mut started = connect::look(&server, &startup::tail(&log)).await?;
+        let restore_command = if replay.is_some() { conf::NOWHERE_ELSE } else { "" };
+        let mut started = connect::look(&server, &startup::tail(&log), restore_command).await?;
         connect::every_database(&server).await?;
         if !conf.taken.is_empty() {
             started.facts.push(format!("settings taken over from the source: {}", conf.taken.join(", ")));

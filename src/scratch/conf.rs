@@ -142,6 +142,23 @@ log_parameter_max_length_on_error = 0
 lc_messages = 'C'
 ";
 
+/// The command that a server in recovery asks for files of the log: it has all of them already.
+pub(super) const NOWHERE_ELSE: &str = "exit 1";
+
+/// Lines for a server that replays the log in its `pg_wal` to the end, along a timeline. They stand behind all others, and win.
+pub(super) fn replaying(timeline: u32) -> String {
+    format!(
+        "# the log to be replayed lies in pg_wal\nrestore_command = '{NOWHERE_ELSE}'\nrecovery_target_timeline = '{timeline}'\nrecovery_target_action = 'promote'\n"
+    )
+}
+
+/// Makes a server begin with recovery.
+pub(super) fn signal(data_dir: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(data_dir.join("recovery.signal"))?;
+    owner.map_or(Ok(()), |(uid, gid)| fchown(&file, Some(uid), Some(gid)))
+}
+
 /// A value in `postgresql.conf`.
 fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))

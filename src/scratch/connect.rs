@@ -92,7 +92,7 @@ async fn row(client: &Client, sql: &str) -> Result<Vec<String>, Broke> {
 }
 
 /// What the server shows when it takes its first connection. That it acts on nothing outside is seen, not assumed.
-pub(super) async fn look(server: &Endpoint, log: &str) -> Result<Started, Stop> {
+pub(super) async fn look(server: &Endpoint, log: &str, restore_command: &str) -> Result<Started, Stop> {
     let client = server.connect().await.map_err(Broke::from)?;
     // Asked first: whatever is written later belongs to the scratch itself.
     let seen = row(
@@ -104,7 +104,7 @@ pub(super) async fn look(server: &Endpoint, log: &str) -> Result<Started, Stop> 
     )
     .await?;
     let text = |at: usize| seen.get(at).map(String::as_str).unwrap_or_default();
-    let quiet = [(4, ""), (5, "off"), (6, ""), (7, "0"), (8, "")];
+    let quiet = [(4, ""), (5, "off"), (6, ""), (7, "0"), (8, restore_command)];
     if let Some((at, _)) = quiet.iter().find(|(at, wanted)| text(*at) != *wanted) {
         let names = [
             "listen_addresses",

@@ -103,9 +103,10 @@ impl Scratch {
     /// Writes lifeboat's own configuration over what was restored, starts the server and waits until recovery has ended and it takes connections.
     /// It believes the server's state and log, not pg_ctl. A server that says that its data are bad (an invalid checkpoint record, a missing WAL
     /// file) is a finding; one that cannot run here is broke.
-    pub async fn start(&mut self, fingerprint: &Fingerprint) -> Result<Started, Stop> {
+    /// `replay`: the log in `pg_wal` is that of an archive, to be replayed to its end along this timeline.
+    pub async fn start(&mut self, fingerprint: &Fingerprint, replay: Option<u32>) -> Result<Started, Stop> {
         match &mut self.kind {
-            Kind::Cluster(cluster) => cluster.start(fingerprint).await,
+            Kind::Cluster(cluster) => cluster.start(fingerprint, replay).await,
             Kind::Database(database) => database.start().await,
         }
     }

@@ -112,6 +112,16 @@ pub(super) fn cause(message: &str) -> Option<Cause> {
     })
 }
 
+/// Errors of the machine that no data can cause. A server may say one in passing, and end later over what came of it.
+const OF_THE_DISK: [&str; 6] = [
+    "Input/output error",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "Too many open files",
+    "Cannot allocate memory",
+];
+
 /// What the log of a server that ended says. `same_major`: the programs are those of the data's major version.
 /// `libraries`: what the source preloads.
 pub(super) fn last_words(log: &str, same_major: bool, libraries: &str) -> Stop {
@@ -130,9 +140,14 @@ pub(super) fn last_words(log: &str, same_major: bool, libraries: &str) -> Stop {
             "use programs of the source's major version ([postgres] bin_dirs)",
         )
         .into(),
-        Some(Cause::Data(code)) => {
-            Finding::new(code, "data folder", format!("the restored server does not start: {first}")).into()
-        }
+        Some(Cause::Data(code)) => match in_passing(log) {
+            Some(line) => Broke::hinted(
+                format!("the scratch server cannot run here: {line}; later: {first}"),
+                "this is of the machine under the scratch folder, and nothing is proved either way ([scratch] dir)",
+            )
+            .into(),
+            None => Finding::new(code, "data folder", format!("the restored server does not start: {first}")).into(),
+        },
         Some(Cause::Machine(hint)) => {
             let hint = match first.contains("resource manager") && !libraries.is_empty() {
                 true => format!("{hint}; the source preloads {libraries}"),
@@ -146,6 +161,12 @@ pub(super) fn last_words(log: &str, same_major: bool, libraries: &str) -> Stop {
         )
         .into(),
     }
+}
+
+/// The first line, of any level, in which the machine is at fault.
+fn in_passing(log: &str) -> Option<&str> {
+    let line = log.lines().find(|line| OF_THE_DISK.iter().any(|words| line.ends_with(words)))?;
+    Some(line.split_once(":  ").map_or(line, |(_, message)| message))
 }
 
 /// FATAL and PANIC messages of a log, each with its DETAIL. Those that the shutdown itself brings are left out.
@@ -235,6 +256,21 @@ mod tests {
         assert!(matches!(last_words(early, true, ""), Stop::Found(_)));
         let log = format!("{early}x FATAL:  could not map anonymous shared memory\n");
         assert!(matches!(last_words(&log, true, ""), Stop::Broke(_)));
+    }
+
+    #[test]
+    fn what_a_failing_disk_brings_about_is_no_finding() {
+        let log = "x LOG:  could not rename file \"a\": Input/output error\n\
+                   x FATAL:  could not open file \"pg_wal/000000010000000000000003\": No such file or directory\n";
+        let Stop::Broke(broke) = last_words(log, true, "") else { panic!() };
+        assert!(
+            broke.error.contains("could not rename file \"a\"") && broke.error.contains("pg_wal"),
+            "{}",
+            broke.error
+        );
+        // A name that ends so is none of the machine's words.
+        let log = log.replace("Input/output error", "Input/output error.");
+        assert!(matches!(last_words(&log, true, ""), Stop::Found(_)));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub async fn brought_back(home: &Home, server: &Server) -> (Scratch, Result<Rest
     let (manifest, opener) = opened(home);
     let mut scratch = scratch(home, server).await;
     scratch.prepare_empty(&manifest.fingerprint).await.unwrap();
-    scratch.start(&manifest.fingerprint).await.unwrap();
+    scratch.start(&manifest.fingerprint, None).await.unwrap();
     let what = PutBack {
         store: store::open_url(home.store().to_str().unwrap()).unwrap(),
         manifest: &manifest,

@@ -86,7 +86,7 @@ async fn a_copy_with_tablespaces_starts_in_place_and_mapped() {
             .output()
             .unwrap();
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
-        let started = scratch.start(&manifest.fingerprint).await.unwrap();
+        let started = scratch.start(&manifest.fingerprint, None).await.unwrap();
         assert!(started.replayed_to >= manifest.wal.as_ref().unwrap().end, "{started:?}");
         let shop = scratch.server().unwrap().with_database("shop").connect().await.unwrap();
         let row = shop.query_one(SUM, &[]).await.unwrap();

@@ -147,7 +147,7 @@ async fn a_hostile_copy_runs_and_reaches_nothing() {
     std::fs::write(data_dir.join("postmaster.pid"), "1\n/somewhere\n").unwrap();
     std::fs::write(data_dir.join("pg_hba.conf"), "local all all reject\n").unwrap();
 
-    let started = scratch.start(&fingerprint(&server)).await.unwrap();
+    let started = scratch.start(&fingerprint(&server), None).await.unwrap();
     assert!(started.next_xid > 3 && started.replayed_to > Lsn(0) && started.timeline == 1, "{started:?}");
     assert_eq!(ask(&scratch, "select count(*) from t").await.unwrap(), "1000");
     assert_eq!(ask(&scratch, "show listen_addresses").await.unwrap(), "");
@@ -183,7 +183,7 @@ async fn an_empty_cluster_starts_and_a_forgotten_one_is_removed() {
     let mut source = fingerprint(&server);
     source.roles[0].name = "boss".to_owned();
     scratch.prepare_empty(&source).await.unwrap();
-    scratch.start(&source).await.unwrap();
+    scratch.start(&source, None).await.unwrap();
     assert_eq!(ask(&scratch, "select current_user").await.unwrap(), "boss");
     assert_eq!(ask(&scratch, "show data_checksums").await.unwrap(), "on");
     assert_eq!(ask(&scratch, "show wal_level").await.unwrap(), "minimal");
@@ -200,7 +200,7 @@ async fn a_long_folder_gets_its_socket_elsewhere_and_both_go() {
     let mut scratch = provision(&ground, &server).await;
     let source = fingerprint(&server);
     scratch.prepare_empty(&source).await.unwrap();
-    scratch.start(&source).await.unwrap();
+    scratch.start(&source, None).await.unwrap();
     let elsewhere = Path::new("/tmp").join(scratch.name());
     assert!(elsewhere.is_dir());
     scratch.destroy().await.unwrap();
@@ -214,7 +214,7 @@ async fn what_a_killed_run_left_is_swept_and_nothing_else() {
     let mut scratch = provision(&ground, &server).await;
     let source = fingerprint(&server);
     scratch.prepare_empty(&source).await.unwrap();
-    scratch.start(&source).await.unwrap();
+    scratch.start(&source, None).await.unwrap();
     let name = scratch.name().to_owned();
     std::mem::forget(scratch);
     for other in ["lifeboat-prod", "data"] {
@@ -256,7 +256,7 @@ async fn start_broken(
     copy(&server, &data_dir);
     breakage(&data_dir, &mut ground.config);
     let source = fingerprint(&server);
-    let outcome = scratch.start(&source).await;
+    let outcome = scratch.start(&source, None).await;
     scratch.destroy().await.unwrap();
     assert_eq!(left_in(&ground.config.dir), Vec::<String>::new());
     outcome
@@ -397,7 +397,7 @@ async fn a_socket_or_a_file_of_the_machine_is_out_of_reach() {
 
     let mut scratch = provision(&ground, &server).await;
     copy(&server, scratch.data_dir().unwrap());
-    scratch.start(&fingerprint(&server)).await.unwrap();
+    scratch.start(&fingerprint(&server), None).await.unwrap();
     let isolation = scratch.isolation();
     assert!(isolation.network && isolation.files && isolation.processes, "{isolation:?}");
     assert!(isolation.means.contains("-m"), "{isolation:?}");

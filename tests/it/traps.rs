@@ -291,13 +291,18 @@ fn a_hole_in_the_log_and_what_the_plain_server_makes_of_it() {
     assert!(words.contains("recovery ended before configured recovery target"), "{words}");
 
     settings(&format!("restore_command = '{fetch}'"));
+    let deadline = Instant::now() + Duration::from_secs(30);
     assert!(pg_ctl(&["-w", "start"]), "the trap: without a target it starts");
-    let count = || {
+    let asked = |sql: &str| {
         let mut psql = command(&server.programs.path("psql"));
-        psql.args(["-XAt", "-h", text(socket), "-p", "6001", "-U", "postgres", "-c", "select count(*) from t"]);
+        psql.args(["-XAt", "-h", text(socket), "-p", "6001", "-U", "postgres", "-c", sql]);
         ran(&mut psql).stdout.trim().to_owned()
     };
-    let rows = count();
+    // It answers before its recovery is over.
+    while asked("select pg_is_in_recovery()") != "f" && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let rows = asked("select count(*) from t");
     pg_ctl(&["-m", "immediate", "stop"]);
     assert!(["6000", "12000"].contains(&rows.as_str()), "{rows} of 18000 rows, and nothing was said");
     assert!(std::fs::read_to_string(&log).unwrap().contains("archive recovery complete"));
@@ -421,7 +426,7 @@ fn a_check_function_in_a_dump_that_a_superuser_restores() {
     server.sql("postgres", "create database orders");
     server.sql(DATABASE, "create function ok(i int) returns bool language sql as 'select true'");
     server.sql(DATABASE, "create table t (i int check (public.ok(i))); insert into t values (1), (2)");
-    server.sql(DATABASE, &format!("create or replace function ok(i int) returns bool language plpgsql as $$ begin copy (select 1) to program 'touch {}'; return true; exception when insufficient_privilege then return true; end $$", marker.display()));
+    server.sql(DATABASE, &format!("create or replace function ok(i int) returns bool language plpgsql as $$ begin copy (select 1) to program 'cat > {}'; return true; exception when insufficient_privilege then return true; end $$", marker.display()));
     let dump = folder.path().join("dump");
     assert_eq!(program(&server, "pg_dump", &["-Fc", "-f", text(&dump), DATABASE]).code, 0);
     server.sql("postgres", "create database victim");

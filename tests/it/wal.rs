@@ -505,3 +505,141 @@ fn a_real_archive_command_and_a_real_restore_command() {
     let back = started(&bench.server, to);
     assert_eq!(back.sql(DATABASE, "select count(*) from beat"), "5");
 }
+
+/// A drill of our own: the backup and the log behind it, or the backup alone.
+fn drill(bench: &Bench, until: &str, checks: &str) {
+    let text = format!(
+        "[drill]\nname = \"pit\"\ndescription = \"the log too\"\nbackup = {{ pick = \"latest\", method = \"physical\" }}\nloss = \"now\"\n\
+         [scratch]\nkind = \"cluster\"\nisolation = \"required\"\n[[steps]]\nrestore.until = \"{until}\"\n\
+         [[steps]]\nawait-ready = {{ query = \"select 1\", within = \"5s\", timeout = \"1m\" }}\n{checks}"
+    );
+    bench.home.write_drill("pit", &text);
+}
+
+fn asks(sql: &str) -> String {
+    format!("[[steps]]\ncheck = {{ name = \"assert\", sql = \"{sql}\", is = true }}\n")
+}
+
+fn named(name: &str) -> String {
+    format!("[[steps]]\ncheck.name = \"{name}\"\n")
+}
+
+#[test]
+fn a_drill_replays_the_log_and_measures_what_would_be_lost() {
+    let bench = Bench::new();
+    bench.beat(1, 2);
+    bench.home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    bench.beat(3, 8);
+    bench.archive();
+    let last = bench
+        .server
+        .sql(DATABASE, "select to_char(max(at) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from beat");
+    // Committed, and not in the store when it is lost.
+    bench.beat(9, 9);
+    let seen = |count: i32| asks(&format!("select count(*) = {count} and max(n) = {count} from beat"));
+    let ran = |code: i32| bench.home.run(&["drill", POLICY, "--drill", "pit", "--output", "json"]).expect(code).json();
+
+    drill(
+        &bench,
+        "latest",
+        &(named("manifest") + &named("page_checksums") + &named("amcheck") + &named("content") + &seen(8)),
+    );
+    let transcript = ran(0);
+    let log = &transcript["log"];
+    // The commit that the row's own clock was read just before.
+    let commit: jiff::Timestamp = log["last_commit"].as_str().unwrap().parse().unwrap();
+    let row: jiff::Timestamp = last.parse().unwrap();
+    let after = commit.duration_since(row);
+    assert!(!after.is_negative() && after.as_millis() < 1_000, "{commit} and {row}");
+    let lost: jiff::Timestamp = transcript["lost_at"].as_str().unwrap().parse().unwrap();
+    let rpa = transcript["judgement"]["rpa"].as_f64().unwrap();
+    assert!((rpa - lost.duration_since(commit).as_secs_f64()).abs() < 0.01, "{rpa}");
+    let report = bench.home.run(&["report", POLICY]).expect(0);
+    assert!(report.stdout.contains("log behind it") && report.stdout.contains("replayed to"), "{}", report.stdout);
+
+    drill(&bench, "backup", &(named("completeness") + &named("content") + &seen(2)));
+    let alone = ran(0);
+    assert!(alone.get("log").is_none() && alone["judgement"]["rpa"].as_f64().unwrap() > rpa, "{alone}");
+
+    // What was changed at the source since is no finding, and no proof either.
+    bench.server.sql(DATABASE, "create table later (n int); create index on beat (at)");
+    bench.archive();
+    drill(&bench, "latest", &named("completeness"));
+    let changed = ran(4);
+    assert!(changed["judgement"]["reasons"].to_string().contains("may have been changed at the source"), "{changed}");
+    drill(&bench, "latest", &(named("manifest") + &seen(9)));
+    ran(0);
+
+    // A row that is asked for and not there is a finding, as ever.
+    drill(&bench, "latest", &seen(10));
+    ran(3);
+}
+
+#[test]
+fn a_drill_fails_on_a_hole_in_the_log_and_names_it() {
+    let bench = Bench::new();
+    bench.home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    let mut names = vec![];
+    for n in 1..=4 {
+        bench.beat(n, n);
+        names = bench.archive();
+    }
+    let segments: Vec<&String> = names.iter().filter(|name| name.len() == 24).collect();
+    let hole = segments[segments.len() - 2];
+    drill(&bench, "latest", &asks("select true"));
+    let ran = |code: i32| bench.home.run(&["drill", POLICY, "--drill", "pit"]).expect(code).stdout;
+    ran(0);
+    let (object, record) = bench.objects(hole);
+    let good = (std::fs::read(&object).unwrap(), std::fs::read(&record).unwrap());
+    std::fs::remove_file(&record).unwrap();
+    assert!(ran(3).contains(hole.as_str()), "a hole");
+    std::fs::write(&record, &good.1).unwrap();
+    std::fs::remove_file(&object).unwrap();
+    assert!(ran(3).contains(hole.as_str()), "an object that is gone");
+    let mut bytes = good.0.clone();
+    bytes[good.0.len() / 2] ^= 1;
+    std::fs::write(&object, bytes).unwrap();
+    assert!(ran(3).contains(hole.as_str()), "a flipped bit");
+    std::fs::write(&object, &good.0).unwrap();
+    let mut text = good.1.clone();
+    text[30] ^= 1;
+    std::fs::write(&record, text).unwrap();
+    assert!(ran(3).contains(hole.as_str()), "a record that nobody signed");
+    std::fs::write(&record, &good.1).unwrap();
+    ran(0);
+    // The end of it is lost: that is no hole, and the loss is larger.
+    let newest = bench.objects(segments[segments.len() - 1]);
+    std::fs::remove_file(newest.0).unwrap();
+    std::fs::remove_file(newest.1).unwrap();
+    drill(&bench, "latest", &asks("select count(*) = 3 from beat"));
+    ran(0);
+    assert!(walk(&bench.home.scratch()).is_empty());
+}
+
+#[test]
+fn the_runbook_brings_the_log_back_with_public_tools_alone() {
+    let bench = Bench::new();
+    drill(&bench, "latest", &asks("select true"));
+    bench.home.edit_policy(|text| text.replace("use = \"restore-latest\"", "use = \"pit\""));
+    bench.home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    bench.beat(1, 5);
+    bench.archive();
+    let runbook = bench.home.run(&["runbook", POLICY]).expect(0).stdout;
+    let block = runbook.split("```sh\n").find(|block| block.contains("../wal/")).expect("a block about the log");
+    let commands = block.split("```").next().unwrap();
+    let (ran, to) = bench.restore("by-hand", &[]);
+    ran.expect(0);
+    let done = std::process::Command::new("bash")
+        .args(["-euc", commands])
+        .current_dir(bench.home.newest_backup())
+        .env("KEY", bench.home.path().join("keys/escrow.agekey"))
+        .env("TARGET", &to)
+        .status();
+    assert!(done.unwrap().success(), "{commands}");
+    std::fs::write(to.join("postgresql.auto.conf"), "restore_command = false\n").unwrap();
+    if let Some((uid, gid)) = unprivileged() {
+        walk(&to).iter().for_each(|path| std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap());
+    }
+    let back = started(&bench.server, to);
+    assert_eq!(back.sql(DATABASE, "select count(*) from beat"), "5");
+}

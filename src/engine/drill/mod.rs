@@ -5,6 +5,7 @@
 
 mod perform;
 mod pick;
+mod replay;
 
 pub use pick::is_known;
 
@@ -107,6 +108,7 @@ impl Rehearsal {
             finished_at: started_at,
             lost_at,
             backup: None,
+            log: None,
             scratch: None,
             steps: Vec::new(),
             checks: checks.collect(),
@@ -244,7 +246,7 @@ impl Rehearsal {
             }
             Step::Restore(restore) => {
                 progress.stage("restore");
-                for part in performance.restore(restore, progress).await {
+                for part in performance.restore(restore, self.transcript.lost_at, progress).await {
                     if let Ended::Found(findings) = &part.ended {
                         self.blame_manifest(findings);
                     }
@@ -254,6 +256,7 @@ impl Rehearsal {
                         return false;
                     }
                 }
+                self.transcript.log = performance.log_replayed();
                 if let (Some(scratch), Some(used)) = (self.transcript.scratch.as_mut(), performance.scratch_used()) {
                     *scratch = used;
                 }
@@ -355,7 +358,7 @@ impl Rehearsal {
     fn blame_manifest(&mut self, findings: &[Finding]) {
         let of_the_artifact = |finding: &&Finding| {
             let code = finding.code.as_str();
-            let families = ["part_", "plain_", "manifest_", "signature_", "signer_", "artifact_", "member_"];
+            let families = ["part_", "wal_", "plain_", "manifest_", "signature_", "signer_", "artifact_", "member_"];
             families.iter().any(|family| code.starts_with(family)) || matches!(code, "wrong_key" | "identity")
         };
         let blamed: Vec<Finding> = findings.iter().filter(of_the_artifact).cloned().collect();

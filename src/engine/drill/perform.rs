@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 
 use super::super::House;
+use super::replay::{self, Behind};
 use crate::backup::{logical, physical};
 use crate::checks::{self, Subject};
 use crate::domain::artifact::WalRange;
@@ -14,7 +16,7 @@ use crate::domain::drill::{AwaitReady, Check, Restore, Sabotage, ScratchKind, Ta
 use crate::domain::ids::SCRATCH_PREFIX;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::Event;
-use crate::domain::transcript::{Ended, Phase, RestoreFacts, ScratchUsed, Transcript};
+use crate::domain::transcript::{Ended, LogReplayed, Phase, RestoreFacts, ScratchUsed, Transcript};
 use crate::domain::units::{ByteSize, Span};
 use crate::probe::endpoint::root_cause;
 use crate::probe::{self, Endpoint};
@@ -44,6 +46,8 @@ pub struct Performance<'a> {
     scratch: Option<Scratch>,
     started: Option<Started>,
     facts: RestoreFacts,
+    behind: Option<Behind>,
+    log: Option<LogReplayed>,
 }
 
 impl<'a> Performance<'a> {
@@ -57,7 +61,8 @@ impl<'a> Performance<'a> {
     ) -> Result<Performance<'a>, Broke> {
         let opener = house.opener()?;
         let facts = RestoreFacts::default();
-        Ok(Performance { house, policy, sealed, programs, store, opener, scratch: None, started: None, facts })
+        let (scratch, started, behind, log) = (None, None, None, None);
+        Ok(Performance { house, policy, sealed, programs, store, opener, scratch, started, facts, behind, log })
     }
 
     /// Makes the place, and writes down that it is owed a sweep.
@@ -123,10 +128,16 @@ impl<'a> Performance<'a> {
     }
 
     /// Brings the backup back: bytes and server, each timed.
-    pub async fn restore(&mut self, restore: &Restore, progress: &dyn Progress) -> Vec<RestorePart> {
-        match restore.until {
-            Target::Latest => {}
-        }
+    pub async fn restore(
+        &mut self,
+        restore: &Restore,
+        lost_at: Timestamp,
+        progress: &dyn Progress,
+    ) -> Vec<RestorePart> {
+        let with_log = match restore.until {
+            Target::Backup => None,
+            Target::Latest => Some(lost_at),
+        };
         let mut parts = Vec::new();
         let order = match self.sealed.manifest.method {
             Method::Physical => [Phase::Restore, Phase::Start],
@@ -137,7 +148,7 @@ impl<'a> Performance<'a> {
         for phase in order {
             let began = Instant::now();
             let done = match phase {
-                Phase::Restore => self.put_back(progress).await,
+                Phase::Restore => self.put_back(with_log, progress).await,
                 _ => self.start().await,
             };
             let (ended, facts) = match done {
@@ -159,17 +170,22 @@ impl<'a> Performance<'a> {
         if manifest.method == Method::Logical {
             scratch.prepare_empty(&manifest.fingerprint).await?;
         }
-        let started = scratch.start(&manifest.fingerprint).await?;
+        let started = scratch.start(&manifest.fingerprint, self.behind.as_ref().map(Behind::timeline)).await?;
         // PostgreSQL starts over a hole in the log without a word; what was recorded when the backup was taken knows better.
-        if let Some(wal) = &manifest.wal {
-            replayed_far_enough(wal, &started)?;
+        match (&self.behind, &manifest.wal) {
+            (Some(behind), _) => {
+                behind.replayed(&started)?;
+                self.log = Some(behind.told(&scratch.server()?).await?);
+            }
+            (None, Some(wal)) => replayed_far_enough(wal, &started)?,
+            (None, None) => {}
         }
         let facts = started.facts.clone();
         self.started = Some(started);
         Ok(facts)
     }
 
-    async fn put_back(&mut self, progress: &dyn Progress) -> Result<Vec<String>, Stop> {
+    async fn put_back(&mut self, with_log: Option<Timestamp>, progress: &dyn Progress) -> Result<Vec<String>, Stop> {
         let manifest = &self.sealed.manifest;
         let parallel = self.house.config.limits.parallel;
         let scratch = self.scratch.as_ref().ok_or_else(no_scratch)?;
@@ -227,6 +243,13 @@ impl<'a> Performance<'a> {
             facts.push(format!("{} entries needed the superuser", self.facts.superuser_entries.len()));
         }
         facts.extend(self.facts.warnings.iter().take(20).cloned());
+        if let (Some(lost_at), Some(data_dir)) = (with_log, scratch.data_dir()) {
+            self.behind = replay::behind(self.house, self.policy, self.sealed, &self.opener, lost_at).await?;
+            facts.push(match &self.behind {
+                Some(behind) => behind.bring(data_dir, &self.opener, parallel, progress).await?,
+                None => "the stores hold no log that goes on from it".to_owned(),
+            });
+        }
         Ok(facts)
     }
 
@@ -280,7 +303,12 @@ impl<'a> Performance<'a> {
         };
         let mut result = checks::run(check, &subject).await;
         result.title = check.title();
-        result
+        if self.log.is_some() { replay::weigh(result) } else { result }
+    }
+
+    /// What the log behind the backup added.
+    pub fn log_replayed(&self) -> Option<LogReplayed> {
+        self.log.clone()
     }
 
     /// Breaks the scratch, as its superuser.

@@ -12,7 +12,7 @@ use super::{Request, refuse_without_room};
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::units::ByteSize;
-use crate::engine::wal::{Bring, Log};
+use crate::engine::wal::{Bring, Log, owner_of};
 use crate::judge::wal::{self, Archive, Follow, Reach, Until};
 use crate::progress::Progress;
 
@@ -60,7 +60,7 @@ pub(super) async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest)
         Until::Latest | Until::Time(_) | Until::Lsn(_) | Until::Name(_) | Until::Xid(_) => {}
     }
     let log = Log::list(&request.stores, &manifest.policy, &request.trusted).await?;
-    let (archive, findings) = log.behind(manifest, &request.opener).await?;
+    let (archive, findings) = log.behind(manifest, &request.opener, None).await?;
     let reach = match wal::reach(range, &archive, wanted.follow) {
         Ok(reach) => reach,
         Err(no) => return Ok(Fit::No { why: no.0, tells: false }),
@@ -117,7 +117,7 @@ impl Course {
         let into = dir.join("pg_wal");
         let Course { log, reach, archive, .. } = self;
         let (opener, parallel) = (&request.opener, request.parallel);
-        log.bring(&Bring { reach, archive, opener, into: &into, owner, parallel }, progress).await?;
+        log.bring(&Bring { reach, archive, opener, into: &into, parallel }, progress).await?;
         let instruct = || -> std::io::Result<()> {
             let mut conf =
                 File::options().append(true).create(true).mode(0o600).open(dir.join("postgresql.auto.conf"))?;
@@ -169,15 +169,6 @@ impl Course {
         set("recovery_target_action", "promote");
         text
     }
-}
-
-fn owner_of(dir: &Path) -> Result<Option<(u32, u32)>, Broke> {
-    use std::os::unix::fs::MetadataExt;
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    let found = std::fs::metadata(dir).map_err(|error| Broke::new(format!("{}: {error}", dir.display())))?;
-    Ok(Some((found.uid(), found.gid())))
 }
 
 /// Of several backups, newest first, the first that can be brought to the target; or why none can.

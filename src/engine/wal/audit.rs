@@ -111,7 +111,7 @@ pub async fn audit(
         };
         if let Some(opener) = opener {
             let log = Log::list(std::slice::from_ref(store), policy, trusted).await?;
-            match log.behind(manifest, opener).await {
+            match log.behind(manifest, opener, None).await {
                 Ok((behind, _)) => archive.histories = behind.histories,
                 Err(Stop::Found(findings)) => audit.findings.extend(findings),
                 Err(Stop::Broke(broke)) => return Err(broke),

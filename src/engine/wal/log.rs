@@ -1,11 +1,12 @@
 //! All of a policy's log in the stores, as far as it is needed.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
@@ -28,10 +29,8 @@ pub struct Bring<'a> {
     pub archive: &'a Archive,
     /// What opens the files.
     pub opener: &'a Opener,
-    /// The folder.
+    /// The folder. Whoever owns it will own the files.
     pub into: &'a Path,
-    /// Who is to own them; none: ourselves.
-    pub owner: Option<(u32, u32)>,
     /// Files at once.
     pub parallel: usize,
 }
@@ -61,8 +60,13 @@ impl Log {
     }
 
     /// What it holds from the end of a backup on. Files whose record is not what its signer signed, or is of another cluster, are not
-    /// counted: they come back as findings.
-    pub async fn behind(&self, manifest: &Manifest, opener: &Opener) -> Result<(Archive, Vec<Finding>), Stop> {
+    /// counted: they come back as findings. `by`: what was sealed after this moment is not there yet.
+    pub async fn behind(
+        &self,
+        manifest: &Manifest,
+        opener: &Opener,
+        by: Option<Timestamp>,
+    ) -> Result<(Archive, Vec<Finding>), Stop> {
         let (segment_bytes, identifier) =
             (manifest.fingerprint.server.wal_segment_bytes, &manifest.fingerprint.server.system_identifier);
         let end = manifest.wal.as_ref().map(|wal| Segment::holding(wal.timeline, wal.end, segment_bytes));
@@ -82,6 +86,7 @@ impl Log {
                     let finding = Finding::new("wal_foreign", format!("log {name}"), "it is of another cluster");
                     findings.push(finding.with(identifier.clone(), record.system_identifier.unwrap_or_default()));
                 }
+                Ok(Some(record)) if by.is_some_and(|by| record.sealed_at > by) => {}
                 Ok(Some(record)) => drop(archive.segments.insert(segment, record.contents)),
                 Ok(None) => {}
                 Err(Stop::Found(found)) => findings.extend(found),
@@ -91,6 +96,7 @@ impl Log {
         for (name, store) in &self.names {
             let WalName::History { timeline } = name else { continue };
             match seal::fetch_wal(&**store, &self.policy, *name, &self.trusted, opener).await {
+                Ok(Some((record, _))) if by.is_some_and(|by| record.sealed_at > by) => {}
                 Ok(Some((_, bytes))) => match History::parse(&String::from_utf8_lossy(&bytes)) {
                     Ok(history) => drop(archive.histories.insert(*timeline, history)),
                     Err(why) => findings.push(Finding::new("wal_history", format!("log {name}"), why)),
@@ -105,7 +111,8 @@ impl Log {
 
     /// Writes the segments of a reach, and the histories of its timelines, into `pg_wal`: each opened and verified before it has its name.
     pub async fn bring(&self, what: &Bring<'_>, progress: &dyn Progress) -> Result<(), Stop> {
-        let Bring { reach, archive, opener, into, owner, parallel } = *what;
+        let Bring { reach, archive, opener, into, parallel } = *what;
+        let owner = owner_of(into)?;
         let histories = archive.histories.keys().filter(|timeline| **timeline <= reach.timeline);
         let histories = histories.map(|timeline| WalName::History { timeline: *timeline });
         let names: Vec<WalName> = reach.segments.iter().copied().map(WalName::Segment).chain(histories).collect();
@@ -124,6 +131,15 @@ impl Log {
         fetching.try_collect::<Vec<()>>().await?;
         Ok(())
     }
+}
+
+/// Who owns a folder, for root to give files to; nobody else gives anything away.
+pub fn owner_of(dir: &Path) -> Result<Option<(u32, u32)>, Broke> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let found = std::fs::metadata(dir).map_err(|error| Broke::new(format!("{}: {error}", dir.display())))?;
+    Ok(Some((found.uid(), found.gid())))
 }
 
 /// Takes the place of what the backup brought under that name: it holds the beginning of the same segment.

@@ -7,7 +7,7 @@ mod push;
 
 pub use audit::{Audit, Stretch, audit};
 pub use fetch::{Fetched, fetch};
-pub use log::{Bring, Log};
+pub use log::{Bring, Log, owner_of};
 pub use push::{Pushed, push};
 
 use crate::domain::ids::PlaceName;

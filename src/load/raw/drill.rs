@@ -93,7 +93,9 @@ enum RawIsolation {
 #[serde(rename_all = "kebab-case")]
 #[expect(dead_code, reason = "only its schema is used; the domain's own type is what is read")]
 enum RawTarget {
-    /// As far as the backup goes.
+    /// As far as the backup itself goes: what comes back is compared with what the source had then.
+    Backup,
+    /// And then as far as the log behind it goes, if the policy's stores hold one.
     Latest,
 }
 
@@ -115,7 +117,7 @@ pub(in crate::load) enum RawStep {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::load) struct RawRestore {
-    /// latest: as far as the backup goes.
+    /// backup: as far as the backup itself goes; latest: and then as far as the log behind it goes.
     #[schemars(with = "RawTarget")]
     pub(in crate::load) until: Target,
 }

@@ -56,6 +56,8 @@ pub const DEAD: i32 = -1;
 pub struct Hurt {
     /// The programs that were hit, each as often as it was; empty: the fault did not fire.
     pub victims: Vec<String>,
+    /// The call was one that cannot fail so: a write to an eventfd, by which a runtime wakes its own threads. It waits for ever then.
+    pub impossible: bool,
     pub ran: Ran,
 }
 
@@ -85,7 +87,10 @@ pub fn hurt(home: &Home, fault: Fault, nth: usize, args: &[&str]) -> Hurt {
     let inject = format!("inject={}:{}:when={nth}", fault.calls, fault.effect);
     // One that hangs ends with 124. What is killed takes strace and `timeout` with it.
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "180", "strace", "-f", "-q", "-o"]).arg(&log).args(["-e", &trace, "-e", &inject]);
+    command
+        .args(["--kill-after=5", "90", "strace", "-f", "-q", "-y", "-o"])
+        .arg(&log)
+        .args(["-e", &trace, "-e", &inject]);
     command.arg(assert_cmd::cargo::cargo_bin!("lifeboat")).args(args);
     command.current_dir(home.path()).stdin(Stdio::null()).env_remove("LIFEBOAT_CONFIG").env("NO_COLOR", "1");
     let ran = ran(&mut command);
@@ -95,7 +100,8 @@ pub fn hurt(home: &Home, fault: Fault, nth: usize, args: &[&str]) -> Hurt {
         // All of its threads are logged as killed, and which of them made the call is not always told.
         victims.push("lifeboat".to_owned());
     }
-    Hurt { victims, ran }
+    let impossible = text.lines().any(|line| line.ends_with("(INJECTED)") && line.contains("[eventfd]>"));
+    Hurt { victims, impossible, ran }
 }
 
 /// Which programs were hit, by strace's log.

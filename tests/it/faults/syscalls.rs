@@ -64,6 +64,10 @@ impl Bench {
     async fn one(&self, work: &Work, fault: Fault, nth: usize) -> (Hurt, Vec<String>) {
         let home = &self.home;
         let hurt = hurt(home, fault, nth, work.args);
+        if hurt.impossible {
+            self.put_back();
+            return (hurt, vec![]);
+        }
         let mut wrong = Vec::from_iter(unfit(work, fault, &hurt));
         wrong.extend(broken(home, &self.kept.store).await);
         let code = hurt.ran.code;
@@ -151,7 +155,11 @@ async fn attempt(bench: &Bench, work: &Work, fault: Fault, nth: usize) -> (bool,
     }
     let Fault { calls, effect } = fault;
     let what = format!("{} {calls} {effect} when={nth}", work.name);
-    let holds = if wrong.is_empty() { "holds" } else { "BROKEN" };
+    let holds = match (hurt.impossible, wrong.is_empty()) {
+        (true, _) => "not judged: it cannot happen",
+        (false, true) => "holds",
+        (false, false) => "BROKEN",
+    };
     let took = began.elapsed().as_millis();
     println!("syscalls {what} fired={} hit={hit:?} code={} {holds} {took}ms", hurt.fired(), hurt.ran.code);
     (hurt.fired(), (!wrong.is_empty()).then(|| format!("{what}, hit {hit:?}, exit {}: {wrong:#?}", hurt.ran.code)))
