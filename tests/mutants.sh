@@ -17,7 +17,7 @@ crate=target/mutants/rooms
 rm -rf "$crate/src" "$crate/tests"
 mkdir -p "$crate/src" "$crate/tests/it/support"
 cp -r src/domain src/judge src/seal src/store src/clock.rs "$crate/src/"
-cp tests/it/seal.rs tests/it/seal_shape.rs "$crate/tests/it/"
+cp tests/it/seal.rs tests/it/seal_later.rs tests/it/seal_shape.rs "$crate/tests/it/"
 cp tests/it/support/artifacts.rs "$crate/tests/it/support/"
 cp Cargo.lock "$crate/"
 
@@ -32,6 +32,7 @@ RUST
 cat >"$crate/tests/it/main.rs" <<'RUST'
 //! Their tests.
 mod seal;
+mod seal_later;
 mod seal_shape;
 mod support {
     pub mod artifacts;

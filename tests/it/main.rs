@@ -37,6 +37,7 @@ mod restore_physical;
 mod scratch;
 mod scratch_database;
 mod seal;
+mod seal_later;
 mod seal_shape;
 mod shipped_files;
 mod signals;

@@ -117,7 +117,7 @@ fn hostile(server: &Server, marker: &Path, on_refusal: &str) {
     server.sql("postgres", "create database shop");
     let evil = format!(
         "create or replace function ok(i int) returns bool language plpgsql as $$ begin \
-         copy (select 1) to program 'touch {}'; return true; exception when insufficient_privilege then {on_refusal}; end $$",
+         copy (select 1) to program 'cat > {}'; return true; exception when insufficient_privilege then {on_refusal}; end $$",
         marker.display()
     );
     server.sql("shop", "create function ok(i int) returns bool language sql as 'select true'");
@@ -143,7 +143,7 @@ async fn code_in_a_dump_runs_without_rights() {
     scratch.destroy().await.unwrap();
 
     // One that fails when it is refused is a finding, and is not tried again with more rights.
-    server.sql("shop", &format!("create or replace function ok(i int) returns bool language plpgsql as $$ begin copy (select 1) to program 'touch {}'; return true; end $$", marker.display()));
+    server.sql("shop", &format!("create or replace function ok(i int) returns bool language plpgsql as $$ begin copy (select 1) to program 'cat > {}'; return true; end $$", marker.display()));
     home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
     let (scratch, facts) = brought_back(&home, &server).await;
     let Err(Stop::Found(findings)) = facts else { panic!("{facts:?}") };

@@ -81,6 +81,9 @@ fn each_fault_of_a_manifest_has_its_code() {
             (slice.offset, slice.bytes) = (51, 9);
         }),
         ("another mode further on", "slice_cover", |m| m.streams[0].parts[1].members[0].mode = 0o4755),
+        ("another name further on", "slice_cover", |m| {
+            m.streams[0].parts[1].members[0].path = "base/other".to_owned();
+        }),
         ("end missing", "slice_cover", |m| {
             m.streams[0].parts[1].members.remove(0);
         }),

@@ -50,6 +50,14 @@ fn members_of_an_extension_are_named_one_by_one_unless_it_is_gone_altogether() {
     ];
     assert_eq!(codes(&objects(&two, &two[..2], LOGICAL)), [("extension_members_missing", "extension trgm_more")]);
     assert_eq!(codes(&objects(&two[..2], &two, LOGICAL)), [("extension_members_extra", "extension trgm_more")]);
+    // Altogether is what counts, also where another extension's name begins alike; and how many they are.
+    for (expected, found, code) in
+        [(&two[..], &two[2..], "extension_members_missing"), (&two[2..], &two[..], "extension_members_extra")]
+    {
+        let comparison = objects(expected, found, LOGICAL);
+        assert_eq!(codes(&comparison), [(code, "extension trgm")]);
+        assert!(comparison.findings[0].message.contains(" 2 members"), "{:?}", comparison.findings);
+    }
     let lost = "extension member trgm: function public.g(text)";
     let kept = [two[0].clone(), two[2].clone()];
     assert_eq!(codes(&objects(&two, &kept, LOGICAL)), [("extension_member_missing", lost)]);

@@ -216,6 +216,8 @@ mod tests {
             (good(), other(), false, 0, LOGICAL, true, "unchecked"),
             (good(), other(), false, 0, PHYSICAL, true, "content_differs"),
             (good(), Observed::Absent, false, 0, LOGICAL, true, "content_differs"),
+            (good(), Observed::Absent, false, 0, Terms { whole_server: false, ..LOGICAL }, true, "unchecked"),
+            (good(), Observed::Absent, false, 0, Terms { whole_server: false, ..LOGICAL }, false, "content_differs"),
             (Observed::Absent, good(), false, 0, LOGICAL, true, "content_differs"),
             (Observed::Absent, Observed::Absent, false, 0, LOGICAL, true, "passed"),
             (good(), unknown(), false, 0, LOGICAL, false, "unchecked"),

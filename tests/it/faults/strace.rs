@@ -96,7 +96,7 @@ pub fn hurt(home: &Home, fault: Fault, nth: usize, args: &[&str]) -> Hurt {
     let ran = ran(&mut command);
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
     let mut victims = victims(&text, fault);
-    if victims.is_empty() && fault.kills() && ran.code == DEAD {
+    if fault.kills() && ran.code == DEAD && !victims.iter().any(|name| name == "lifeboat") {
         // All of its threads are logged as killed, and which of them made the call is not always told.
         victims.push("lifeboat".to_owned());
     }
