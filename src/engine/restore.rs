@@ -245,6 +245,9 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
         progress.say(&format!("warning: {warning}"));
     }
     let manifest = &chosen.sealed.manifest;
+    if course.is_none() && wanted == Method::Physical {
+        warnings.extend(until::left_behind(request, manifest).await);
+    }
     progress.stage("restore");
     progress.expect(manifest.plain_bytes().0);
     let done = match &request.target {

@@ -284,6 +284,9 @@ fn every_target_is_reached_and_nothing_behind_it() {
     assert_eq!(bench.brought("lsn", &["--until-lsn", &lsn]).0, 5);
     assert_eq!(bench.brought("name", &["--until-name", "before the mistake"]).0, 7);
     assert_eq!(bench.brought("alone", &[]).0, 2);
+    // Somebody who does not know of the log must hear of it.
+    let (told, _) = bench.restore("told", &[]);
+    assert!(told.expect(0).stderr.contains("--until latest brings it back too"), "nothing was said of the log");
     // The same moment with another zone.
     let moved = at_four.replace('Z', "+00:00");
     assert_eq!(bench.brought("zone", &["--until", &moved]).0, 4);

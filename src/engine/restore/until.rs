@@ -80,6 +80,28 @@ pub(super) async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest)
     Ok(Fit::Good(Box::new(Course { wanted: wanted.clone(), log, archive, reach, warnings })))
 }
 
+/// What a restore of the backup alone leaves behind, if the stores hold a log that goes on from it: somebody who does not know must hear of it.
+pub(super) async fn left_behind(request: &Request, manifest: &Manifest) -> Option<String> {
+    let wanted = Wanted { until: Until::Latest, before: false, follow: Follow::Latest };
+    match fit(request, &wanted, manifest).await {
+        Ok(Fit::Good(course)) if course.reach.segments.is_empty() => None,
+        Ok(Fit::Good(course)) => Some(format!(
+            "the log behind this backup is not replayed; --until latest brings it back too: {}",
+            course.words()
+        )),
+        Ok(Fit::No { tells: false, .. }) => None,
+        Ok(Fit::No { why, .. }) => Some(format!("the log behind this backup is not replayed: {why}")),
+        // It was not asked for, and must not keep the backup from being brought back.
+        Err(stop) => {
+            let why = match stop {
+                Stop::Broke(broke) => broke.error,
+                Stop::Found(findings) => findings.first().map_or(String::new(), |one| one.message.clone()),
+            };
+            Some(format!("whether a log goes on from this backup could not be seen: {why}"))
+        }
+    }
+}
+
 fn ended(manifest: &Manifest) -> Timestamp {
     manifest.finished_at.checked_sub(manifest.clock_skew.0).unwrap_or(manifest.finished_at)
 }
