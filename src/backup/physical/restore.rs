@@ -249,9 +249,15 @@ impl Ground {
             if member.kind == MemberKind::Folder || Ground::left_out(path) {
                 continue;
             }
-            let found = std::fs::symlink_metadata(self.place(path)).map(|found| found.len());
-            if found.as_ref().ok() != Some(&member.size) && findings.len() < 100 {
-                let is = found.map_or_else(|error| error.to_string(), |bytes| format!("{bytes} bytes"));
+            let place = self.place(path);
+            let found = match std::fs::symlink_metadata(&place) {
+                Ok(found) => Some(found.len()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                // A disk that cannot be asked says nothing about the backup.
+                Err(error) => return Err(failed("look at", &place, &error).into()),
+            };
+            if found != Some(member.size) && findings.len() < 100 {
+                let is = found.map_or_else(|| "no file".to_owned(), |bytes| format!("{bytes} bytes"));
                 let finding = Finding::new("member_incomplete", format!("member {path}"), "it was not restored whole");
                 findings.push(finding.with(format!("{} bytes", member.size), is));
             }
