@@ -107,4 +107,24 @@ mod tests {
         let elsewhere = Terms { physical: false, whole_server: false };
         assert_eq!(shared(&fingerprint, &[], &names, elsewhere).unchecked.len(), 1);
     }
+
+    #[test]
+    fn before_15_a_dump_comes_back_without_its_tablespaces() {
+        let mut fingerprint = sample::manifest().fingerprint;
+        let names = BTreeSet::new();
+        for (kind, major, terms, found) in [
+            ("comment on tablespace", 14, LOGICAL, "unchecked"),
+            ("comment on tablespace", 15, LOGICAL, "comment_on_tablespace_missing"),
+            ("comment on tablespace", 16, LOGICAL, "comment_on_tablespace_missing"),
+            ("comment on tablespace", 14, PHYSICAL, "comment_on_tablespace_missing"),
+            ("comment on role", 14, LOGICAL, "comment_on_role_missing"),
+        ] {
+            fingerprint.server.version_num = major * 10_000;
+            fingerprint.shared = Some(vec![one(kind, "fast", "a")]);
+            let compared = shared(&fingerprint, &[], &names, terms);
+            let codes = compared.findings.iter().map(|one| one.code.as_str());
+            let seen: Vec<&str> = codes.chain(compared.unchecked.iter().map(|_| "unchecked")).collect();
+            assert_eq!(seen, [found], "{kind} {major} {terms:?}");
+        }
+    }
 }
