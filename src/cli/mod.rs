@@ -4,6 +4,7 @@ pub mod exit;
 pub mod output;
 pub mod progress;
 
+mod alone;
 mod backup;
 mod catalog;
 mod check;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::alone::{Alone, Means};
 use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::{Broke, Finding, Stop};
@@ -15,7 +16,7 @@ use crate::judge::wal::{Follow, Until};
 use crate::probe::Endpoint;
 use crate::render::plain;
 use crate::seal::{Opener, TrustedSigners};
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -63,15 +64,8 @@ pub struct Args {
     /// A passfile for --to-database.
     #[arg(long, value_name = "FILE", requires = "to_database")]
     passfile: Option<PathBuf>,
-    /// Use this store (a folder, or file:///…), and no configuration and no catalog.
-    #[arg(long, value_name = "URL", requires = "identity")]
-    store: Option<String>,
-    /// An age identity that opens the backup; may be repeated.
-    #[arg(long, value_name = "KEYFILE", requires = "store")]
-    identity: Vec<PathBuf>,
-    /// A public key (SPKI PEM) that is trusted to have signed; may be repeated.
-    #[arg(long, value_name = "PUB", requires = "store")]
-    trusted_signer: Vec<PathBuf>,
+    #[command(flatten)]
+    alone: Alone,
     /// Go on although the signature is missing, wrong or a stranger's.
     #[arg(long)]
     accept_unsigned: bool,
@@ -86,9 +80,9 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let bar = Bar::new("restore");
-    let restored = match &args.store {
-        Some(url) => {
-            let request = request_alone(args, url).map_err(Failure::usage)?;
+    let restored = match args.alone.open().map_err(Failure::usage)? {
+        Some(means) => {
+            let request = request_alone(args, means).map_err(Failure::usage)?;
             refuse_target(&request).await?;
             restore::restore(&request, &bar).await
         }
@@ -128,10 +122,8 @@ async fn refuse_target(request: &Request) -> Result<(), Failure> {
 }
 
 /// A store and a key, on a machine that has nothing else.
-fn request_alone(args: &Args, url: &str) -> Result<Request, Broke> {
-    let opener = Opener::read(&args.identity)?;
-    let trusted = TrustedSigners::read(&args.trusted_signer)?;
-    let mut request = request(args, vec![store::open_url(url)?], opener, trusted)?;
+fn request_alone(args: &Args, means: Means) -> Result<Request, Broke> {
+    let mut request = request(args, means.stores, means.opener, means.trusted)?;
     request.policy =
         args.policy.as_deref().map(str::parse).transpose().map_err(|error: BadId| {
             Broke::hinted(error.to_string(), "leave it out if the store holds one policy only")

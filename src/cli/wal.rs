@@ -1,16 +1,14 @@
 //! `lifeboat wal`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::alone::{Alone, Means};
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::{Broke, Stop};
 use crate::domain::ids::{BadId, PolicyName};
 use crate::domain::wal::WalName;
 use crate::engine::wal::{self, Fetched};
 use crate::render::plain;
-use crate::seal::{Opener, TrustedSigners};
-use crate::store::{self, Store};
 
 /// The `schema` of the JSON document.
 const SCHEMA: &str = "lifeboat.wal-push/1";
@@ -50,15 +48,8 @@ enum What {
         /// Where to: `%p`.
         #[arg(value_name = "PATH")]
         path: PathBuf,
-        /// Use this store (a folder, or file:///…), and no configuration.
-        #[arg(long, value_name = "URL", requires = "identity")]
-        store: Option<String>,
-        /// An age identity that opens it; may be repeated.
-        #[arg(long, value_name = "KEYFILE", requires = "store")]
-        identity: Vec<PathBuf>,
-        /// A public key (SPKI PEM) that is trusted to have signed; may be repeated.
-        #[arg(long, value_name = "PUB", requires = "store")]
-        trusted_signer: Vec<PathBuf>,
+        #[command(flatten)]
+        alone: Alone,
     },
 }
 
@@ -87,23 +78,19 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             }
             Ok(Exit::Ok)
         }
-        What::Fetch { policy, name, path, store, identity, trusted_signer } => {
+        What::Fetch { policy, name, path, alone } => {
             let name: WalName = name.parse().map_err(bad)?;
-            let (stores, opener, trusted, policy) = match store {
-                Some(url) => {
-                    let stores: Vec<Arc<dyn Store>> = vec![store::open_url(url).map_err(Broke::from)?];
-                    let opener = Opener::read(identity).map_err(Broke::from)?;
-                    let trusted = TrustedSigners::read(trusted_signer).map_err(Broke::from)?;
-                    (stores, opener, trusted, policy.parse::<PolicyName>().map_err(bad)?)
-                }
+            let (means, policy) = match alone.open()? {
+                Some(means) => (means, policy.parse::<PolicyName>().map_err(bad)?),
                 None => {
                     let house = cli.house()?;
                     let policy = house.policy(policy).map_err(Failure::usage)?;
                     let stores = house.stores_of(policy)?.into_values().collect();
-                    (stores, house.opener()?, house.trusted()?, policy.name.clone())
+                    let (opener, trusted) = (house.opener()?, house.trusted()?);
+                    (Means { stores, opener, trusted }, policy.name.clone())
                 }
             };
-            match wal::fetch(&stores, &policy, name, &trusted, &opener, path).await {
+            match wal::fetch(&means.stores, &policy, name, &means.trusted, &means.opener, path).await {
                 Ok(Fetched::Written) => Ok(Exit::Ok),
                 // No failure: the one answer that lets a server end its recovery.
                 Ok(Fetched::Absent) => {

@@ -14,8 +14,10 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest, Sha256};
 
 use super::SealError;
+use crate::domain::artifact::{SIGNATURE_FORMAT, SignatureFile};
 
 /// No key file is larger than this, in bytes.
 const MAX_KEY_FILE: u64 = 1 << 20;
@@ -47,8 +49,18 @@ impl Signer {
         STANDARD.encode(self.key.verifying_key().as_bytes())
     }
 
+    /// What is stored beside these bytes: their hash, and the signature over them.
+    pub(super) fn signature_file(&self, bytes: &[u8]) -> SignatureFile {
+        SignatureFile {
+            format: SIGNATURE_FORMAT.to_owned(),
+            sha256: hex::encode(Sha256::digest(bytes)),
+            public_key: self.public_key(),
+            signature: self.sign(bytes),
+        }
+    }
+
     /// base64 of the signature over these bytes (RFC 8032, pure Ed25519).
-    pub(super) fn sign(&self, bytes: &[u8]) -> String {
+    fn sign(&self, bytes: &[u8]) -> String {
         STANDARD.encode(self.key.sign(bytes).to_bytes())
     }
 }

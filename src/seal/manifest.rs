@@ -40,13 +40,8 @@ pub async fn store_manifest(store: &dyn Store, manifest: &Manifest, signer: &Sig
     let json =
         |error: serde_json::Error| SealError::Refused(format!("the manifest cannot be written as JSON: {error}"));
     let bytes = serde_json::to_vec(manifest).map_err(json)?;
-    let sha256 = hex::encode(Sha256::digest(&bytes));
-    let signature = SignatureFile {
-        format: SIGNATURE_FORMAT.to_owned(),
-        sha256: sha256.clone(),
-        public_key: signer.public_key(),
-        signature: signer.sign(&bytes),
-    };
+    let signature = signer.signature_file(&bytes);
+    let sha256 = signature.sha256.clone();
     let signature = serde_json::to_vec_pretty(&signature).map_err(json)?;
     let key = |name: &str| format!("{}/{}/{name}", manifest.policy, manifest.backup);
     store.put_new(&key(SIGNATURE_NAME), Bytes::from(signature)).await?;

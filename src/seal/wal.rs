@@ -144,12 +144,7 @@ impl<'a> WalSealer<'a> {
         let json =
             |error: serde_json::Error| SealError::Refused(format!("the record cannot be written as JSON: {error}"));
         let mut text = serde_json::to_vec(record).map_err(json)?;
-        let signature = SignatureFile {
-            format: SIGNATURE_FORMAT.to_owned(),
-            sha256: hex::encode(Sha256::digest(&text)),
-            public_key: self.signer.public_key(),
-            signature: self.signer.sign(&text),
-        };
+        let signature = self.signer.signature_file(&text);
         text.push(b'\n');
         serde_json::to_writer(&mut text, &signature).map_err(json)?;
         text.push(b'\n');

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -30,14 +31,14 @@ pub struct Wanted {
 /// What the log adds to a backup.
 pub(super) struct Course {
     wanted: Wanted,
-    log: Log,
+    log: Arc<Log>,
     archive: Archive,
     reach: Reach,
     pub warnings: Vec<String>,
 }
 
 /// What a backup cannot do for a target, and how near it comes.
-pub(super) enum Fit {
+enum Fit {
     Good(Box<Course>),
     No {
         why: String,
@@ -47,7 +48,7 @@ pub(super) enum Fit {
 }
 
 /// Whether a backup can be brought to the target, by what the stores hold: known before anything is written.
-pub(super) async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest) -> Result<Fit, Stop> {
+async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest, log: &Arc<Log>) -> Result<Fit, Stop> {
     let Some(range) = &manifest.wal else {
         return Ok(Fit::No { why: format!("backup {} holds no log", manifest.backup), tells: false });
     };
@@ -59,7 +60,6 @@ pub(super) async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest)
         Until::Lsn(lsn) if range.end > *lsn => return too_late(&lsn.to_string()),
         Until::Latest | Until::Time(_) | Until::Lsn(_) | Until::Name(_) | Until::Xid(_) => {}
     }
-    let log = Log::list(&request.stores, &manifest.policy, &request.trusted).await?;
     let (archive, findings) = log.behind(manifest, &request.opener, None).await?;
     let reach = match wal::reach(range, &archive, wanted.follow) {
         Ok(reach) => reach,
@@ -77,13 +77,19 @@ pub(super) async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest)
             reach.until, hole.from, hole.next
         ));
     }
-    Ok(Fit::Good(Box::new(Course { wanted: wanted.clone(), log, archive, reach, warnings })))
+    Ok(Fit::Good(Box::new(Course { wanted: wanted.clone(), log: Arc::clone(log), archive, reach, warnings })))
+}
+
+/// The whole log of a backup's policy: listed once, however many backups are looked at.
+async fn listed(request: &Request, manifest: &Manifest) -> Result<Arc<Log>, Broke> {
+    Log::list(&request.stores, &manifest.policy, &request.trusted).await.map(Arc::new)
 }
 
 /// What a restore of the backup alone leaves behind, if the stores hold a log that goes on from it: somebody who does not know must hear of it.
 pub(super) async fn left_behind(request: &Request, manifest: &Manifest) -> Option<String> {
     let wanted = Wanted { until: Until::Latest, before: false, follow: Follow::Latest };
-    match fit(request, &wanted, manifest).await {
+    let fitted = async { fit(request, &wanted, manifest, &listed(request, manifest).await?).await };
+    match fitted.await {
         Ok(Fit::Good(course)) if course.reach.segments.is_empty() => None,
         Ok(Fit::Good(course)) => Some(format!(
             "the log behind this backup is not replayed; --until latest brings it back too: {}",
@@ -160,20 +166,13 @@ impl Course {
 
     /// Everything that the log can be asked for lies in `pg_wal` already: there is nowhere else to look.
     fn settings(&self) -> String {
-        let mut targets =
-            [("time", String::new()), ("lsn", String::new()), ("name", String::new()), ("xid", String::new())];
-        let mut target = |of: &str, value: String| {
-            if let Some((_, place)) = targets.iter_mut().find(|(name, _)| *name == of) {
-                *place = value;
-            }
+        let target = match &self.wanted.until {
+            Until::Latest => None,
+            Until::Time(at) => Some(("time", at.strftime("%Y-%m-%d %H:%M:%S%.6f+00").to_string())),
+            Until::Lsn(lsn) => Some(("lsn", lsn.to_string())),
+            Until::Name(name) => Some(("name", name.clone())),
+            Until::Xid(xid) => Some(("xid", xid.to_string())),
         };
-        match &self.wanted.until {
-            Until::Latest => {}
-            Until::Time(at) => target("time", at.strftime("%Y-%m-%d %H:%M:%S%.6f+00").to_string()),
-            Until::Lsn(lsn) => target("lsn", lsn.to_string()),
-            Until::Name(name) => target("name", name.clone()),
-            Until::Xid(xid) => target("xid", xid.to_string()),
-        }
         let mut text = String::from(
             "\n# added by lifeboat restore: the log to be replayed lies in pg_wal\nrestore_command = 'exit 1'\nrecovery_target = ''\n",
         );
@@ -182,8 +181,12 @@ impl Course {
             let _ = writeln!(text, "{name} = '{}'", value.replace('\\', "\\\\").replace('\'', "''"));
         };
         // A server refuses a second target, even an empty one, behind one that is not: the one that counts stands last.
-        targets.sort_by_key(|(_, value)| !value.is_empty());
-        for (name, value) in &targets {
+        for name in ["time", "lsn", "name", "xid"] {
+            if target.as_ref().is_none_or(|(wanted, _)| *wanted != name) {
+                set(&format!("recovery_target_{name}"), "");
+            }
+        }
+        if let Some((name, value)) = &target {
             set(&format!("recovery_target_{name}"), value);
         }
         set("recovery_target_inclusive", if self.wanted.before { "off" } else { "on" });
@@ -200,8 +203,10 @@ pub(super) async fn search(
     candidates: Vec<Chosen>,
 ) -> Result<Result<(Chosen, Box<Course>), String>, Stop> {
     let mut nearest: Option<String> = None;
+    let Some(first) = candidates.first() else { return Ok(Err("there is no physical backup".to_owned())) };
+    let log = listed(request, &first.sealed.manifest).await?;
     for candidate in candidates {
-        match fit(request, wanted, &candidate.sealed.manifest).await? {
+        match fit(request, wanted, &candidate.sealed.manifest, &log).await? {
             Fit::Good(course) => {
                 let place = candidate.store.url();
                 let why = format!("the newest physical one from which the target can be reached, in {place}");

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use super::Log;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName};
-use crate::domain::wal::{Commit, Segment, WalName, WalRecord};
+use crate::domain::wal::{Commit, History, Segment, WalName, WalRecord};
 use crate::judge::wal::{self, Archive, Follow};
 use crate::seal::{self, Opener, TrustedSigners};
 use crate::store::Store;
@@ -73,12 +72,15 @@ pub async fn audit(
     let reading = names.iter().map(async |name| (*name, read(store, policy, *name, trusted, opener).await));
     let mut reading = futures_util::stream::iter(reading.collect::<Vec<_>>()).buffered(parallel.max(1));
     let mut records: BTreeMap<Segment, WalRecord> = BTreeMap::new();
+    let mut histories: BTreeMap<u32, History> = BTreeMap::new();
     while let Some((name, read)) = reading.next().await {
         match read {
-            Ok(Some(record)) => {
+            Ok(Some((record, history))) => {
                 audit.verified += 1;
-                if let WalName::Segment(segment) = name {
-                    records.insert(segment, record);
+                match name {
+                    WalName::Segment(segment) => drop(records.insert(segment, record)),
+                    WalName::History { timeline } => histories.extend(history.map(|history| (timeline, history))),
+                    WalName::Label { .. } | WalName::Partial(_) => {}
                 }
             }
             // Taken away between the list and now.
@@ -104,19 +106,11 @@ pub async fn audit(
         let bytes = manifest.fingerprint.server.wal_segment_bytes;
         let ours = |record: &WalRecord| record.system_identifier.as_ref().is_none_or(|of| of == identifier);
         let segments = records.iter().filter(|(_, record)| ours(record));
-        let mut archive = Archive {
+        let archive = Archive {
             segment_bytes: bytes,
             segments: segments.map(|(segment, record)| (*segment, record.contents.clone())).collect(),
-            histories: BTreeMap::new(),
+            histories: histories.clone(),
         };
-        if let Some(opener) = opener {
-            let log = Log::list(std::slice::from_ref(store), policy, trusted).await?;
-            match log.behind(manifest, opener, None).await {
-                Ok((behind, _)) => archive.histories = behind.histories,
-                Err(Stop::Found(findings)) => audit.findings.extend(findings),
-                Err(Stop::Broke(broke)) => return Err(broke),
-            }
-        }
         match wal::reach(range, &archive, Follow::Latest) {
             Err(no) => audit.reach.push((backup, no.0)),
             Ok(reach) => {
@@ -140,18 +134,23 @@ pub async fn audit(
     Ok(audit)
 }
 
-/// One file: its record, its object from outside, and if there is a key, from inside.
+/// One file: its record, its object from outside, and if there is a key, from inside; then a history as well.
 async fn read(
     store: &Arc<dyn Store>,
     policy: &PolicyName,
     name: WalName,
     trusted: &TrustedSigners,
     opener: Option<&Opener>,
-) -> Result<Option<WalRecord>, Stop> {
-    match opener {
-        Some(opener) => Ok(seal::fetch_wal(&**store, policy, name, trusted, opener).await?.map(|(record, _)| record)),
-        None => seal::check_wal(&**store, policy, name, trusted).await,
-    }
+) -> Result<Option<(WalRecord, Option<History>)>, Stop> {
+    let Some(opener) = opener else {
+        return Ok(seal::check_wal(&**store, policy, name, trusted).await?.map(|record| (record, None)));
+    };
+    let history = |bytes: &[u8]| match name {
+        WalName::History { .. } => History::parse(&String::from_utf8_lossy(bytes)).ok(),
+        WalName::Segment(_) | WalName::Label { .. } | WalName::Partial(_) => None,
+    };
+    let fetched = seal::fetch_wal(&**store, policy, name, trusted, opener).await?;
+    Ok(fetched.map(|(record, bytes)| (record, history(&bytes))))
 }
 
 /// Names of what is missing from `from` to before `next`.

@@ -1,11 +1,9 @@
 //! `lifeboat wal fetch`: one file of the log out of the stores, for a server's `restore_command`.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::write_whole;
 use crate::domain::check::{Broke, Stop};
 use crate::domain::ids::PolicyName;
 use crate::domain::wal::WalName;
@@ -33,8 +31,11 @@ pub async fn fetch(
     for store in stores {
         if let Some((_, bytes)) = seal::fetch_wal(&**store, policy, name, trusted, opener).await? {
             let path = to.to_owned();
-            let written = tokio::task::spawn_blocking(move || write(&path, &bytes)).await;
-            written.map_err(|error| Broke::new(format!("the writing thread stopped: {error}")))??;
+            let written = tokio::task::spawn_blocking(move || write_whole(&path, &bytes, None)).await;
+            let written = written.map_err(|error| Broke::new(format!("the writing thread stopped: {error}")))?;
+            written.map_err(|error| {
+                Broke::hinted(format!("{} cannot be written: {error}", to.display()), "restore_command gives it as %p")
+            })?;
             return Ok(Fetched::Written);
         }
     }
@@ -52,22 +53,4 @@ pub async fn fetch(
         return Err(Broke::new("no store is named").into());
     }
     Ok(Fetched::Absent)
-}
-
-/// Whole or not at all: under another name first.
-fn write(to: &Path, bytes: &[u8]) -> Result<(), Broke> {
-    let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(".lifeboat-tmp");
-    let temporary = to.with_file_name(name);
-    let put = || -> std::io::Result<()> {
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, to)
-    };
-    put().map_err(|error| {
-        // Best effort: what matters is the error itself.
-        let _ = std::fs::remove_file(&temporary);
-        Broke::hinted(format!("{} cannot be written: {error}", to.display()), "restore_command gives it as %p")
-    })
 }

@@ -1,13 +1,14 @@
 //! All of a policy's log in the stores, as far as it is needed.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
+use super::write_whole;
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::PolicyName;
@@ -122,8 +123,14 @@ impl Log {
             let fetched = seal::fetch_wal(&**store, &self.policy, *name, &self.trusted, opener).await?;
             let (_, bytes) = fetched.ok_or_else(|| Stop::from(missing()))?;
             let (path, count) = (into.join(name.to_string()), bytes.len() as u64);
-            let written = tokio::task::spawn_blocking(move || place(&path, &bytes, owner)).await;
-            written.map_err(|error| Broke::new(format!("the writing thread stopped: {error}")))??;
+            let to = path.clone();
+            // It takes the place of what the backup brought under that name: the beginning of the same segment.
+            let written = tokio::task::spawn_blocking(move || write_whole(&to, &bytes, owner)).await;
+            let written = written.map_err(|error| Broke::new(format!("the writing thread stopped: {error}")))?;
+            written.map_err(|error| {
+                let hint = "see whether its disk has room, and what the system's log says";
+                Broke::hinted(format!("{} cannot be written: {error}", path.display()), hint)
+            })?;
             progress.moved(count);
             Ok::<(), Stop>(())
         });
@@ -140,24 +147,4 @@ pub fn owner_of(dir: &Path) -> Result<Option<(u32, u32)>, Broke> {
     }
     let found = std::fs::metadata(dir).map_err(|error| Broke::new(format!("{}: {error}", dir.display())))?;
     Ok(Some((found.uid(), found.gid())))
-}
-
-/// Takes the place of what the backup brought under that name: it holds the beginning of the same segment.
-fn place(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> Result<(), Broke> {
-    let temporary = path.with_extension("lifeboat-tmp");
-    let put = || -> std::io::Result<()> {
-        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        if let Some((uid, gid)) = owner {
-            fchown(&file, Some(uid), Some(gid))?;
-        }
-        file.sync_data()?;
-        std::fs::rename(&temporary, path)
-    };
-    put().map_err(|error| {
-        Broke::hinted(
-            format!("{} cannot be written: {error}", path.display()),
-            "see whether its disk has room, and what the system's log says",
-        )
-    })
 }
