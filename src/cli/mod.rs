@@ -194,7 +194,8 @@ pub fn misused(error: &clap::Error) -> Exit {
     let words: Vec<String> = std::env::args().collect();
     match error.exit_code() {
         0 => Exit::Ok,
-        _ if words.windows(2).any(|pair| pair == ["wal", "fetch"]) => Exit::ServerMustStop,
+        // Options may stand between the two. Where in doubt a server stops: it would take 2 for the end of the log.
+        _ if ["wal", "fetch"].iter().all(|word| words.iter().any(|one| one == word)) => Exit::ServerMustStop,
         _ => Exit::Usage,
     }
 }

@@ -193,6 +193,7 @@ fn a_server_is_told_of_absence_only_where_it_is_certain() {
     told(bench.fetch("nonsense", &to), "name of a file of the log");
     told(bench.home.run(&["wal", "fetch", "nobody", segment, "x"]), "nobody");
     told(bench.home.run(&["wal", "fetch", POLICY, segment]), "required");
+    told(bench.home.run(&["wal", "-v", "--output", "json", "fetch", POLICY, segment]), "required");
     told(bench.home.run(&["wal", "fetch", POLICY, segment, "/nope/x"]), "cannot be written");
     told(bench.home.run(&["--config", "none.toml", "wal", "fetch", POLICY, segment, "x"]), "no configuration");
 
