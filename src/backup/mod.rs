@@ -10,6 +10,7 @@ pub mod physical;
 pub mod producer;
 pub mod session;
 pub mod wal;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::check::Broke;
+use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Run};
@@ -39,6 +40,10 @@ pub trait Catalog: Send + Sync {
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke>;
     /// Takes in what a store holds (`catalog rebuild`): artifacts that are not known yet. Gives how many were new.
     async fn adopt(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke>;
+    /// Writes down what the stores can bring back now; durable on return. Of two for the same moment the first stands.
+    async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke>;
+    /// What was written down so since a moment, oldest first, and the last before it.
+    async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke>;
     /// The sequence number of the policy's next backup.
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
     /// Finds an artifact by its id, in whichever policy and stores.

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use uuid::Uuid;
 
 use crate::domain::check::Broke;
+use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Run};
@@ -21,6 +22,8 @@ use crate::domain::transcript::Transcript;
 use super::Catalog;
 use super::error::{BUSY_SECONDS, CatalogError};
 use super::fold::{fold, kind};
+
+mod coverage;
 
 mod migrations {
     refinery::embed_migrations!("src/catalog/migrations");
@@ -395,6 +398,16 @@ impl Catalog for SqliteCatalog {
             Ok(taken)
         })
         .await
+    }
+
+    async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke> {
+        let policy = policy.clone();
+        self.with("write down what is covered", move |connection| coverage::insert(connection, &policy, covered)).await
+    }
+
+    async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
+        let policy = policy.clone();
+        self.with("read what was covered", move |connection| coverage::since(connection, &policy, since)).await
     }
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {

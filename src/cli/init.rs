@@ -1,5 +1,7 @@
 //! `lifeboat init`: a first configuration that runs, with keys of its own.
 
+mod heartbeat;
+
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -43,6 +45,9 @@ pub struct Args {
     /// The folder of the first store.
     #[arg(long, value_name = "DIR", default_value = STORE)]
     store: PathBuf,
+    /// Write nothing; make the heartbeat's table in the source of a policy that is there already (--policy, or the only one).
+    #[arg(long, conflicts_with_all = ["source", "url", "dir", "store"])]
+    heartbeat: bool,
 }
 
 /// A file to be written: its path from the folder, its text, and whether only its owner may read it.
@@ -54,6 +59,9 @@ struct NewFile {
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
+    if args.heartbeat {
+        return heartbeat::make(cli, args.policy.as_ref()).await;
+    }
     let url = args.source.as_deref().or(args.url.as_deref()).unwrap_or(LOCAL);
     let policy = match &args.policy {
         Some(name) => name.clone(),

@@ -109,7 +109,17 @@ impl Verb {
 
     /// Whether it hears a signal itself and ends in good order.
     fn stops_itself(&self) -> bool {
-        matches!(self, Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_))
+        match self {
+            Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_) => true,
+            Verb::Wal(args) => args.stops_itself(),
+            Verb::Init(_)
+            | Verb::Check(_)
+            | Verb::Find(_)
+            | Verb::Status(_)
+            | Verb::Report(_)
+            | Verb::Runbook(_)
+            | Verb::Catalog(_) => false,
+        }
     }
 }
 

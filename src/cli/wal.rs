@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::alone::{Alone, Means};
+use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::{Broke, Stop};
 use crate::domain::ids::{BadId, PolicyName};
@@ -34,6 +35,18 @@ enum What {
         #[arg(value_name = "PATH")]
         path: PathBuf,
     },
+    /// Receive the log over the replication protocol, and keep it durable in the store within a second.
+    #[command(
+        after_help = "In the policy:\n  [wal]\n  stream = true\n  heartbeat = \"10s\"   # needs its table: lifeboat init --heartbeat\n\nRuns until it is asked to stop (SIGTERM, Ctrl-C); a source that goes away is waited for. The source keeps what is not durable yet, under the slot lifeboat_POLICY: set max_slot_wal_keep_size there, so that a receiver that is gone cannot fill its disk. Drop the slot when no receiver is wanted any more: select pg_drop_replication_slot('lifeboat_POLICY')."
+    )]
+    Stream {
+        /// Whose log.
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        /// End, with an error, when the connection to the source is lost.
+        #[arg(long)]
+        no_loop: bool,
+    },
     /// Bring one file of the log back: for restore_command.
     #[command(
         after_help = "In a server's postgresql.conf:\n  restore_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal fetch POLICY %f %p'\n\nExit codes: 0 it is there, whole and verified; 1 it is certainly not in the store; 200 anything else, and the server stops."
@@ -54,6 +67,11 @@ enum What {
 }
 
 impl Args {
+    /// Whether it hears a signal itself and ends in good order.
+    pub fn stops_itself(&self) -> bool {
+        matches!(self.what, What::Stream { .. })
+    }
+
     /// Whether every failure must keep a server from going on.
     pub fn stops_a_server(&self) -> bool {
         matches!(self.what, What::Fetch { .. })
@@ -76,6 +94,12 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
                 let already = if pushed.already { "was there already" } else { "is sealed" };
                 output::say(&format!("{} {already}: {}", pushed.record.name, pushed.record.key));
             }
+            Ok(Exit::Ok)
+        }
+        What::Stream { policy, no_loop } => {
+            let house = cli.house()?;
+            let policy = house.policy(policy).map_err(Failure::usage)?;
+            wal::stream(&house, policy, *no_loop, &Bar::new("wal stream")).await?;
             Ok(Exit::Ok)
         }
         What::Fetch { policy, name, path, alone } => {

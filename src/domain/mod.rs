@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod check;
 pub mod config;
 pub mod drill;
+pub mod exposure;
 pub mod ids;
 pub mod inventory;
 pub mod lsn;

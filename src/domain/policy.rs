@@ -199,6 +199,8 @@ pub struct Retention {
 pub struct WalPlan {
     /// Whether lifeboat receives it.
     pub stream: bool,
+    /// How long received log may wait before it is durable in the store; none: a second.
+    pub lag: Option<Span>,
     /// How often a heartbeat row is committed in the source; none: never.
     pub heartbeat: Option<Span>,
 }

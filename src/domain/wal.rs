@@ -1,5 +1,6 @@
 //! The write-ahead log in files: what they are called, and what is written down about each that is in a store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -34,6 +35,19 @@ pub enum WalName {
     },
     /// A segment that was not full when its timeline ended: `000000010000000A000000FF.partial`.
     Partial(Segment),
+    /// A stretch of a segment that the server has not finished yet: `000000010000000A000000FF.00000000-0001F4A8.piece`.
+    Piece(Piece),
+}
+
+/// A stretch of a segment, in bytes from its beginning. Those of one segment, put end to end, are its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Piece {
+    /// Of which segment.
+    pub segment: Segment,
+    /// The first byte.
+    pub from: u32,
+    /// The first byte behind it.
+    pub to: u32,
 }
 
 /// A segment's name: which it is depends on how long segments are.
@@ -79,9 +93,31 @@ impl WalName {
     pub fn timeline(&self) -> u32 {
         match self {
             WalName::Segment(segment) | WalName::Partial(segment) | WalName::Label { segment, .. } => segment.timeline,
+            WalName::Piece(piece) => piece.segment.timeline,
             WalName::History { timeline } => *timeline,
         }
     }
+}
+
+/// Of pieces of one segment those that, put end to end, reach furthest from its beginning without a gap.
+pub fn chain(pieces: &[Piece]) -> Vec<Piece> {
+    // The piece behind which each place can be reached, the first way that was found.
+    let mut ways: BTreeMap<u32, Option<Piece>> = BTreeMap::from([(0, None)]);
+    let mut sorted = pieces.to_vec();
+    sorted.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.to)));
+    for piece in sorted.into_iter().filter(|piece| piece.from < piece.to) {
+        if ways.contains_key(&piece.from) {
+            ways.entry(piece.to).or_insert(Some(piece));
+        }
+    }
+    let mut found = Vec::new();
+    let mut at = ways.keys().next_back().copied();
+    while let Some(piece) = at.and_then(|place| ways.get(&place).copied().flatten()) {
+        found.push(piece);
+        at = Some(piece.from);
+    }
+    found.reverse();
+    found
 }
 
 impl fmt::Display for Segment {
@@ -97,6 +133,7 @@ impl fmt::Display for WalName {
             WalName::History { timeline } => write!(f, "{timeline:08X}.history"),
             WalName::Label { segment, offset } => write!(f, "{segment}.{offset:08X}.backup"),
             WalName::Partial(segment) => write!(f, "{segment}.partial"),
+            WalName::Piece(Piece { segment, from, to }) => write!(f, "{segment}.{from:08X}-{to:08X}.piece"),
         }
     }
 }
@@ -114,6 +151,12 @@ fn segment(text: &str) -> Option<Segment> {
     Some(Segment { timeline, log: eight(parts.1)?, segment: eight(parts.2)? })
 }
 
+fn piece(name: &str, stretch: &str) -> Option<WalName> {
+    let (from, to) = stretch.split_once('-')?;
+    let piece = Piece { segment: segment(name)?, from: eight(from)?, to: eight(to)? };
+    (piece.from < piece.to && u64::from(piece.to) <= *SEGMENT_BYTES.end()).then_some(WalName::Piece(piece))
+}
+
 impl FromStr for WalName {
     type Err = BadId;
 
@@ -124,11 +167,14 @@ impl FromStr for WalName {
                 eight(name).filter(|timeline| *timeline > 0).map(|timeline| WalName::History { timeline })
             }
             Some((name, "partial")) => segment(name).map(WalName::Partial),
-            Some((name, rest)) => rest
-                .strip_suffix(".backup")
-                .and_then(eight)
-                .zip(segment(name))
-                .map(|(offset, segment)| WalName::Label { segment, offset }),
+            Some((name, rest)) => match rest.strip_suffix(".piece") {
+                Some(stretch) => piece(name, stretch),
+                None => rest
+                    .strip_suffix(".backup")
+                    .and_then(eight)
+                    .zip(segment(name))
+                    .map(|(offset, segment)| WalName::Label { segment, offset }),
+            },
         };
         let rule = "such as 000000010000000A000000FF, 00000002.history";
         parsed.ok_or_else(|| BadId { text: text.to_owned(), what: "name of a file of the log", rule })
@@ -200,7 +246,7 @@ pub struct WalRecord {
     pub sealed_bytes: u64,
     /// SHA-256 of the object, hexadecimal.
     pub sealed_sha256: String,
-    /// What a segment holds.
+    /// What a segment holds; of a piece: what its segment holds from its beginning to the end of this piece.
     pub contents: Option<Contents>,
     /// When it was sealed, by the runner's clock. Never taken for a recovery point.
     pub sealed_at: Timestamp,
@@ -249,6 +295,7 @@ mod tests {
             "00000002.history",
             "000000010000000000000003.00000028.backup",
             "0000000A0000000000000003.partial",
+            "000000010000000A000000FF.00000000-0001F4A8.piece",
         ] {
             assert_eq!(text.parse::<WalName>().unwrap().to_string(), text);
         }
@@ -264,10 +311,29 @@ mod tests {
             "000000010000000A000000FF.gz",
             "000000010000000A000000FF.28.backup",
             "00000002.history.partial",
+            "000000010000000A000000FF.0001F4A8-0001F4A8.piece",
+            "000000010000000A000000FF.00000000-40000001.piece",
+            "000000010000000A000000FF.0-1.piece",
             "ä000000010000000A000000F",
         ] {
             assert!(text.parse::<WalName>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn pieces_are_put_end_to_end_as_far_as_there_is_no_gap() {
+        let segment = Segment { timeline: 1, log: 0, segment: 3 };
+        let chained = |pieces: &[(u32, u32)]| {
+            let pieces: Vec<Piece> = pieces.iter().map(|(from, to)| Piece { segment, from: *from, to: *to }).collect();
+            chain(&pieces).iter().map(|piece| (piece.from, piece.to)).collect::<Vec<_>>()
+        };
+        assert_eq!(chained(&[]), []);
+        assert_eq!(chained(&[(5, 9)]), []);
+        assert_eq!(chained(&[(5, 9), (0, 5), (10, 12)]), [(0, 5), (5, 9)]);
+        // What a longer one has made superfluous is passed over.
+        assert_eq!(chained(&[(0, 5), (5, 9), (0, 9), (9, 12)]), [(0, 9), (9, 12)]);
+        // The longest first step is not always the way that leads furthest.
+        assert_eq!(chained(&[(0, 9), (0, 5), (5, 20)]), [(0, 5), (5, 20)]);
     }
 
     #[test]

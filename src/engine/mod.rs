@@ -2,12 +2,12 @@
 
 pub mod backup;
 pub mod drill;
+pub mod heartbeat;
 pub mod house;
 pub mod interrupt;
 pub mod mutate;
 pub mod process;
 pub mod restore;
-
 pub mod sweep;
 pub mod verify;
 pub mod wal;

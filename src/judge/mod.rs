@@ -1,9 +1,11 @@
 //! The decisions. Pure: everything that counts is an argument, `now` among them, and every decision returns its reasons.
 
 pub mod drill;
+pub mod exposure;
 pub mod freshness;
 pub mod integrity;
 pub mod mutation;
 pub mod schedule;
+pub mod stream;
 pub mod tools;
 pub mod wal;

@@ -6,17 +6,44 @@ use jiff::Timestamp;
 
 use crate::domain::artifact::WalRange;
 use crate::domain::lsn::Lsn;
-use crate::domain::wal::{Commit, Contents, History, Segment};
+use crate::domain::wal::{self, Commit, Contents, History, Piece, Segment};
 
 /// What a store holds of a log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Archive {
     /// How long segments are.
     pub segment_bytes: u64,
-    /// Segments, and what each holds.
+    /// Segments, and what each holds. Those that are there in pieces only are among them.
     pub segments: BTreeMap<Segment, Option<Contents>>,
+    /// Of which pieces a segment is put together that is not there as a whole.
+    pub pieces: BTreeMap<Segment, Vec<Piece>>,
     /// Timelines that branched off.
     pub histories: BTreeMap<u32, History>,
+}
+
+impl Archive {
+    /// Takes in a segment that is there as a whole.
+    pub fn add_segment(&mut self, segment: Segment, contents: Option<Contents>) {
+        self.pieces.remove(&segment);
+        self.segments.insert(segment, contents);
+    }
+
+    /// Takes in what is there of segments that are not whole yet. A segment that is there as a whole needs no pieces.
+    pub fn add_pieces(&mut self, pieces: &BTreeMap<Piece, Option<Contents>>) {
+        let mut by_segment: BTreeMap<Segment, Vec<Piece>> = BTreeMap::new();
+        for piece in pieces.keys().filter(|piece| !self.segments.contains_key(&piece.segment)) {
+            by_segment.entry(piece.segment).or_default().push(*piece);
+        }
+        for (segment, pieces_of_it) in by_segment {
+            let chain = wal::chain(&pieces_of_it);
+            let Some(last) = chain.last() else { continue };
+            // Each piece tells of all that lies before it too. One of which nothing is known would seem to go on to the segment's end.
+            if let Some(contents) = pieces.get(last).cloned().flatten() {
+                self.segments.insert(segment, Some(contents));
+                self.pieces.insert(segment, chain);
+            }
+        }
+    }
 }
 
 /// Which timeline is followed.
@@ -277,7 +304,7 @@ mod tests {
             ancestors: ancestors.iter().map(|(timeline, place)| (*timeline, Lsn(*place))).collect(),
         };
         let histories = BTreeMap::from([(2, history(&[(1, 6 * MIB + 500)])), (3, history(&[(1, 4 * MIB + 500)]))]);
-        Archive { segment_bytes: MIB, segments, histories }
+        Archive { segment_bytes: MIB, segments, histories, ..Archive::default() }
     }
 
     fn backup(timeline: u32, end: u64) -> WalRange {

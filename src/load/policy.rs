@@ -58,7 +58,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&recipient.span, message).hint(hint));
         }
     }
-    for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat"] {
+    for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag"] {
         document.more_than_none(root, key, problems);
     }
     if let Some(percent) = root.get("content").and_then(|content| content.entry("sample_percent"))
@@ -106,12 +106,15 @@ pub(super) fn convert(
             raw.objectives.rto.0
         ));
     }
-    if let Some(wal) = &raw.wal {
-        if wal.stream {
-            warn(format!("wal.stream {not_done}: the recovery point is that of the backups alone"));
-        }
-        if wal.heartbeat.is_some() {
-            warn(format!("wal.heartbeat {not_done}: recovery points are bounds, not measured rows"));
+    if let Some(wal) = &raw.wal
+        && !wal.stream
+    {
+        for (key, there) in [("heartbeat", wal.heartbeat.is_some()), ("lag", wal.lag.is_some())] {
+            if there {
+                warn(format!(
+                    "wal.{key} does nothing without wal.stream = true: `lifeboat wal stream` is what uses it"
+                ));
+            }
         }
     }
     for job in &raw.backup {
@@ -164,7 +167,11 @@ pub(super) fn convert(
             allowances,
         },
         backups: raw.backup.into_iter().map(job).collect(),
-        wal: raw.wal.map(|wal| WalPlan { stream: wal.stream, heartbeat: wal.heartbeat.map(|span| span.0) }),
+        wal: raw.wal.map(|wal| WalPlan {
+            stream: wal.stream,
+            lag: wal.lag.map(|span| span.0),
+            heartbeat: wal.heartbeat.map(|span| span.0),
+        }),
         encryption: Encryption { recipients: raw.encryption.recipients.into_iter().map(|text| text.0.0).collect() },
         content: raw.content.map_or_else(ContentPlan::default, |content| ContentPlan {
             sample_over: content.sample_over.map(|size| size.0),

@@ -4,6 +4,7 @@
 //! not depend on how a role or a database was set up.
 
 pub mod endpoint;
+pub mod heartbeat;
 pub mod tls;
 
 pub use endpoint::{Endpoint, EndpointError};

@@ -23,6 +23,7 @@ use crate::domain::artifact::{SIGNATURE_FORMAT, SignatureFile};
 const MAX_KEY_FILE: u64 = 1 << 20;
 
 /// Signs manifests (ed25519, PKCS#8 PEM file of mode 0600). The key is wiped from memory when it is dropped.
+#[derive(Clone)]
 pub struct Signer {
     key: SigningKey,
 }

@@ -3,6 +3,7 @@
 //! The record has two lines: what it says, and the signature over the bytes of the first line. It is written last.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use age::x25519::Recipient;
 use bytes::Bytes;
@@ -32,7 +33,7 @@ pub struct WalFile {
     /// What a segment holds.
     pub contents: Option<Contents>,
     /// Its bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// What came of putting a file into a store.
@@ -47,28 +48,29 @@ pub enum Placed {
 }
 
 /// Seals files of one policy's log.
-pub struct WalSealer<'a> {
-    store: &'a dyn Store,
-    policy: &'a PolicyName,
-    recipients: Vec<Recipient>,
+pub struct WalSealer {
+    store: Arc<dyn Store>,
+    policy: PolicyName,
+    recipients: Arc<Vec<Recipient>>,
     level: i32,
-    signer: &'a Signer,
+    signer: Signer,
 }
 
-impl<'a> WalSealer<'a> {
+impl WalSealer {
     /// Fails on a bad recipient, or none.
     pub fn new(
-        store: &'a dyn Store,
-        policy: &'a PolicyName,
+        store: Arc<dyn Store>,
+        policy: PolicyName,
         recipients: &[String],
         level: i32,
-        signer: &'a Signer,
-    ) -> Result<WalSealer<'a>, SealError> {
+        signer: Signer,
+    ) -> Result<WalSealer, SealError> {
         if recipients.is_empty() {
             return Err(SealError::Key("nobody could open the log: no age recipient is named".to_owned()));
         }
         let recipients = recipients.iter().map(|text| parse_recipient(text)).collect::<Result<_, _>>();
-        Ok(WalSealer { store, policy, recipients: recipients.map_err(SealError::Key)?, level, signer })
+        let recipients = Arc::new(recipients.map_err(SealError::Key)?);
+        Ok(WalSealer { store, policy, recipients, level, signer })
     }
 
     /// Seals and stores one file, unless it is there: object first, record last. Idempotent; nothing is ever replaced.
@@ -81,7 +83,11 @@ impl<'a> WalSealer<'a> {
             return Ok(there);
         }
         let key = format!("{:08X}/{}.zst.age", file.name.timeline(), file.name);
-        let sealed = Tools::new(self.level).and_then(|mut tools| tools.seal(&file.bytes, &self.recipients));
+        let (level, bytes, recipients) = (self.level, file.bytes.clone(), Arc::clone(&self.recipients));
+        let sealing = tokio::task::spawn_blocking(move || {
+            Tools::new(level).and_then(|mut tools| tools.seal(&bytes, &recipients))
+        });
+        let sealed = sealing.await.map_err(|_| SealError::Stopped)?;
         let sealed = sealed.map_err(|source| SealError::Seal { key, source })?;
         let (sealed_bytes, sealed_sha256) = (sealed.len() as u64, hex::encode(Sha256::digest(&sealed)));
         let key = self.put_object(file.name, Bytes::from(sealed)).await?;
@@ -99,7 +105,7 @@ impl<'a> WalSealer<'a> {
             sealed_at: now,
         };
         let text = self.signed(&record)?;
-        match self.store.put_new(&record_key(self.policy, file.name), Bytes::from(text)).await {
+        match self.store.put_new(&record_key(&self.policy, file.name), Bytes::from(text)).await {
             Ok(()) => Ok(Placed::Stored(record)),
             // Somebody else was quicker. The object just written is an orphan that nothing names.
             Err(StoreError::AlreadyThere { .. }) => {
@@ -111,7 +117,7 @@ impl<'a> WalSealer<'a> {
 
     /// What is there under this name. Its signature is for whoever brings it back to judge: here only bytes are compared.
     async fn there(&self, name: WalName, plain_blake3: &str) -> Result<Option<Placed>, SealError> {
-        let key = record_key(self.policy, name);
+        let key = record_key(&self.policy, name);
         let text = match self.store.get(&key).await {
             Ok(text) => text,
             Err(StoreError::NotFound { .. }) => return Ok(None),
@@ -138,6 +144,23 @@ impl<'a> WalSealer<'a> {
             }
         }
         Err(taken.map_or(SealError::Stopped, SealError::from))
+    }
+
+    /// Takes a file away that another one has made superfluous: its record first, so that there is never one without its object.
+    pub async fn remove(&self, name: WalName) -> Result<(), SealError> {
+        let key = record_key(&self.policy, name);
+        let text = match self.store.get(&key).await {
+            Ok(text) => text,
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let object = serde_json::from_slice::<WalRecord>(line).ok().map(|record| record.key);
+        self.store.delete(&key).await?;
+        if let Some(object) = object.filter(|object| is_inside(object)) {
+            self.store.delete(&format!("{}/wal/{object}", self.policy)).await?;
+        }
+        Ok(())
     }
 
     fn signed(&self, record: &WalRecord) -> Result<Vec<u8>, SealError> {

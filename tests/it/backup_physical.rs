@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lifeboat::backup::moved::Moved;
+use lifeboat::backup::physical::base::Piece;
 use lifeboat::backup::physical::pages::Again;
 use lifeboat::backup::physical::pump::{Pump, Pumped};
-use lifeboat::backup::physical::wire::{Piece, Wire};
 use lifeboat::backup::physical::{by_program, page, pg_basebackup, stream_base, wal_of};
+use lifeboat::backup::wire::Wire;
 use lifeboat::domain::artifact::PageTally;
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::policy::{PasswordSource, TlsMode};

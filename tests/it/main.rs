@@ -46,4 +46,5 @@ mod store_contract;
 mod traps;
 mod verify_cli;
 mod wal;
+mod wal_stream;
 mod without_lifeboat;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use lifeboat::catalog::Catalog;
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig};
+use lifeboat::domain::exposure::Covered;
 use lifeboat::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use lifeboat::domain::mutation::DrillTest;
 use lifeboat::domain::policy::{
@@ -225,6 +226,12 @@ impl Catalog for Memory {
     }
     async fn adopt(&self, _at: Timestamp, _records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
         Ok(0)
+    }
+    async fn cover(&self, _policy: &PolicyName, _covered: Covered) -> Result<(), Broke> {
+        Ok(())
+    }
+    async fn covered(&self, _policy: &PolicyName, _since: Timestamp) -> Result<Vec<Covered>, Broke> {
+        Ok(vec![])
     }
     async fn next_sequence(&self, _policy: &PolicyName) -> Result<u64, Broke> {
         Ok(1)

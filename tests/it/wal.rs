@@ -9,6 +9,7 @@ use lifeboat::domain::wal::WalName;
 
 use crate::support::data::DATABASE;
 use crate::support::home::{Home, POLICY, Ran, walk};
+use crate::support::recovered::{recovered, started};
 use crate::support::server::{Options, Server, unprivileged};
 
 /// A server with small segments that copies finished ones into a folder, a home for it, and rows that are numbered as they are committed.
@@ -97,13 +98,7 @@ impl Bench {
 
     /// Restores, starts a server on it, and gives the numbers that are there: how many, and the greatest.
     fn brought(&self, name: &str, args: &[&str]) -> (i32, Server) {
-        let (ran, to) = self.restore(name, args);
-        ran.expect(0);
-        let back = started(&self.server, to);
-        let seen = back.sql(DATABASE, "select count(*), coalesce(max(n), 0) from beat");
-        let (count, greatest) = seen.split_once('|').unwrap();
-        assert_eq!(count, greatest, "a number is missing in the middle");
-        (count.parse().unwrap(), back)
+        recovered(&self.home, &self.server, name, args)
     }
 
     /// The object of a file, and its record.
@@ -111,22 +106,6 @@ impl Bench {
         let folder = self.home.store().join(POLICY).join("wal").join(&name[..8]);
         (folder.join(format!("{name}.zst.age")), folder.join(format!("{name}.jsonl")))
     }
-}
-
-/// A server over a restored folder, once it has left recovery. It archives nothing.
-fn started(like: &Server, folder: PathBuf) -> Server {
-    let conf = folder.join("postgresql.auto.conf");
-    let text = std::fs::read_to_string(&conf).unwrap_or_default();
-    std::fs::write(&conf, text + "archive_mode = off\n").unwrap();
-    let mut back = Server::adopt(like, folder);
-    back.launch();
-    for _ in 0..1500 {
-        if back.try_sql(DATABASE, "select pg_is_in_recovery()").is_ok_and(|answer| answer == "f") {
-            return back;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    panic!("recovery did not end: {}", back.log());
 }
 
 #[test]

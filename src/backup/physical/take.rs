@@ -14,13 +14,14 @@ use crate::probe::{self, Endpoint};
 use crate::programs::Programs;
 use crate::seal::StreamWriter;
 
+use super::base::Piece;
 use super::local::{self, Ground};
 use super::pages::{Again, PageWatch};
 use super::prints::Prints;
 use super::pump::{Pump, Pumped, TarSink};
 use super::sampler::Sampler;
-use super::wire::{Piece, Wire};
 use super::{label, source};
+use crate::backup::wire::Wire;
 
 /// Pieces of a base backup that wait for the pump: a few megabytes.
 const PIECES_AHEAD: usize = 32;

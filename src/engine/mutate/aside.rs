@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::catalog::Catalog;
 use crate::domain::check::Broke;
+use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Run, RunOutcome, Work};
@@ -78,6 +79,14 @@ impl Catalog for Aside {
 
     async fn adopt(&self, _at: Timestamp, _records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
         Ok(0)
+    }
+
+    async fn cover(&self, _policy: &PolicyName, _covered: Covered) -> Result<(), Broke> {
+        Ok(())
+    }
+
+    async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
+        self.catalog.covered(policy, since).await
     }
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName};
-use crate::domain::wal::{Commit, History, Segment, WalName, WalRecord};
+use crate::domain::wal::{Commit, History, Piece, Segment, WalName, WalRecord};
 use crate::judge::wal::{self, Archive, Follow};
 use crate::seal::{self, Opener, TrustedSigners};
 use crate::store::Store;
@@ -72,6 +72,7 @@ pub async fn audit(
     let reading = names.iter().map(async |name| (*name, read(store, policy, *name, trusted, opener).await));
     let mut reading = futures_util::stream::iter(reading.collect::<Vec<_>>()).buffered(parallel.max(1));
     let mut records: BTreeMap<Segment, WalRecord> = BTreeMap::new();
+    let mut pieces: BTreeMap<Piece, WalRecord> = BTreeMap::new();
     let mut histories: BTreeMap<u32, History> = BTreeMap::new();
     while let Some((name, read)) = reading.next().await {
         match read {
@@ -79,10 +80,13 @@ pub async fn audit(
                 audit.verified += 1;
                 match name {
                     WalName::Segment(segment) => drop(records.insert(segment, record)),
+                    WalName::Piece(piece) => drop(pieces.insert(piece, record)),
                     WalName::History { timeline } => histories.extend(history.map(|history| (timeline, history))),
                     WalName::Label { .. } | WalName::Partial(_) => {}
                 }
             }
+            // Pieces go when their segment is there as a whole.
+            Ok(None) if matches!(name, WalName::Piece(_)) => {}
             // Taken away between the list and now.
             Ok(None) => audit.findings.push(Finding::new(
                 "wal_missing",
@@ -105,12 +109,12 @@ pub async fn audit(
         let Some(range) = &manifest.wal else { continue };
         let bytes = manifest.fingerprint.server.wal_segment_bytes;
         let ours = |record: &WalRecord| record.system_identifier.as_ref().is_none_or(|of| of == identifier);
-        let segments = records.iter().filter(|(_, record)| ours(record));
-        let archive = Archive {
-            segment_bytes: bytes,
-            segments: segments.map(|(segment, record)| (*segment, record.contents.clone())).collect(),
-            histories: histories.clone(),
-        };
+        let mut archive = Archive { segment_bytes: bytes, histories: histories.clone(), ..Archive::default() };
+        for (segment, record) in records.iter().filter(|(_, record)| ours(record)) {
+            archive.add_segment(*segment, record.contents.clone());
+        }
+        let pieces = pieces.iter().filter(|(_, record)| ours(record));
+        archive.add_pieces(&pieces.map(|(piece, record)| (*piece, record.contents.clone())).collect());
         match wal::reach(range, &archive, Follow::Latest) {
             Err(no) => audit.reach.push((backup, no.0)),
             Ok(reach) => {
@@ -147,7 +151,7 @@ async fn read(
     };
     let history = |bytes: &[u8]| match name {
         WalName::History { .. } => History::parse(&String::from_utf8_lossy(bytes)).ok(),
-        WalName::Segment(_) | WalName::Label { .. } | WalName::Partial(_) => None,
+        WalName::Segment(_) | WalName::Piece(_) | WalName::Label { .. } | WalName::Partial(_) => None,
     };
     let fetched = seal::fetch_wal(&**store, policy, name, trusted, opener).await?;
     Ok(fetched.map(|(record, bytes)| (record, history(&bytes))))

@@ -1,6 +1,6 @@
 //! All of a policy's log in the stores, as far as it is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::write_whole;
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::PolicyName;
-use crate::domain::wal::{History, Segment, WalName};
+use crate::domain::wal::{History, Piece, Segment, WalName};
 use crate::judge::wal::{Archive, Reach};
 use crate::progress::Progress;
 use crate::seal::{self, Opener, TrustedSigners};
@@ -60,6 +60,40 @@ impl Log {
         self.names.is_empty()
     }
 
+    /// A piece of a segment that is there as a whole.
+    fn is_superfluous(&self, name: &WalName) -> bool {
+        matches!(name, WalName::Piece(piece) if self.names.contains_key(&WalName::Segment(piece.segment)))
+    }
+
+    fn store_of_pieces(&self, segment: Segment) -> Option<&Arc<dyn Store>> {
+        let mut named = self.names.iter();
+        named
+            .find(|(name, _)| matches!(name, WalName::Piece(piece) if piece.segment == segment))
+            .map(|(_, store)| store)
+    }
+
+    /// A file, opened and verified; a segment that is there in pieces is put together, and zeros follow, as in the server's own file.
+    async fn open(&self, name: WalName, archive: &Archive, opener: &Opener) -> Result<Vec<u8>, Stop> {
+        let missing = || Stop::from(Finding::new("wal_missing", format!("log {name}"), "it was there a moment ago"));
+        let (policy, trusted) = (&self.policy, &self.trusted);
+        if let WalName::Segment(segment) = name
+            && let Some(pieces) = archive.pieces.get(&segment)
+        {
+            let store = self.store_of_pieces(segment).ok_or_else(missing)?;
+            return match put_together(&**store, policy, pieces, archive.segment_bytes, trusted, opener).await? {
+                Some(bytes) => Ok(bytes),
+                // It came to be there as a whole meanwhile: what was in the pieces is its beginning.
+                None => {
+                    let whole = seal::fetch_wal(&**store, policy, name, trusted, opener).await?;
+                    whole.map(|(_, bytes)| bytes).ok_or_else(missing)
+                }
+            };
+        }
+        let store = self.names.get(&name).ok_or_else(missing)?;
+        let fetched = seal::fetch_wal(&**store, policy, name, trusted, opener).await?;
+        fetched.map(|(_, bytes)| bytes).ok_or_else(missing)
+    }
+
     /// What it holds from the end of a backup on. Files whose record is not what its signer signed, or is of another cluster, are not
     /// counted: they come back as findings. `by`: what was sealed after this moment is not there yet.
     pub async fn behind(
@@ -72,7 +106,9 @@ impl Log {
             (manifest.fingerprint.server.wal_segment_bytes, &manifest.fingerprint.server.system_identifier);
         let end = manifest.wal.as_ref().map(|wal| Segment::holding(wal.timeline, wal.end, segment_bytes));
         let wanted = self.names.iter().filter(|(name, _)| match (name, end) {
-            (WalName::Segment(segment), Some(end)) => (segment.log, segment.segment) >= (end.log, end.segment),
+            (WalName::Segment(segment) | WalName::Piece(Piece { segment, .. }), Some(end)) => {
+                (segment.log, segment.segment) >= (end.log, end.segment) && !self.is_superfluous(name)
+            }
             _ => false,
         });
         let read = wanted.map(async |(name, store)| {
@@ -80,20 +116,35 @@ impl Log {
         });
         let mut records = futures_util::stream::iter(read.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
         let (mut archive, mut findings) = (Archive { segment_bytes, ..Archive::default() }, Vec::new());
+        let (mut pieces, mut gone) = (BTreeMap::new(), BTreeSet::new());
         while let Some((name, record)) = records.next().await {
-            let WalName::Segment(segment) = name else { continue };
-            match record {
-                Ok(Some(record)) if record.system_identifier.as_ref().is_some_and(|of| of != identifier) => {
+            match (name, record) {
+                (_, Ok(Some(record))) if record.system_identifier.as_ref().is_some_and(|of| of != identifier) => {
                     let finding = Finding::new("wal_foreign", format!("log {name}"), "it is of another cluster");
                     findings.push(finding.with(identifier.clone(), record.system_identifier.unwrap_or_default()));
                 }
-                Ok(Some(record)) if by.is_some_and(|by| record.sealed_at > by) => {}
-                Ok(Some(record)) => drop(archive.segments.insert(segment, record.contents)),
-                Ok(None) => {}
+                (_, Ok(Some(record))) if by.is_some_and(|by| record.sealed_at > by) => {}
+                (WalName::Segment(segment), Ok(Some(record))) => archive.add_segment(segment, record.contents),
+                (WalName::Piece(piece), Ok(Some(record))) => drop(pieces.insert(piece, record.contents)),
+                (WalName::Piece(piece), Ok(None)) => drop(gone.insert(piece.segment)),
+                (_, Ok(_)) => {}
+                (_, Err(Stop::Found(found))) => findings.extend(found),
+                (_, Err(Stop::Broke(broke))) => return Err(broke.into()),
+            }
+        }
+        // Pieces go when their segment is there as a whole: since this was listed, maybe.
+        for segment in gone {
+            let Some(store) = self.store_of_pieces(segment) else { continue };
+            match seal::load_wal_record(&**store, &self.policy, WalName::Segment(segment), &self.trusted).await {
+                Ok(Some(record)) if by.is_none_or(|by| record.sealed_at <= by) => {
+                    archive.add_segment(segment, record.contents);
+                }
+                Ok(_) => {}
                 Err(Stop::Found(found)) => findings.extend(found),
                 Err(Stop::Broke(broke)) => return Err(broke.into()),
             }
         }
+        archive.add_pieces(&pieces);
         for (name, store) in &self.names {
             let WalName::History { timeline } = name else { continue };
             match seal::fetch_wal(&**store, &self.policy, *name, &self.trusted, opener).await {
@@ -118,10 +169,7 @@ impl Log {
         let histories = histories.map(|timeline| WalName::History { timeline: *timeline });
         let names: Vec<WalName> = reach.segments.iter().copied().map(WalName::Segment).chain(histories).collect();
         let fetching = names.iter().map(async |name| {
-            let missing = || Finding::new("wal_missing", format!("log {name}"), "it was there a moment ago");
-            let store = self.names.get(name).ok_or_else(|| Stop::from(missing()))?;
-            let fetched = seal::fetch_wal(&**store, &self.policy, *name, &self.trusted, opener).await?;
-            let (_, bytes) = fetched.ok_or_else(|| Stop::from(missing()))?;
+            let bytes = self.open(*name, archive, opener).await?;
             let (path, count) = (into.join(name.to_string()), bytes.len() as u64);
             let to = path.clone();
             // It takes the place of what the backup brought under that name: the beginning of the same segment.
@@ -138,6 +186,35 @@ impl Log {
         fetching.try_collect::<Vec<()>>().await?;
         Ok(())
     }
+}
+
+/// A segment out of its pieces, filled up with zeros; none if one of them is not there any more.
+pub(super) async fn put_together(
+    store: &dyn Store,
+    policy: &PolicyName,
+    pieces: &[Piece],
+    segment_bytes: u64,
+    trusted: &TrustedSigners,
+    opener: &Opener,
+) -> Result<Option<Vec<u8>>, Stop> {
+    let length = usize::try_from(segment_bytes).unwrap_or_default();
+    let mut whole = Vec::with_capacity(length);
+    for piece in pieces {
+        let name = WalName::Piece(*piece);
+        let Some((_, bytes)) = seal::fetch_wal(store, policy, name, trusted, opener).await? else { return Ok(None) };
+        if whole.len() != piece.from as usize || whole.len() + bytes.len() != piece.to as usize {
+            let why = format!("it has {} bytes, and its name says another length", bytes.len());
+            return Err(Finding::new("wal_length", format!("log {name}"), why).into());
+        }
+        whole.extend_from_slice(&bytes);
+    }
+    if whole.len() > length {
+        let why = format!("its pieces are longer than a segment of {segment_bytes} bytes");
+        let object = pieces.first().map_or(String::new(), |piece| format!("log {}", piece.segment));
+        return Err(Finding::new("wal_length", object, why).into());
+    }
+    whole.resize(length, 0);
+    Ok(Some(whole))
 }
 
 /// Who owns a folder, for root to give files to; nobody else gives anything away.

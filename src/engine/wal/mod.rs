@@ -4,11 +4,13 @@ mod audit;
 mod fetch;
 mod log;
 mod push;
+mod stream;
 
 pub use audit::{Audit, Stretch, audit};
 pub use fetch::{Fetched, fetch};
 pub use log::{Bring, Log, owner_of};
 pub use push::{Pushed, push};
+pub use stream::{LAG, stream};
 
 use std::fs::File;
 use std::io::Write;

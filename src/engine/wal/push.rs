@@ -1,6 +1,7 @@
 //! `lifeboat wal push`: one file of the log into the store.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -46,7 +47,8 @@ pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed,
         read.map_err(|error| Broke::new(format!("the reading thread stopped: {error}")))??
     };
     let (store, signer) = (house.store_to_fill(&job.store).await?, house.signer()?);
-    let sealer = WalSealer::new(&*store, &policy.name, &policy.encryption.recipients, job.level, &signer)?;
+    let sealer =
+        WalSealer::new(Arc::clone(&store), policy.name.clone(), &policy.encryption.recipients, job.level, signer)?;
     match sealer.put(&file, crate::clock::now()).await? {
         Placed::Stored(record) => Ok(Pushed { record, already: false, warnings }),
         Placed::Already(record) => Ok(Pushed { record, already: true, warnings }),
@@ -77,7 +79,7 @@ fn read(path: &Path, name: WalName, known: Option<&str>, policy: &str) -> Result
         )));
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    let mut file = WalFile { name, system_identifier: known.map(str::to_owned), contents: None, bytes };
+    let mut file = WalFile { name, system_identifier: known.map(str::to_owned), contents: None, bytes: bytes.into() };
     let mut warnings = Vec::new();
     match name {
         WalName::Segment(segment) => {
@@ -98,6 +100,7 @@ fn read(path: &Path, name: WalName, known: Option<&str>, policy: &str) -> Result
             }
         }
         WalName::Label { .. } => {}
+        WalName::Piece(_) => return Err(Broke::new(format!("{name} is no file that a server archives"))),
     }
     Ok((file, warnings))
 }

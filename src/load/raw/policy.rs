@@ -204,10 +204,12 @@ pub(in crate::load) struct RawRetention {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::load) struct RawWal {
-    /// Whether lifeboat receives it (not done by this version).
+    /// Whether lifeboat receives it, with `lifeboat wal stream`.
     #[serde(default)]
     pub(in crate::load) stream: bool,
-    /// How often a heartbeat row is committed in the source (not done by this version).
+    /// How long received log may wait before it is durable in the store. Default: 1s.
+    pub(in crate::load) lag: Option<Written<Span>>,
+    /// How often `wal stream` commits a heartbeat row in the source. Left out: never.
     pub(in crate::load) heartbeat: Option<Written<Span>>,
 }
 

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use libfuzzer_sys::fuzz_target;
-use lifeboat::backup::physical::wire::{Piece, Wire};
+use lifeboat::backup::physical::base::Piece;
+use lifeboat::backup::wire::Wire;
 use lifeboat::probe::Endpoint;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 

@@ -1,6 +1,5 @@
-//! A small client of the replication protocol: `BASE_BACKUP`, nothing else.
+//! A small client of the replication protocol: the connection. What is said over it stands in `physical::base` and `wal::stream`.
 //!
-//! `pg_basebackup` cannot write more than one tablespace to its standard output; this can hand on any number of archives.
 //! Source: PostgreSQL's manual, "Frontend/Backend Protocol" and "Streaming Replication Protocol".
 
 use std::net::IpAddr;
@@ -13,7 +12,7 @@ use rustls_pki_types::ServerName;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::backup::producer::hint_for;
+use super::producer::hint_for;
 use crate::domain::check::Broke;
 use crate::probe::Endpoint;
 
@@ -26,22 +25,12 @@ const READ_BYTES: usize = 256 << 10;
 trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-/// A piece of a base backup, in order.
-#[derive(Debug)]
-pub enum Piece {
-    /// The archive of a tablespace begins; none: that of the data folder.
-    Archive(Option<u32>),
-    /// Bytes of the archive.
-    Data(Bytes),
-    /// Bytes of `backup_manifest`.
-    Manifest(Bytes),
-}
-
 /// A replication connection.
 pub struct Wire {
     stream: Box<dyn Duplex>,
     buffer: BytesMut,
     target: String,
+    refused_with: Option<String>,
 }
 
 impl Wire {
@@ -65,7 +54,7 @@ impl Wire {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let buffer = BytesMut::with_capacity(READ_BYTES);
-        let mut wire = Wire { stream: Box::new(stream), buffer, target: endpoint.to_string() };
+        let mut wire = Wire { stream: Box::new(stream), buffer, target: endpoint.to_string(), refused_with: None };
         wire.log_in(endpoint).await?;
         Ok(wire)
     }
@@ -141,71 +130,7 @@ impl Wire {
         }
     }
 
-    /// Takes a base backup with its WAL and its manifest; hands pieces on as they come. Returns after the server has said
-    /// that the backup is complete; anything else is an error.
-    pub async fn base_backup<F>(mut self, label: &str, major: u32, mut hand_on: F) -> Result<(), Broke>
-    where
-        F: AsyncFnMut(Piece) -> Result<(), Broke>,
-    {
-        // Checksums are verified here, where a wrong one does not end the backup of the only copy that there may be.
-        let label = label.replace('\'', "''");
-        let command = if major >= 15 {
-            format!(
-                "BASE_BACKUP (LABEL '{label}', CHECKPOINT 'fast', WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', VERIFY_CHECKSUMS false)"
-            )
-        } else {
-            format!(
-                "BASE_BACKUP LABEL '{label}' FAST WAL NOVERIFY_CHECKSUMS MANIFEST 'yes' MANIFEST_CHECKSUMS 'CRC32C'"
-            )
-        };
-        self.send(|out| frontend::query(&command, out)).await?;
-        let mut results = 0;
-        // Before 15 each tablespace is a COPY of its own, in the order of the second result.
-        let mut archives: std::collections::VecDeque<Option<u32>> = std::collections::VecDeque::new();
-        let mut in_manifest = false;
-        let mut complete = false;
-        loop {
-            let (tag, mut body) = self.message().await?;
-            match tag {
-                b'T' => results += 1,
-                b'D' if results == 2 => archives.push_back(first_column(&mut body)?),
-                b'H' if major < 15 => match archives.pop_front() {
-                    Some(oid) => hand_on(Piece::Archive(oid)).await?,
-                    None => in_manifest = true,
-                },
-                b'd' if major < 15 && in_manifest => hand_on(Piece::Manifest(body)).await?,
-                b'd' if major < 15 => hand_on(Piece::Data(body)).await?,
-                b'd' => {
-                    if body.is_empty() {
-                        return Err(garbled("an empty message"));
-                    }
-                    match (body.get_u8(), in_manifest) {
-                        (b'n', _) => hand_on(Piece::Archive(archive_of(&body)?)).await?,
-                        (b'm', _) => in_manifest = true,
-                        (b'd', true) => hand_on(Piece::Manifest(body)).await?,
-                        (b'd', false) => hand_on(Piece::Data(body)).await?,
-                        (b'p', _) => {}
-                        (other, _) => return Err(garbled(&format!("a message of kind {}", other.escape_ascii()))),
-                    }
-                }
-                // The third result, after all archives, is where the backup ends.
-                b'C' if results == 3 => complete = true,
-                b'Z' if complete => {
-                    let _ = self
-                        .send(|out| {
-                            frontend::terminate(out);
-                            Ok(())
-                        })
-                        .await;
-                    return Ok(());
-                }
-                b'Z' => return Err(garbled("an end before the backup was complete")),
-                _ => {}
-            }
-        }
-    }
-
-    async fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> std::io::Result<()>) -> Result<(), Broke> {
+    pub(super) async fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> std::io::Result<()>) -> Result<(), Broke> {
         let mut out = BytesMut::new();
         write(&mut out).map_err(|error| self.lost(&error))?;
         self.stream.write_all(&out).await.map_err(|error| self.lost(&error))?;
@@ -213,11 +138,13 @@ impl Wire {
     }
 
     /// The next message: its tag and body. An error that the server reports is an error here.
-    async fn message(&mut self) -> Result<(u8, Bytes), Broke> {
+    pub(super) async fn message(&mut self) -> Result<(u8, Bytes), Broke> {
         loop {
             if let Some((tag, body)) = frame(&mut self.buffer)? {
                 if tag == b'E' {
-                    return Err(self.refused(&body));
+                    let (state, broke) = self.refused(&body);
+                    self.refused_with = state;
+                    return Err(broke);
                 }
                 return Ok((tag, body));
             }
@@ -232,11 +159,16 @@ impl Wire {
     fn lost(&self, why: &dyn std::fmt::Display) -> Broke {
         Broke::hinted(
             format!("the connection to {} was lost: {why}", self.target),
-            "the source went away in the middle; see its log, and take the backup again",
+            "the source went away in the middle; see its log, and run it again",
         )
     }
 
-    fn refused(&self, body: &[u8]) -> Broke {
+    /// The SQLSTATE of the error that the server reported last.
+    pub fn refused_with(&self) -> Option<&str> {
+        self.refused_with.as_deref()
+    }
+
+    fn refused(&self, body: &[u8]) -> (Option<String>, Broke) {
         let field = |wanted: u8| {
             body.split(|byte| *byte == 0)
                 .find(|field| field.first() == Some(&wanted))
@@ -245,7 +177,7 @@ impl Wire {
         let words = field(b'M').unwrap_or_else(|| "an error without words".to_owned());
         let hint = hint_for(&words).map(str::to_owned).or_else(|| field(b'H'));
         let hint = hint.unwrap_or_else(|| "the source's own log says more".to_owned());
-        Broke::hinted(format!("{} refused the base backup: {words}", self.target), hint)
+        (field(b'C'), Broke::hinted(format!("{} refused: {words}", self.target), hint))
     }
 }
 
@@ -297,36 +229,11 @@ fn frame(buffer: &mut BytesMut) -> Result<Option<(u8, Bytes)>, Broke> {
     Ok(Some((tag, message)))
 }
 
-fn word(body: &mut Bytes) -> Result<u32, Broke> {
+pub(super) fn word(body: &mut Bytes) -> Result<u32, Broke> {
     if body.len() < 4 { Err(garbled("a message that is too short")) } else { Ok(body.get_u32()) }
 }
 
-/// The tablespace's identifier in a row of the second result; NULL for the data folder.
-fn first_column(row: &mut Bytes) -> Result<Option<u32>, Broke> {
-    let wrong = || garbled("a row that cannot be read");
-    if row.len() < 6 {
-        return Err(wrong());
-    }
-    row.advance(2);
-    let length = row.get_i32();
-    if length < 0 {
-        return Ok(None);
-    }
-    let text = usize::try_from(length).ok().and_then(|length| row.get(..length)).ok_or_else(wrong)?;
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(wrong)
-}
-
-/// `16400.tar` and the folder on the source, or `base.tar` and nothing.
-fn archive_of(body: &[u8]) -> Result<Option<u32>, Broke> {
-    let name = body.split(|byte| *byte == 0).next().and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
-    match name.strip_suffix(".tar") {
-        Some("base") => Ok(None),
-        Some(oid) => oid.parse().map(Some).map_err(|_| garbled(&format!("an archive `{name}`"))),
-        None => Err(garbled(&format!("an archive `{name}`"))),
-    }
-}
-
-fn garbled(what: &str) -> Broke {
+pub(super) fn garbled(what: &str) -> Broke {
     Broke::hinted(
         format!("the source sent {what}, which is not the replication protocol that lifeboat knows"),
         "check that nothing but PostgreSQL answers there (a connection pooler cannot take base backups)",
@@ -352,19 +259,5 @@ mod tests {
         for bad in [b"d\0\0\0\x03".as_slice(), b"d\xff\xff\xff\xff"] {
             assert!(frame(&mut BytesMut::from(bad)).is_err());
         }
-    }
-
-    #[test]
-    fn archives_and_rows_are_named() {
-        assert_eq!(archive_of(b"16400.tar\0/srv/space\0").unwrap(), Some(16400));
-        assert_eq!(archive_of(b"base.tar\0\0").unwrap(), None);
-        for name in [b"".as_slice(), b"../x.tar\0", b"16400\0", b"\xff.tar\0"] {
-            assert!(archive_of(name).is_err());
-        }
-        let mut row = Bytes::from_static(b"\0\x03\0\0\0\x0516400");
-        assert_eq!(first_column(&mut row).unwrap(), Some(16400));
-        let mut row = Bytes::from_static(b"\0\x03\xff\xff\xff\xff");
-        assert_eq!(first_column(&mut row).unwrap(), None);
-        assert!(first_column(&mut Bytes::from_static(b"\0\x03\0\0\0\x0916400")).is_err());
     }
 }

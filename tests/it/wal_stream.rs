@@ -1,0 +1,361 @@
+//! The log received over the replication protocol: what was acknowledged comes back, whoever is killed.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::data::DATABASE;
+use crate::support::home::{Home, POLICY, walk};
+use crate::support::recovered::recovered;
+use crate::support::server::{Options, Server};
+
+/// A server with small segments, a home whose policy receives its log, and a table of numbers.
+struct Bench {
+    server: Server,
+    home: Home,
+}
+
+impl Bench {
+    fn new(wal: &str) -> Bench {
+        let conf = "wal_sender_timeout = 5s".to_owned();
+        let initdb = vec!["--locale=C.UTF-8", "--wal-segsize=1"];
+        let server = Server::start_with(Options { conf, initdb, ..Options::default() });
+        server.sql("postgres", &format!("create database {DATABASE}"));
+        server.sql(DATABASE, "create table beat (n int primary key, at timestamptz not null)");
+        let home = Home::new(&server, DATABASE);
+        home.edit_policy(|text| format!("{text}\n[wal]\nstream = true\n{wal}\n"));
+        Bench { server, home }
+    }
+
+    fn receiver(&self) -> Receiver {
+        Receiver::start(&self.home)
+    }
+
+    fn backup(&self) {
+        self.home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    }
+
+    fn beat(&self, from: i32, to: i32) {
+        for n in from..=to {
+            self.server.sql(DATABASE, &format!("insert into beat values ({n}, clock_timestamp())"));
+        }
+    }
+
+    /// Waits until everything that the server has written is durable at the receiver.
+    fn wait_until_durable(&self, receiver: &mut Receiver) {
+        let end = self.server.sql(DATABASE, "select pg_current_wal_flush_lsn()");
+        let sql = format!(
+            "select coalesce(bool_or(flush_lsn >= '{end}'), false) from pg_stat_replication where application_name = 'lifeboat'"
+        );
+        let begun = Instant::now();
+        while self.server.sql(DATABASE, &sql) != "t" {
+            receiver.must_run();
+            assert!(begun.elapsed() < Duration::from_secs(60), "not durable: {}", receiver.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Restores to the end of the log and gives how many numbers are there; none may be missing in the middle.
+    fn brought(&self, name: &str) -> i32 {
+        recovered(&self.home, &self.server, name, &["--until", "latest"]).0
+    }
+}
+
+/// `lifeboat wal stream` in the background.
+struct Receiver {
+    child: Child,
+    said: PathBuf,
+}
+
+impl Receiver {
+    fn start(home: &Home) -> Receiver {
+        Receiver::start_with(home, &[])
+    }
+
+    fn start_with(home: &Home, args: &[&str]) -> Receiver {
+        let said = home.path().join(format!("said-{}.txt", walk(home.path()).len()));
+        let file = std::fs::File::create(&said).unwrap();
+        let mut command = home.command(&[&["wal", "stream", POLICY], args].concat());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let mut receiver = Receiver { child, said };
+        receiver.wait_for("receiving the log");
+        receiver
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap()
+    }
+
+    fn must_run(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("the receiver ended with {status}: {}", self.said());
+        }
+    }
+
+    fn wait_for(&mut self, words: &str) {
+        let begun = Instant::now();
+        while !self.said().contains(words) {
+            self.must_run();
+            assert!(begun.elapsed() < Duration::from_secs(60), "`{words}` was not said: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Asks it to stop, and waits; gives the exit code.
+    fn stop(mut self) -> i32 {
+        self.signal(Signal::TERM);
+        let code = self.child.wait().unwrap().code().unwrap();
+        assert_eq!(code, 0, "{}", self.said());
+        code
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_was_received_comes_back_whole_segments_and_the_one_that_is_not() {
+    let bench = Bench::new("");
+    bench.backup();
+    let mut receiver = bench.receiver();
+    bench.beat(1, 5);
+    // Several segments, and then part of one.
+    bench.server.sql(DATABASE, "create table fill as select repeat(md5(n::text), 30) from generate_series(1, 5000) n");
+    bench.beat(6, 9);
+    bench.wait_until_durable(&mut receiver);
+    assert_eq!(bench.brought("running"), 9);
+    bench.beat(10, 12);
+    receiver.stop();
+    assert_eq!(bench.brought("stopped"), 12);
+    // What is there is what the server has: segments byte by byte, and of the last one a beginning.
+    let log = bench.home.store().join(POLICY).join("wal/00000001");
+    let names: Vec<String> =
+        walk(&log).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let whole: Vec<&String> =
+        names.iter().filter(|name| name.len() == "000000010000000000000001.jsonl".len()).collect();
+    let pieces = names.iter().filter(|name| name.ends_with(".piece.jsonl")).count();
+    assert!(whole.len() > 3 && pieces > 0, "{names:?}");
+    for name in whole {
+        let name = name.strip_suffix(".jsonl").unwrap();
+        let to = bench.home.path().join("fetched");
+        bench.home.run(&["wal", "fetch", POLICY, name, to.to_str().unwrap()]).expect(0);
+        let own = bench.server.data_dir.join("pg_wal").join(name);
+        if let Ok(own) = std::fs::read(own) {
+            assert!(own == std::fs::read(&to).unwrap(), "{name} differs");
+        }
+    }
+    bench.home.run(&["verify", POLICY, "--wal"]).expect(0);
+    // A second receiver goes on where the first one ended.
+    bench.beat(13, 14);
+    let mut receiver = bench.receiver();
+    bench.wait_until_durable(&mut receiver);
+    receiver.stop();
+    assert_eq!(bench.brought("again"), 14);
+}
+
+/// Random moments without a seed to be replayed: what is tried is printed.
+fn some(below: u64) -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).unwrap();
+    u64::from_le_bytes(bytes) % below
+}
+
+#[test]
+fn a_receiver_that_is_killed_again_and_again_leaves_no_gap() {
+    let bench = Bench::new("lag = \"100ms\"");
+    bench.backup();
+    let mut n = 0;
+    for round in 0..6 {
+        let receiver = bench.receiver();
+        // Enough for a few segments, so that it is killed within one, between two, and while one is sealed.
+        let fill =
+            format!("create table fill{round} as select repeat(md5(n::text), 30) from generate_series(1, 3000) n");
+        bench.server.sql(DATABASE, &fill);
+        bench.beat(n + 1, n + 5);
+        n += 5;
+        std::thread::sleep(Duration::from_millis(some(400)));
+        receiver.kill();
+    }
+    // The source has kept what was not durable.
+    let mut receiver = bench.receiver();
+    bench.beat(n + 1, n + 1);
+    bench.wait_until_durable(&mut receiver);
+    receiver.stop();
+    bench.home.run(&["verify", POLICY, "--wal"]).expect(0);
+    assert_eq!(bench.brought("back"), n + 1);
+}
+
+#[test]
+fn a_source_that_restarts_is_waited_for_and_a_second_receiver_is_not_let_in() {
+    let mut bench = Bench::new("");
+    bench.backup();
+    let mut receiver = bench.receiver();
+    bench.beat(1, 3);
+    let second = bench.home.run(&["wal", "stream", POLICY]).expect(1);
+    assert!(second.stderr.contains("is in use by process") && second.stderr.contains("hint:"), "{second:?}");
+    bench.server.kill();
+    receiver.wait_for("trying again");
+    bench.server.launch();
+    bench.beat(4, 6);
+    bench.wait_until_durable(&mut receiver);
+    receiver.stop();
+    assert_eq!(bench.brought("back"), 6);
+    // And one that is told not to wait ends, with an error.
+    let mut receiver = Receiver::start_with(&bench.home, &["--no-loop"]);
+    bench.beat(7, 7);
+    bench.wait_until_durable(&mut receiver);
+    bench.server.kill();
+    assert_eq!(receiver.child.wait().unwrap().code(), Some(1), "{}", receiver.said());
+    assert!(receiver.said().contains("was lost"), "{}", receiver.said());
+    bench.server.launch();
+    assert_eq!(bench.brought("ended"), 7);
+}
+
+#[test]
+fn what_cannot_be_received_is_refused_in_words() {
+    let bench = Bench::new("");
+    let refused = |ran: crate::support::home::Ran, code: i32, says: &str| {
+        let ran = ran.expect(code);
+        assert!(ran.stderr.contains(says) && ran.stderr.contains("hint:"), "{says}: {ran:?}");
+    };
+    refused(bench.home.run(&["wal", "stream", "nobody"]), 2, "no policy");
+    // A policy of another cluster: its backups say so.
+    bench.backup();
+    let other = Server::start();
+    other.sql("postgres", &format!("create database {DATABASE}"));
+    let (ours, theirs) = (bench.server.url(DATABASE), other.url(DATABASE));
+    bench.home.edit_policy(|text| text.replace(&ours, &theirs));
+    refused(bench.home.run(&["wal", "stream", POLICY]), 1, "the backups of policy orders are of");
+    bench.home.edit_policy(|text| text.replace(&theirs, "postgresql://postgres@/postgres?host=/nowhere"));
+    refused(bench.home.run(&["wal", "stream", POLICY]), 1, "could not connect");
+    bench.home.edit_policy(|text| text.replace("postgresql://postgres@/postgres?host=/nowhere", &ours));
+    bench.home.edit_policy(|text| text.replace("stream = true", "stream = false"));
+    refused(bench.home.run(&["wal", "stream", POLICY]), 1, "does not receive the log");
+    bench.home.edit_policy(|text| text.replace("stream = false", "stream = true\nlag = \"0s\""));
+    bench.home.run(&["wal", "stream", POLICY]).expect(2);
+}
+
+#[test]
+fn a_store_that_takes_nothing_costs_no_log() {
+    let bench = Bench::new("lag = \"100ms\"");
+    bench.backup();
+    let mut receiver = bench.receiver();
+    bench.beat(1, 2);
+    bench.wait_until_durable(&mut receiver);
+    let log = bench.home.store().join(POLICY).join("wal");
+    let away = log.with_extension("away");
+    std::fs::rename(&log, &away).unwrap();
+    std::fs::write(&log, "in the way").unwrap();
+    bench.beat(3, 5);
+    bench.server.sql(DATABASE, "create table fill as select repeat(md5(n::text), 30) from generate_series(1, 5000) n");
+    receiver.wait_for("nothing can be stored");
+    let end = bench.server.sql(DATABASE, "select pg_current_wal_flush_lsn()");
+    let sql =
+        format!("select bool_or(flush_lsn >= '{end}') from pg_stat_replication where application_name = 'lifeboat'");
+    assert_eq!(bench.server.sql(DATABASE, &sql), "f", "told to be durable, and is not");
+    // Longer than the server waits for somebody who says nothing.
+    std::thread::sleep(Duration::from_secs(6));
+    receiver.must_run();
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&away, &log).unwrap();
+    bench.beat(6, 6);
+    bench.wait_until_durable(&mut receiver);
+    receiver.wait_for("takes the log again");
+    receiver.stop();
+    assert_eq!(bench.brought("back"), 6);
+}
+
+#[test]
+fn a_log_that_the_source_has_not_kept_leaves_a_hole_that_is_said_and_seen() {
+    let bench = Bench::new("");
+    bench.backup();
+    let mut receiver = bench.receiver();
+    bench.beat(1, 2);
+    bench.wait_until_durable(&mut receiver);
+    receiver.stop();
+    bench.server.sql(DATABASE, "select pg_drop_replication_slot('lifeboat_orders')");
+    for round in 0..3 {
+        let fill =
+            format!("create table fill{round} as select repeat(md5(n::text), 30) from generate_series(1, 30000) n");
+        bench.server.sql(DATABASE, &fill);
+        bench.server.sql(DATABASE, "checkpoint");
+    }
+    bench.beat(3, 4);
+    let mut receiver = bench.receiver();
+    assert!(receiver.said().contains("a HOLE in the log"), "{}", receiver.said());
+    bench.wait_until_durable(&mut receiver);
+    let verified = bench.home.run(&["verify", POLICY, "--wal"]).expect(3);
+    assert!(verified.stdout.contains("wal_hole"), "{verified:?}");
+    // A backup behind it goes on again.
+    bench.backup();
+    bench.beat(5, 6);
+    bench.wait_until_durable(&mut receiver);
+    receiver.stop();
+    assert_eq!(bench.brought("back"), 6);
+}
+
+#[test]
+fn a_promoted_standby_is_followed_onto_its_timeline() {
+    let bench = Bench::new("");
+    bench.backup();
+    let mut receiver = bench.receiver();
+    bench.beat(1, 3);
+    bench.wait_until_durable(&mut receiver);
+    // A standby out of a restore, which then follows the primary by itself.
+    let folder = bench.home.path().join("standby");
+    crate::support::recovered::restored(&bench.home, &folder, &[]);
+    let conf = format!(
+        "primary_conninfo = 'host={} port={} user=postgres'\nrecovery_target_timeline = 'latest'\n",
+        bench.server.socket_dir.display(),
+        bench.server.port
+    );
+    let auto = folder.join("postgresql.auto.conf");
+    let text = std::fs::read_to_string(&auto).unwrap_or_default();
+    std::fs::write(&auto, text + &conf).unwrap();
+    std::fs::write(folder.join("standby.signal"), "").unwrap();
+    let mut standby = Server::adopt(&bench.server, folder);
+    standby.launch();
+    bench.beat(4, 6);
+    bench.wait_until_durable(&mut receiver);
+    let begun = Instant::now();
+    while standby.try_sql(DATABASE, "select max(n) from beat").is_ok_and(|n| n != "6") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", standby.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    receiver.stop();
+    let before = bench.server.sql(DATABASE, "select pg_current_wal_lsn()");
+    let (ours, theirs) = (bench.server.url(DATABASE), standby.url(DATABASE));
+    let mut bench = bench;
+    bench.server.kill();
+    standby.sql("postgres", "select pg_promote()");
+    bench.home.edit_policy(|text| text.replace(&ours, &theirs));
+    for n in 7..=9 {
+        standby.sql(DATABASE, &format!("insert into beat values ({n}, clock_timestamp())"));
+    }
+    let old = std::mem::replace(&mut bench.server, standby);
+    let mut receiver = bench.receiver();
+    bench.beat(10, 11);
+    bench.wait_until_durable(&mut receiver);
+    assert!(receiver.said().contains("timeline 2"), "{}", receiver.said());
+    receiver.stop();
+    assert_eq!(bench.brought("latest"), 11);
+    let (count, back) = recovered(&bench.home, &bench.server, "before", &["--until-lsn", &before]);
+    assert_eq!(count, 6);
+    drop((back, old));
+    bench.home.run(&["verify", POLICY, "--wal"]).expect(0);
+}
