@@ -9,7 +9,7 @@ use super::{Subject, trouble};
 use crate::domain::check::{Assertion, Broke, Expectation, Finding, Stop};
 use crate::domain::inventory::Object;
 use crate::domain::units::Span;
-use crate::judge::integrity::Comparison;
+use crate::judge::integrity::{self, Comparison};
 use crate::probe::{self, Endpoint, ProbeError, session};
 
 /// The latency that counts as ready when none is given.
@@ -61,6 +61,14 @@ fn named(object: &Object, error: &str) -> bool {
     let bare = object.identity.rsplit('.').next().unwrap_or_default().trim_matches('"');
     let whole = |c: char| !(c.is_alphanumeric() || c == '_');
     !bare.is_empty() && error.split(whole).any(|word| word == bare)
+}
+
+/// The rows of the heartbeat, as far as they came back.
+pub(super) async fn heartbeat(subject: &Subject<'_>) -> Result<Comparison, Stop> {
+    let endpoint = subject.server.with_database(&subject.default_database);
+    let client = session::read_only(&endpoint).await.map_err(Broke::from)?;
+    let seen = probe::heartbeat::beats(&client).await.map_err(|error| trouble(error, "table lifeboat.heartbeat"))?;
+    Ok(integrity::heartbeat(seen.as_ref(), &subject.heartbeat))
 }
 
 /// Asks, and the answer must come within the check's time and be as expected.

@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Measure, Outcome, Stop};
 use crate::domain::drill::Check;
+use crate::domain::heartbeat::BeatTerms;
 use crate::domain::policy::Method;
 use crate::domain::transcript::RestoreFacts;
 use crate::domain::units::Span;
@@ -41,6 +42,8 @@ pub struct Subject<'a> {
     pub whole_server: bool,
     /// The first transaction identifier that the restored server gave out (physical): rows from there on are not the source's.
     pub own_from: Option<u64>,
+    /// What the heartbeat must be like.
+    pub heartbeat: BeatTerms,
     /// Programs of the server's major version.
     pub programs: &'a Programs,
     /// Arguments put before a client program so that it runs in the sandbox too.
@@ -73,8 +76,12 @@ pub async fn run(check: &Check, subject: &Subject<'_>) -> CheckResult {
     // Readiness has its own clock: there a late answer is a finding.
     let guard = if check.name == CheckName::Readiness { limit.saturating_add(TIMEOUT) } else { limit };
     let making = AssertUnwindSafe(make(check, subject, limit)).catch_unwind();
+    let mut beat = None;
     let (outcome, looked_at, unchecked) = match tokio::time::timeout(guard.to_std(), making).await {
-        Ok(Ok(Ok(comparison))) => (comparison.outcome(), comparison.looked_at, comparison.unchecked),
+        Ok(Ok(Ok(comparison))) => {
+            beat = comparison.beat;
+            (comparison.outcome(), comparison.looked_at, comparison.unchecked)
+        }
         Ok(Ok(Err(Stop::Found(findings)))) => (Outcome::Failed(findings), Vec::new(), Vec::new()),
         Ok(Ok(Err(Stop::Broke(Broke { error, hint })))) => (Outcome::Broke { error, hint }, Vec::new(), Vec::new()),
         Ok(Err(_)) => {
@@ -93,6 +100,7 @@ pub async fn run(check: &Check, subject: &Subject<'_>) -> CheckResult {
         outcome: shortened(outcome),
         looked_at: looked_at.into_iter().filter(|measure: &Measure| measure.count > 0).collect(),
         unchecked,
+        beat,
         took: Span::from_std(began.elapsed()),
     }
 }
@@ -109,6 +117,7 @@ async fn make(check: &Check, subject: &Subject<'_>, limit: Span) -> Result<Compa
         CheckName::Collations => compare::collations(subject).await,
         CheckName::Encodings => compare::encodings(subject).await,
         CheckName::Settings => compare::settings(subject).await,
+        CheckName::Heartbeat => ask::heartbeat(subject).await,
         CheckName::Assert => ask::assert(subject, check.assertion.as_ref(), limit).await,
         CheckName::Readiness => ask::readiness(subject, check.assertion.as_ref(), check.timeout).await,
     }

@@ -59,6 +59,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// When it ended, by the source's clock: the runner's, less how far that was ahead.
+    pub fn ended(&self) -> Timestamp {
+        self.finished_at.checked_sub(self.clock_skew.0).unwrap_or(self.finished_at)
+    }
+
     /// Plaintext of all streams.
     pub fn plain_bytes(&self) -> ByteSize {
         // Saturating: the numbers come from a file that anybody may have written.

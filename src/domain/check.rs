@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::heartbeat::Beat;
 use super::units::{ByteSize, Span};
 
 /// The checks that lifeboat knows.
@@ -31,6 +32,8 @@ pub enum CheckName {
     Encodings,
     /// Settings of server, databases and roles.
     Settings,
+    /// The numbered rows of the heartbeat.
+    Heartbeat,
     /// The user's own SQL.
     Assert,
     /// The user's readiness query within its latency.
@@ -39,7 +42,7 @@ pub enum CheckName {
 
 impl CheckName {
     /// All of them, in the order in which reports show them.
-    pub const ALL: [CheckName; 12] = [
+    pub const ALL: [CheckName; 13] = [
         CheckName::Manifest,
         CheckName::PageChecksums,
         CheckName::Amcheck,
@@ -50,6 +53,7 @@ impl CheckName {
         CheckName::Collations,
         CheckName::Encodings,
         CheckName::Settings,
+        CheckName::Heartbeat,
         CheckName::Assert,
         CheckName::Readiness,
     ];
@@ -67,6 +71,7 @@ impl CheckName {
             CheckName::Collations => "collations",
             CheckName::Encodings => "encodings",
             CheckName::Settings => "settings",
+            CheckName::Heartbeat => "heartbeat",
             CheckName::Assert => "assert",
             CheckName::Readiness => "readiness",
         }
@@ -125,6 +130,9 @@ pub struct CheckResult {
     pub looked_at: Vec<Measure>,
     /// What it could not look at, each with the reason. Never counted as good.
     pub unchecked: Vec<Unchecked>,
+    /// The newest heartbeat that was seen, if it was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beat: Option<Beat>,
     /// How long it took.
     pub took: Span,
 }

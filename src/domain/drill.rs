@@ -48,6 +48,8 @@ pub enum Pick {
 pub enum Loss {
     /// When the drill begins.
     Now,
+    /// At any moment of those to which the log can bring back, by chance; which one is recorded.
+    Random,
     /// At this moment.
     At(jiff::Timestamp),
 }
@@ -116,6 +118,8 @@ pub enum Target {
     Backup,
     /// And then as far as the log behind it goes, if its stores hold one.
     Latest,
+    /// To the moment of the loss, and no further: as after a mistake.
+    Moment,
 }
 
 /// Ready is when this query answers within its latency.

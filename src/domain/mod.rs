@@ -8,6 +8,7 @@ pub mod check;
 pub mod config;
 pub mod drill;
 pub mod exposure;
+pub mod heartbeat;
 pub mod ids;
 pub mod inventory;
 pub mod lsn;

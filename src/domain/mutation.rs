@@ -150,6 +150,9 @@ mutations! {
     /// A lost setting.
     SettingChanged, "setting_changed", Guard::Check(CheckName::Settings),
         "a setting of a database is another (ALTER DATABASE … SET)";
+    /// A hole in the heartbeat.
+    HeartbeatLost, "heartbeat_lost", Guard::Check(CheckName::Heartbeat),
+        "a row in the middle of the heartbeat is gone, as behind a hole in the log";
 }
 
 impl fmt::Display for Mutation {

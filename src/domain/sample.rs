@@ -219,6 +219,7 @@ pub fn drill(name: &str, method: Method, checks: &[CheckName]) -> Drill {
 /// A check that passed, having looked at something.
 pub fn passed(name: CheckName, count: u64, what: &str) -> CheckResult {
     CheckResult {
+        beat: None,
         name,
         title: if name == CheckName::Assert { assertion().sql } else { name.to_string() },
         required: name != CheckName::Settings,

@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use crate::domain::check::{CheckName, CheckResult, Finding, Outcome, Unchecked};
 use crate::domain::drill::{IsolationDemand, Step};
+use crate::domain::heartbeat::Beat;
 use crate::domain::observed::Observed;
 use crate::domain::transcript::{
     BackupUsed, Ended, Judgement, Phase, StepRecord, TRANSCRIPT_SCHEMA, Transcript, Verdict,
@@ -94,7 +97,8 @@ fn recovery_point(transcript: &Transcript, against: &mut Against) -> Option<Span
     let backup = transcript.backup.as_ref()?;
     // The log goes on from the backup: what it brings back is never older.
     let replayed = transcript.log.as_ref().and_then(|log| log.last_commit);
-    let recovered = replayed.map_or(backup.recovery_point, |commit| commit.max(backup.recovery_point));
+    let beat = newest_beat(transcript).map(|beat| beat.committed_at);
+    let recovered = backup.recovery_point.max(replayed.unwrap_or(Timestamp::MIN)).max(beat.unwrap_or(Timestamp::MIN));
     let rpa = Span::between(recovered, transcript.lost_at);
     if rpa < Span::ZERO {
         against.unproven.push(format!(
@@ -125,6 +129,27 @@ fn recovery_point(transcript: &Transcript, against: &mut Against) -> Option<Span
         )),
     }
     Some(rpa)
+}
+
+/// The newest heartbeat that is there and was checked.
+pub fn newest_beat(transcript: &Transcript) -> Option<Beat> {
+    transcript
+        .checks
+        .iter()
+        .filter(|check| check.name == CheckName::Heartbeat && has_passed(check))
+        .find_map(|check| check.beat)
+}
+
+/// How the recovery point is known, in a few words.
+pub fn how_known(transcript: &Transcript) -> String {
+    let replayed = transcript.log.as_ref().and_then(|log| log.last_commit);
+    match (newest_beat(transcript), replayed) {
+        (Some(beat), _) => format!("measured: heartbeat {}, committed {}", beat.seq, beat.committed_at),
+        (None, Some(commit)) => {
+            format!("at most: the last transaction that came back was of {commit}, and no heartbeat was checked")
+        }
+        (None, None) => "by the recovery point of the backup alone".to_owned(),
+    }
 }
 
 /// Whether the transcript is that of a drill that could prove something.
@@ -372,7 +397,11 @@ fn proofs(transcript: &Transcript, rpa: Option<Span>, rta: Option<Span>) -> Vec<
     reasons.push(format!("{} passed; they looked at {}", count(passed, "check", "checks"), looked.join(", ")));
     reasons.extend(moved(transcript));
     if let Some(rpa) = rpa {
-        reasons.push(format!("{rpa} of data would have been lost; {} is allowed", transcript.objectives.rpo));
+        let how = match (newest_beat(transcript), &transcript.log) {
+            (None, None) => String::new(),
+            _ => format!(" ({})", how_known(transcript)),
+        };
+        reasons.push(format!("{rpa} of data would have been lost{how}; {} is allowed", transcript.objectives.rpo));
     }
     if let Some(rta) = rta {
         let declared: Span = transcript.objectives.allowances.iter().map(|(_, span)| *span).sum();

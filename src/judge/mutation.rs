@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::domain::artifact::{Manifest, MemberKind};
+use crate::domain::check::CheckName;
 use crate::domain::check::{Finding, Outcome};
 use crate::domain::drill::{Drill, ScratchKind, Step};
 use crate::domain::ids::BackupId;
@@ -160,6 +161,15 @@ pub fn choose(mutation: Mutation, ground: Ground<'_>) -> Result<Victim, String> 
                 let own = database.collation_version.is_some() && database.collation_actual.is_some();
                 let own = own.then(|| DATABASE_COLLATION.to_owned());
                 versioned.map(|one| format!("collation {}", one.name)).chain(own).collect()
+            })
+        }
+        Mutation::HeartbeatLost => {
+            let checks = |step: &Step| matches!(step, Step::Check(check) if check.name == CheckName::Heartbeat);
+            if !ground.drill.steps.iter().any(checks) {
+                return Err("the drill does not check the heartbeat".to_owned());
+            }
+            ground.of_database(mutation, "the backup has no table lifeboat.heartbeat", |database| {
+                identities(database, "table").filter(|one| *one == "lifeboat.heartbeat").map(str::to_owned).collect()
             })
         }
         Mutation::LocaleChanged => {

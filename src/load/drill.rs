@@ -14,10 +14,30 @@ const WITHIN: Span = Span::from_secs(1);
 /// When to give up waiting for readiness, when nothing is said.
 const TIMEOUT: Span = Span::from_secs(600);
 
+/// A moment to which is restored, and a loss that says which.
+fn moment_rules(document: &Document, root: &Node, problems: &mut Problems) {
+    let loss = root.get("drill.loss").and_then(Node::text).unwrap_or("now");
+    let steps = root.get("steps").map(Node::items).unwrap_or_default();
+    let until = steps.iter().find_map(|step| step.get("restore.until"));
+    match (until.and_then(Node::text), until) {
+        (Some("moment"), Some(node)) if loss == "now" => {
+            let message = "a restore to a moment needs a loss that says which: there is nothing behind now";
+            problems.add(document.problem(&node.span, message).hint("write loss = \"random\", or a time, in [drill]"));
+        }
+        (Some("backup" | "latest"), Some(node)) if loss == "random" => {
+            let message = "what the store held at a moment of the past is not known to the second";
+            let hint = "write restore.until = \"moment\" with loss = \"random\", or loss = \"now\"";
+            problems.add(document.problem(&node.span, message).hint(hint));
+        }
+        _ => {}
+    }
+}
+
 /// What the shape alone cannot say. Works on files that have other errors too.
 pub(super) fn rules(document: &Document, problems: &mut Problems) {
     let root = &document.root;
     scratch_rules(document, root, problems);
+    moment_rules(document, root, problems);
     let steps = root.get("steps").map(Node::items).unwrap_or_default();
     let (mut restored, mut told) = (false, false);
     for step in steps {

@@ -8,6 +8,7 @@ use super::session::{cell, fixed, row};
 use super::snapshot::{micros, timestamp};
 use super::{Endpoint, ProbeError};
 use crate::domain::check::Broke;
+use crate::domain::heartbeat::{Around, Beat, Beats};
 
 /// What makes the table, for the owner of the database (or a superuser). Safe to run again.
 pub const TABLE: &str = "create schema if not exists lifeboat;
@@ -69,23 +70,8 @@ fn missing(endpoint: &Endpoint, error: ProbeError) -> Broke {
     )
 }
 
-/// What is there of the heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beats {
-    /// How many rows.
-    pub count: i64,
-    /// The lowest number.
-    pub first: i64,
-    /// The highest.
-    pub last: i64,
-    /// When the highest was committed, by the source's clock.
-    pub last_at: Timestamp,
-    /// The latest moment of all: another one, if the clock was set back.
-    pub latest_at: Timestamp,
-}
-
 /// What a database has of the heartbeat; none: no table, or no row.
-pub async fn beats(client: &Client) -> Result<Option<Beats>, Broke> {
+pub async fn beats(client: &Client) -> Result<Option<Beats>, ProbeError> {
     let sql = format!(
         "select count(*) as count, coalesce(min(seq), 0) as first, coalesce(max(seq), 0) as last,
                 {} as last_at, {} as latest_at from lifeboat.heartbeat having count(*) > 0",
@@ -95,14 +81,13 @@ pub async fn beats(client: &Client) -> Result<Option<Beats>, Broke> {
     let found = match client.query_opt(&sql, &[]).await {
         Ok(found) => found,
         Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(ProbeError::sql("reading the heartbeat", &error).into()),
+        Err(error) => return Err(ProbeError::sql("reading the heartbeat", &error)),
     };
     let Some(row) = found else { return Ok(None) };
     Ok(Some(Beats {
         count: cell(&row, "count")?,
         first: cell(&row, "first")?,
-        last: cell(&row, "last")?,
-        last_at: timestamp(&row, "last_at")?,
+        last: Beat { seq: cell(&row, "last")?, committed_at: timestamp(&row, "last_at")? },
         latest_at: timestamp(&row, "latest_at")?,
     }))
 }
@@ -112,10 +97,10 @@ fn is_missing(error: &tokio_postgres::Error) -> bool {
 }
 
 /// The last number at or before a moment, and the first behind it, as the source has them.
-pub async fn around(client: &Client, at: Timestamp) -> Result<(Option<i64>, Option<i64>), Broke> {
+pub async fn around(client: &Client, at: Timestamp) -> Result<Around, Broke> {
     let sql = "select max(seq) filter (where committed_at <= $1::text::timestamptz) as before,
                       min(seq) filter (where committed_at > $1::text::timestamptz) as behind from lifeboat.heartbeat";
     let row = client.query_one(sql, &[&at.to_string()]).await;
     let row = row.map_err(|error| ProbeError::sql("reading the heartbeat", &error))?;
-    Ok((cell(&row, "before")?, cell(&row, "behind")?))
+    Ok(Around { before: cell(&row, "before")?, behind: cell(&row, "behind")? })
 }

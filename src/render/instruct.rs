@@ -35,6 +35,7 @@ pub fn heading(step: &Step) -> String {
         Step::Restore(restore) => match &restore.until {
             Target::Backup => "Restore as far as the backup goes, and start".to_owned(),
             Target::Latest => "Restore as far as it goes, and start".to_owned(),
+            Target::Moment => "Restore to a moment, and start".to_owned(),
         },
         Step::AwaitReady(_) => "Wait for the first useful query".to_owned(),
         Step::Check(check) => format!("Check {}", check.name),
@@ -48,8 +49,8 @@ pub fn instruct(step: &Step, source: &Source<'_>) -> String {
     match step {
         Step::Provision => provision(source),
         Step::Restore(restore) => match &restore.until {
-            target @ (Target::Backup | Target::Latest) => match source.artifact.record.method {
-                Method::Physical => restore_physical(source, *target == Target::Latest),
+            target @ (Target::Backup | Target::Latest | Target::Moment) => match source.artifact.record.method {
+                Method::Physical => restore_physical(source, target),
                 Method::Logical => restore_logical(source),
                 Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
                     "This backup was not taken by lifeboat: follow the manual of the tool that took it.\n".to_owned()
@@ -97,7 +98,7 @@ fn provision(source: &Source<'_>) -> String {
     )
 }
 
-fn restore_physical(source: &Source<'_>, with_log: bool) -> String {
+fn restore_physical(source: &Source<'_>, target: &Target) -> String {
     let mut text = String::from("Open the parts in order; together they are one tar of the data folder:\n\n");
     text.push_str(&block(
         "for p in base/*.age; do age -d -i \"$KEY\" \"$p\" || exit 1; done | zstd -d | tar -x -C \"$TARGET\"\n\
@@ -123,7 +124,7 @@ fn restore_physical(source: &Source<'_>, with_log: bool) -> String {
         commands.push_str("rm -f -- \"$TARGET/tablespace_map\"");
         text.push_str(&block(&commands));
     }
-    if with_log {
+    if *target != Target::Backup {
         text.push_str(
             "\nThe log behind the backup, if the store holds one, goes on from where it ended. Open all of it into `pg_wal`, and have it \
              replayed (to a moment: `recovery_target_time` in `postgresql.auto.conf`, with its zone):\n\n",
@@ -132,10 +133,27 @@ fn restore_physical(source: &Source<'_>, with_log: bool) -> String {
             "for p in ../wal/*/*.zst.age; do\n  \
                [ -e \"$p\" ] || continue\n  \
                n=$(basename \"$p\" .zst.age); n=${n%.[0-9]}\n  \
-               age -d -i \"$KEY\" \"$p\" | zstd -dqf -o \"$TARGET/pg_wal/$n\" || exit 1\n  \
+               case $n in\n    \
+                 # A segment that was not finished: its pieces, each at its place.\n    \
+                 *.piece) w=$TARGET/pg_wal/${n%%.*}; o=${n#*.}; o=$((0x${o%%-*}))\n             \
+                          [ $o -gt 0 ] || : > \"$w\"\n             \
+                          age -d -i \"$KEY\" \"$p\" | zstd -dq | dd of=\"$w\" bs=1M seek=$o oflag=seek_bytes conv=notrunc status=none || exit 1\n             \
+                          truncate -s \"$(jq .fingerprint.server.wal_segment_bytes manifest.json)\" \"$w\" ;;\n    \
+                 *) age -d -i \"$KEY\" \"$p\" | zstd -dqf -o \"$TARGET/pg_wal/$n\" || exit 1 ;;\n  \
+               esac\n  \
                : > \"$TARGET/recovery.signal\"\n\
              done",
         ));
+        if *target == Target::Moment {
+            text.push_str(
+                "\nAnd no further than to the moment, with its zone (what was committed at it is there, what came later is not):\n\n",
+            );
+            text.push_str(&block(
+                "MOMENT='2026-01-31 03:00:00+00'\n\
+                 echo \"recovery_target_time = '$MOMENT'\" >> \"$TARGET/postgresql.auto.conf\"\n\
+                 echo \"recovery_target_action = 'promote'\" >> \"$TARGET/postgresql.auto.conf\"",
+            ));
+        }
     }
     text.push_str(
         "\nStart it cut off from everything else: it must not archive into the old archive, nor answer applications, before it \
@@ -280,6 +298,12 @@ fn instruct_check(check: &Check, source: &Source<'_>) -> String {
                 )
             )
         }
+        CheckName::Heartbeat => format!(
+            "The numbers are there without a gap; the newest says how much was lost:\n\n{}",
+            everywhere(
+                "select count(*) = max(seq) - min(seq) + 1 as whole, max(seq), max(committed_at) from lifeboat.heartbeat"
+            )
+        ),
         CheckName::Assert | CheckName::Readiness => match &check.assertion {
             None => "Ask the application's own first query, and see that it answers.\n".to_owned(),
             Some(assertion) => {

@@ -11,9 +11,12 @@ pub fn name(step: &Step, phase: Option<Phase>) -> String {
     match step {
         Step::Provision => "Make the scratch".to_owned(),
         Step::Restore(restore) => match (phase, &restore.until) {
-            (Some(Phase::Start), Target::Backup | Target::Latest) => "Start and replay the log".to_owned(),
+            (Some(Phase::Start), Target::Backup | Target::Latest | Target::Moment) => {
+                "Start and replay the log".to_owned()
+            }
             (_, Target::Backup) => "Restore as far as the backup goes".to_owned(),
             (_, Target::Latest) => "Restore as far as it goes".to_owned(),
+            (_, Target::Moment) => "Restore to the moment".to_owned(),
         },
         Step::AwaitReady(_) => "Wait for the first useful query".to_owned(),
         Step::Check(check) => format!("Check {}", check.name),

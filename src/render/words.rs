@@ -128,6 +128,9 @@ pub fn purpose(check: CheckName) -> &'static str {
         CheckName::Collations => "Text sorts as it did at the source; if not, indexes are suspect.",
         CheckName::Encodings => "The same encodings and locales.",
         CheckName::Settings => "The same settings of server, databases and roles.",
+        CheckName::Heartbeat => {
+            "The rows that lifeboat commits every few seconds are there without a gap, up to the moment and no further."
+        }
         CheckName::Assert => "The answer that the owner of the data expects.",
         CheckName::Readiness => "The application's own query is answered quickly enough.",
     }

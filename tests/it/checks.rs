@@ -130,6 +130,7 @@ impl Case {
 
     fn run(&self, check: &Check) -> CheckResult {
         let subject = Subject {
+            heartbeat: lifeboat::domain::heartbeat::BeatTerms::default(),
             sealed: &self.sealed,
             restored: &self.facts,
             server: self.copy.endpoint("postgres"),

@@ -53,7 +53,8 @@ fn shipped_drills_look_at_everything_that_applies() {
     };
     for name in CheckName::ALL {
         // The first is the user's own; the second is a step.
-        let own = matches!(name, CheckName::Assert | CheckName::Readiness);
+        // And the heartbeat is there only where a policy wants it.
+        let own = matches!(name, CheckName::Assert | CheckName::Readiness | CheckName::Heartbeat);
         assert_eq!(checks("restore-latest").contains(&name), !own, "restore-latest: {name}");
         // A dump has no pages.
         let applies = !own && name != CheckName::PageChecksums;

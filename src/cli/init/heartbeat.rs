@@ -20,7 +20,7 @@ pub(super) async fn make(cli: &Cli, wanted: Option<&PolicyName>) -> Result<Exit,
     };
     let endpoint = house.source(&policy.source)?;
     let client = session::fixed(&endpoint).await.map_err(Broke::from)?;
-    let there = beats(&client).await?;
+    let there = beats(&client).await.map_err(Broke::from)?;
     if let Err(error) = session::run(&client, "making the heartbeat's table", TABLE).await {
         let broke = Broke::from(error);
         let hint = format!(
@@ -39,7 +39,7 @@ pub(super) async fn make(cli: &Cli, wanted: Option<&PolicyName>) -> Result<Exit,
         return Ok(Exit::Ok);
     }
     let said = match there {
-        Some(beats) => format!("it is there, with {} rows; the newest is of {}", beats.count, beats.last_at),
+        Some(beats) => format!("it is there, with {} rows; the newest is of {}", beats.count, beats.last.committed_at),
         None => "it is there, and empty".to_owned(),
     };
     output::print(&format!("lifeboat.heartbeat in {endpoint}: {said}\n"));

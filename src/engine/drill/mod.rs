@@ -69,7 +69,8 @@ pub async fn would_bring_back(house: &House, policy: &Policy, drill: &Drill) -> 
 /// The moment of the simulated loss, of a drill that begins `at` this one.
 fn lost_at(drill: &Drill, at: Timestamp) -> Timestamp {
     match drill.loss {
-        Loss::Now => at,
+        // Which moment that is, is chosen by what the stores hold.
+        Loss::Now | Loss::Random => at,
         Loss::At(moment) => moment,
     }
 }
@@ -93,6 +94,7 @@ impl Rehearsal {
                 outcome: unreached.clone(),
                 looked_at: Vec::new(),
                 unchecked: Vec::new(),
+                beat: None,
                 took: Span::ZERO,
             }),
             Step::Provision | Step::Restore(_) | Step::AwaitReady(_) | Step::Sabotage(_) | Step::Destroy => None,
@@ -169,6 +171,11 @@ impl Rehearsal {
         policy: &Policy,
         progress: &dyn Progress,
     ) -> Result<(SealedManifest, Programs, Arc<dyn Store>), Stop> {
+        if self.transcript.drill.loss == Loss::Random {
+            progress.stage("choose a moment");
+            self.transcript.lost_at = replay::random_moment(house, policy).await?;
+            progress.say(&format!("the moment of the loss, by chance: {}", self.transcript.lost_at));
+        }
         progress.stage("choose a backup");
         let picked = pick::pick(house, policy, &self.transcript.drill, self.transcript.lost_at).await?;
         let sealed = seal::load_manifest(&*picked.store, &policy.name, &picked.backup, &house.trusted()?).await?;

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 
 use super::super::House;
-use super::replay::{self, Behind};
+use super::replay::{self, Behind, Far};
 use crate::backup::{logical, physical};
 use crate::checks::{self, Subject};
 use crate::domain::artifact::WalRange;
-use crate::domain::check::{Broke, CheckResult, Finding, Stop};
+use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Stop};
 use crate::domain::drill::{AwaitReady, Check, Restore, Sabotage, ScratchKind, Target};
+use crate::domain::heartbeat::BeatTerms;
 use crate::domain::ids::SCRATCH_PREFIX;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::Event;
@@ -136,7 +137,8 @@ impl<'a> Performance<'a> {
     ) -> Vec<RestorePart> {
         let with_log = match restore.until {
             Target::Backup => None,
-            Target::Latest => Some(lost_at),
+            Target::Latest => Some(Far::SealedBy(lost_at)),
+            Target::Moment => Some(Far::Moment(lost_at)),
         };
         let mut parts = Vec::new();
         let order = match self.sealed.manifest.method {
@@ -175,7 +177,7 @@ impl<'a> Performance<'a> {
         match (&self.behind, &manifest.wal) {
             (Some(behind), _) => {
                 behind.replayed(&started)?;
-                self.log = Some(behind.told(&scratch.server()?).await?);
+                self.log = Some(behind.told(&scratch.server()?, &started).await?);
             }
             (None, Some(wal)) => replayed_far_enough(wal, &started)?,
             (None, None) => {}
@@ -185,7 +187,7 @@ impl<'a> Performance<'a> {
         Ok(facts)
     }
 
-    async fn put_back(&mut self, with_log: Option<Timestamp>, progress: &dyn Progress) -> Result<Vec<String>, Stop> {
+    async fn put_back(&mut self, with_log: Option<Far>, progress: &dyn Progress) -> Result<Vec<String>, Stop> {
         let manifest = &self.sealed.manifest;
         let parallel = self.house.config.limits.parallel;
         let scratch = self.scratch.as_ref().ok_or_else(no_scratch)?;
@@ -243,8 +245,8 @@ impl<'a> Performance<'a> {
             facts.push(format!("{} entries needed the superuser", self.facts.superuser_entries.len()));
         }
         facts.extend(self.facts.warnings.iter().take(20).cloned());
-        if let (Some(lost_at), Some(data_dir)) = (with_log, scratch.data_dir()) {
-            self.behind = replay::behind(self.house, self.policy, self.sealed, &self.opener, lost_at).await?;
+        if let (Some(far), Some(data_dir)) = (with_log, scratch.data_dir()) {
+            self.behind = replay::behind(self.house, self.policy, self.sealed, &self.opener, far).await?;
             facts.push(match &self.behind {
                 Some(behind) => behind.bring(data_dir, &self.opener, parallel, progress).await?,
                 None => "the stores hold no log that goes on from it".to_owned(),
@@ -287,7 +289,13 @@ impl<'a> Performance<'a> {
     /// Makes one check.
     pub async fn check(&self, check: &Check) -> CheckResult {
         let began = Instant::now();
-        let subject = match self.subject() {
+        let terms = match check.name {
+            CheckName::Heartbeat => {
+                replay::beat_terms(self.house, self.policy, self.behind.as_ref().and_then(Behind::moment)).await
+            }
+            _ => BeatTerms::default(),
+        };
+        let subject = match self.subject(terms) {
             Ok(subject) => subject,
             Err(broke) => {
                 return CheckResult {
@@ -297,6 +305,7 @@ impl<'a> Performance<'a> {
                     outcome: crate::domain::check::Outcome::Broke { error: broke.error, hint: broke.hint },
                     looked_at: Vec::new(),
                     unchecked: Vec::new(),
+                    beat: None,
                     took: Span::from_std(began.elapsed()),
                 };
             }
@@ -321,7 +330,7 @@ impl<'a> Performance<'a> {
         Ok(vec![format!("ran in {database}: {}", sabotage.sql)])
     }
 
-    fn subject(&self) -> Result<Subject<'_>, Broke> {
+    fn subject(&self, heartbeat: BeatTerms) -> Result<Subject<'_>, Broke> {
         let scratch = self.scratch.as_ref().ok_or_else(no_scratch)?;
         let names: Vec<String> =
             self.sealed.manifest.fingerprint.databases.iter().map(|database| database.name.clone()).collect();
@@ -338,6 +347,7 @@ impl<'a> Performance<'a> {
                 Method::Physical => self.started.as_ref().map(|started| started.next_xid),
                 Method::Logical | Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => None,
             },
+            heartbeat,
             programs: self.programs,
             wrap: scratch.wrap(),
             parallel: self.house.config.limits.parallel,

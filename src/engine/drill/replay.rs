@@ -2,63 +2,155 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Outcome, Stop};
+use crate::domain::heartbeat::BeatTerms;
+use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::transcript::LogReplayed;
 use crate::engine::House;
 use crate::engine::wal::{Bring, Log};
-use crate::judge::wal::{self, Archive, Follow, Reach};
-use crate::probe::Endpoint;
+use crate::judge::wal::{self, Archive, Follow, Reach, Until};
+use crate::probe::{self, Endpoint};
 use crate::progress::Progress;
 use crate::scratch::{Recovery, Started};
-use crate::seal::{Opener, SealedManifest};
+use crate::seal::{self, Opener, SealedManifest};
 
 /// What goes on from the backup.
 pub(super) struct Behind {
     log: Log,
     archive: Archive,
     reach: Reach,
+    until: Option<Timestamp>,
 }
 
-/// What of the log was sealed before the loss; none: the stores hold none that goes on from this backup. A hole in it, a timeline that
-/// cannot be followed, a file that its signer did not sign: findings, for what is behind them is lost.
+/// How much of the log is brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Far {
+    /// All that was sealed by the loss.
+    SealedBy(Timestamp),
+    /// Up to a moment.
+    Moment(Timestamp),
+}
+
+/// What goes on from the backup; none: the stores hold nothing that does. A hole on the way, a timeline that cannot be
+/// followed, a file that its signer did not sign: findings, for what is behind them is lost.
 pub(super) async fn behind(
     house: &House,
     policy: &Policy,
     sealed: &SealedManifest,
     opener: &Opener,
-    lost_at: Timestamp,
+    far: Far,
 ) -> Result<Option<Behind>, Stop> {
     let manifest = &sealed.manifest;
     let Some(range) = &manifest.wal else { return Ok(None) };
-    let stores: Vec<_> = house.stores_of(policy)?.into_values().collect();
-    let log = Log::list(&stores, &policy.name, &house.trusted()?).await?;
+    let log = list(house, policy).await?;
     if log.is_empty() {
-        return Ok(None);
+        return match far {
+            Far::SealedBy(_) => Ok(None),
+            Far::Moment(_) => Err(no_log(policy).into()),
+        };
     }
-    let (archive, mut findings) = log.behind(manifest, opener, Some(lost_at)).await?;
+    let (by, until) = match far {
+        Far::SealedBy(lost_at) => (Some(lost_at), None),
+        Far::Moment(moment) => (None, Some(moment)),
+    };
+    let (archive, mut findings) = log.behind(manifest, opener, by).await?;
     let reach = wal::reach(range, &archive, Follow::Latest)
         .map_err(|no| Finding::new("wal_timeline", "write-ahead log", no.0))?;
-    if let Some(segment) = reach.branch_missing {
-        let message = format!("timeline {} begins with it, and it is not in the store", segment.timeline);
-        findings.push(Finding::new("wal_hole", format!("log {segment}"), message));
-    } else if let Some(hole) = reach.hole {
-        let message = format!("it is missing or not whole: nothing comes back from {} on", reach.until);
-        let finding = Finding::new("wal_hole", format!("log {}", hole.from), message);
-        findings.push(finding.with(hole.from.to_string(), format!("next there: {}", hole.next)));
+    let reached = until.map(|moment| wal::within(&reach, &Until::Time(moment), false));
+    if !matches!(reached, Some(Ok(()))) {
+        if let Some(segment) = reach.branch_missing {
+            let message = format!("timeline {} begins with it, and it is not in the store", segment.timeline);
+            findings.push(Finding::new("wal_hole", format!("log {segment}"), message));
+        } else if let Some(hole) = reach.hole {
+            let message = format!("it is missing or not whole: nothing comes back from {} on", reach.until);
+            let finding = Finding::new("wal_hole", format!("log {}", hole.from), message);
+            findings.push(finding.with(hole.from.to_string(), format!("next there: {}", hole.next)));
+        }
     }
     if !findings.is_empty() {
         return Err(Stop::Found(findings));
     }
-    Ok((!reach.segments.is_empty()).then_some(Behind { log, archive, reach }))
+    if let Some(Err(why)) = reached {
+        return Err(Broke::hinted(
+            why,
+            "choose an earlier moment; `lifeboat find POLICY --reach latest` tells the last",
+        )
+        .into());
+    }
+    Ok((!reach.segments.is_empty()).then_some(Behind { log, archive, reach, until }))
+}
+
+async fn list(house: &House, policy: &Policy) -> Result<Log, Broke> {
+    let stores: Vec<_> = house.stores_of(policy)?.into_values().collect();
+    Log::list(&stores, &policy.name, &house.trusted()?).await
+}
+
+fn no_log(policy: &Policy) -> Broke {
+    Broke::hinted(
+        format!("no store of policy {} holds a log: there is no moment to go to behind a backup", policy.name),
+        "see docs/wal.md: `lifeboat wal stream`, or archive_command with `lifeboat wal push`",
+    )
+}
+
+/// Any moment from the end of the oldest physical backup to the last commit that the newest can be brought to.
+pub(super) async fn random_moment(house: &House, policy: &Policy) -> Result<Timestamp, Stop> {
+    let (trusted, opener) = (house.trusted()?, house.opener()?);
+    let mut manifests = Vec::new();
+    for store in house.stores_of(policy)?.values() {
+        for (_, backup) in seal::list_backups(&**store, Some(&policy.name)).await.map_err(Broke::from)? {
+            match seal::load_manifest(&**store, &policy.name, &backup, &trusted).await {
+                Ok(sealed) => manifests.extend(sealed.manifest.wal.is_some().then_some(sealed.manifest)),
+                // A bad one is found by who brings it back.
+                Err(Stop::Found(_)) => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
+    manifests.sort_by_key(Manifest::ended);
+    let (Some(oldest), Some(newest)) = (manifests.first(), manifests.last()) else {
+        let hint = format!("take one: lifeboat backup {}", policy.name);
+        return Err(Broke::hinted(format!("policy {} has no physical backup", policy.name), hint).into());
+    };
+    let log = list(house, policy).await?;
+    let (archive, _) = log.behind(newest, &opener, None).await?;
+    let range = newest.wal.as_ref().ok_or_else(|| no_log(policy))?;
+    let reach = wal::reach(range, &archive, Follow::Latest).map_err(|no| Broke::new(no.0))?;
+    let (from, last) = (oldest.ended(), reach.last_commit.ok_or_else(|| no_log(policy))?.at);
+    let window = u64::try_from(last.duration_since(from).as_micros()).ok().filter(|window| *window > 0);
+    let window = window.ok_or_else(|| no_log(policy))?;
+    let random = getrandom::u64().map_err(|error| Broke::new(format!("no random number could be had: {error}")))?;
+    let into = SignedDuration::from_micros((random % window).cast_signed());
+    Ok(from.checked_add(into).unwrap_or(from))
+}
+
+/// What the heartbeat must be like in the copy: what the source says of both sides of a moment, if it can be asked.
+pub(super) async fn beat_terms(house: &House, policy: &Policy, moment: Option<Timestamp>) -> BeatTerms {
+    let around = match moment {
+        None => Observed::Absent,
+        Some(moment) => {
+            let asking = async {
+                let client = house.source(&policy.source)?.connect().await?;
+                probe::heartbeat::around(&client, moment).await
+            };
+            asking.await.map_or_else(|broke: Broke| Observed::Unknown(broke.error), Observed::Known)
+        }
+    };
+    BeatTerms { moment, around, every: policy.wal.as_ref().and_then(|wal| wal.heartbeat) }
 }
 
 impl Behind {
-    /// All of it.
+    /// The moment to which it is brought; none: to its end.
+    pub(super) fn moment(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// How far the server is to replay it.
     pub(super) fn recovery(&self) -> Recovery {
-        Recovery { timeline: self.reach.timeline, until: None }
+        Recovery { timeline: self.reach.timeline, until: self.until }
     }
 
     /// Lays it into the restored folder.
@@ -78,7 +170,8 @@ impl Behind {
 
     /// A server that came up earlier than the log says has not replayed it: it opens over a hole without a word.
     pub(super) fn replayed(&self, started: &Started) -> Result<(), Finding> {
-        if started.replayed_to < self.reach.until {
+        // One that was to stop at a moment was seen to.
+        if self.until.is_none() && started.replayed_to < self.reach.until {
             let message = "the restored server came up before it had replayed the log to its end";
             let finding = Finding::new("wal_short", "write-ahead log", message);
             return Err(finding.with(self.reach.until.to_string(), started.replayed_to.to_string()));
@@ -92,7 +185,7 @@ impl Behind {
     }
 
     /// What came of it, by the server's own word.
-    pub(super) async fn told(&self, server: &Endpoint) -> Result<LogReplayed, Stop> {
+    pub(super) async fn told(&self, server: &Endpoint, started: &Started) -> Result<LogReplayed, Stop> {
         let broke =
             |error: tokio_postgres::Error| Broke::new(format!("the last transaction could not be asked for: {error}"));
         let client = server.connect().await.map_err(Broke::from)?;
@@ -105,7 +198,7 @@ impl Behind {
         Ok(LogReplayed {
             segments: self.reach.segments.len() as u64,
             timeline: self.reach.timeline,
-            until: self.reach.until,
+            until: if self.until.is_some() { started.replayed_to } else { self.reach.until },
             last_commit,
         })
     }
@@ -124,6 +217,7 @@ pub(super) fn weigh(mut result: CheckResult) -> CheckResult {
         CheckName::Manifest
         | CheckName::PageChecksums
         | CheckName::Amcheck
+        | CheckName::Heartbeat
         | CheckName::Assert
         | CheckName::Readiness => false,
     };

@@ -197,7 +197,8 @@ impl Altered {
             | Mutation::ExtensionChanged
             | Mutation::CollationChanged
             | Mutation::LocaleChanged
-            | Mutation::SettingChanged => {}
+            | Mutation::SettingChanged
+            | Mutation::HeartbeatLost => {}
         }
         let manifest_sha256 = match resigned {
             true => Some(sign(original, &overlay, &manifest, &original.keys.trusted).await?),

@@ -95,6 +95,12 @@ pub fn sabotage(mutation: Mutation, victim: &Victim) -> Option<Sabotage> {
             "execute format('alter database %I set application_name = %L', current_database(), 'lifeboat_mutation');
              hit := 1;",
         ),
+        Mutation::HeartbeatLost => done(
+            &format!("victim regclass := {of}::regclass;"),
+            "execute format('delete from %1$s where seq = (select seq from %1$s order by seq offset 1 limit 1)
+                               and seq < (select max(seq) from %1$s)', victim);
+             get diagnostics hit = row_count;",
+        ),
     };
     Some(Sabotage { sql, database: victim.database.clone() })
 }

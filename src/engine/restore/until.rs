@@ -6,8 +6,6 @@ use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::choose::Chosen;
 use super::{Request, refuse_without_room};
 use crate::domain::artifact::Manifest;
@@ -55,8 +53,7 @@ async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest, log: &Arc<
     let too_late =
         |what: &str| Ok(Fit::No { why: format!("backup {} ends after {what}", manifest.backup), tells: false });
     match &wanted.until {
-        // The end of the backup by the source's clock: the runner's, less how far it was ahead.
-        Until::Time(at) if ended(manifest) > *at => return too_late(&at.to_string()),
+        Until::Time(at) if manifest.ended() > *at => return too_late(&at.to_string()),
         Until::Lsn(lsn) if range.end > *lsn => return too_late(&lsn.to_string()),
         Until::Latest | Until::Time(_) | Until::Lsn(_) | Until::Name(_) | Until::Xid(_) => {}
     }
@@ -106,10 +103,6 @@ pub(super) async fn left_behind(request: &Request, manifest: &Manifest) -> Optio
             Some(format!("whether a log goes on from this backup could not be seen: {why}"))
         }
     }
-}
-
-fn ended(manifest: &Manifest) -> Timestamp {
-    manifest.finished_at.checked_sub(manifest.clock_skew.0).unwrap_or(manifest.finished_at)
 }
 
 impl Course {

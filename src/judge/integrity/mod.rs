@@ -5,12 +5,14 @@
 
 mod completeness;
 mod content;
+mod heartbeat;
 mod places;
 mod sequences;
 mod shared;
 
 pub use completeness::{additional_databases, databases, objects, roles, tablespaces, unseen};
 pub use content::{FoundLargeObjects, FoundTable, large_objects, tables};
+pub use heartbeat::heartbeat;
 pub use places::{collations, database_settings, encodings, extensions, server};
 pub use sequences::{Pace, sequences};
 pub use shared::shared;
@@ -18,6 +20,7 @@ pub use shared::shared;
 use std::collections::BTreeSet;
 
 use crate::domain::check::{Finding, Measure, Outcome, Unchecked};
+use crate::domain::heartbeat::Beat;
 use crate::domain::inventory::{Change, Changed};
 
 /// Under which terms a copy is compared with its source.
@@ -38,6 +41,8 @@ pub struct Comparison {
     pub looked_at: Vec<Measure>,
     /// What could not be compared.
     pub unchecked: Vec<Unchecked>,
+    /// The newest heartbeat, if that is what was looked at.
+    pub beat: Option<Beat>,
 }
 
 impl Comparison {
@@ -45,6 +50,7 @@ impl Comparison {
     pub fn add(&mut self, other: Comparison) {
         self.findings.extend(other.findings);
         self.unchecked.extend(other.unchecked);
+        self.beat = self.beat.or(other.beat);
         for measure in other.looked_at {
             self.looked(measure.count, &measure.what);
         }

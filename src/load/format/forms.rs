@@ -219,15 +219,18 @@ impl Format for Variable {
 
 impl Format for Loss {
     const NAME: &'static str = "moment";
-    const EXAMPLES: &'static [&'static str] = &["now", "2026-01-31T03:00:00Z"];
+    const EXAMPLES: &'static [&'static str] = &["now", "random", "2026-01-31T03:00:00Z"];
 
     fn read(text: &str) -> Result<Loss, Wrong> {
-        if text == "now" {
-            return Ok(Loss::Now);
+        match text {
+            "now" => return Ok(Loss::Now),
+            "random" => return Ok(Loss::Random),
+            _ => {}
         }
         text.parse().map(Loss::At).map_err(|_| Wrong {
             message: format!("`{text}` is not a moment of loss"),
-            hint: "possible now: \"now\", or a time with its offset such as \"2026-01-31T03:00:00Z\"".to_owned(),
+            hint: "possible: \"now\", \"random\", or a time with its offset such as \"2026-01-31T03:00:00Z\""
+                .to_owned(),
         })
     }
 }

@@ -37,7 +37,7 @@ pub(in crate::load) struct RawHead {
     /// Which backup is brought back.
     #[serde(default)]
     pub(in crate::load) backup: RawBackup,
-    /// When the loss is taken to happen: "now", or a time with its offset. Default: now.
+    /// When the loss is taken to happen: "now", "random" (any moment that the log can bring back), or a time with its offset. Default: now.
     pub(in crate::load) loss: Option<Written<Loss>>,
 }
 
@@ -97,6 +97,8 @@ enum RawTarget {
     Backup,
     /// And then as far as the log behind it goes, if the policy's stores hold one.
     Latest,
+    /// To the moment of the loss ("random" or a time), and no further.
+    Moment,
 }
 
 /// One step.
@@ -117,7 +119,7 @@ pub(in crate::load) enum RawStep {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::load) struct RawRestore {
-    /// backup: as far as the backup itself goes; latest: and then as far as the log behind it goes.
+    /// backup: as far as the backup itself goes; latest: and then as far as the log behind it goes; moment: to the moment of the loss and no further.
     #[schemars(with = "RawTarget")]
     pub(in crate::load) until: Target,
 }

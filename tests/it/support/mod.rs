@@ -6,6 +6,7 @@ pub mod data;
 pub mod home;
 pub mod invariants;
 pub mod majors;
+pub mod receiver;
 pub mod recovered;
 pub mod server;
 pub mod sink;

@@ -186,6 +186,18 @@ impl Server {
         }
     }
 
+    /// kill -9 of all its processes at once, as when the machine dies.
+    pub fn kill_hard(&mut self) {
+        let Some(mut child) = self.postmaster.take() else { return };
+        let parent = child.id().to_string();
+        let children = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
+        let children = String::from_utf8_lossy(&children.stdout).into_owned();
+        let status = Command::new("kill").arg("-9").arg(&parent).args(children.split_whitespace()).status();
+        // One of them may have ended by itself meanwhile.
+        assert!(status.is_ok() && !children.is_empty());
+        child.wait().unwrap();
+    }
+
     /// kill -9, and the data folder is gone.
     pub fn destroy(&mut self) {
         self.kill();
