@@ -103,7 +103,6 @@ async fn the_measured_recovery_point_is_what_was_really_lost() {
         );
         assert!((measured - truth).abs() <= BEAT.as_secs_f64() + 0.1, "measured {measured}, truth {truth}");
         assert!(lost < 2.0, "{lost} s of acknowledged rows are lost");
-        assert!(both || came_back >= known, "{known} were acknowledged, {came_back} came back");
     }
 }
 

@@ -56,7 +56,8 @@ pub const DEAD: i32 = -1;
 pub struct Hurt {
     /// The programs that were hit, each as often as it was; empty: the fault did not fire.
     pub victims: Vec<String>,
-    /// The call was one that cannot fail so: a write to an eventfd, by which a runtime wakes its own threads. It waits for ever then.
+    /// The call was one that cannot fail so: a write to an eventfd, by which a runtime wakes its own threads (it waits for ever then); a read of the
+    /// pipe by which the standard library hears of a program that could not be started (it panics); an interrupted read of a file in a server.
     pub impossible: bool,
     pub ran: Ran,
 }
@@ -100,7 +101,10 @@ pub fn hurt(home: &Home, fault: Fault, nth: usize, args: &[&str]) -> Hurt {
         // All of its threads are logged as killed, and which of them made the call is not always told.
         victims.push("lifeboat".to_owned());
     }
-    let impossible = text.lines().any(|line| line.ends_with("(INJECTED)") && line.contains("[eventfd]>"));
+    // A pipe cannot fail on being read, and no file of a disk interrupts its reader: the standard library and PostgreSQL rely on it.
+    let pipe = ran.stderr.contains("std/src/sys/process") || ran.stdout.contains("panicked with message \"called");
+    let interrupted = fault.interrupts() && victims.iter().any(|name| name != "lifeboat") && matches!(ran.code, 3 | 124);
+    let impossible = pipe || interrupted || text.lines().any(|line| line.ends_with("(INJECTED)") && line.contains("[eventfd]>"));
     Hurt { victims, impossible, ran }
 }
 
