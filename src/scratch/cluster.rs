@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::sandbox::{Namespaces, SANE_PATH, Sandbox};
-use super::{Started, conf, connect, process, sandbox, startup};
+use super::{Recovery, Started, conf, connect, process, sandbox, startup};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::config::ScratchConfig;
 use crate::domain::drill::IsolationDemand;
@@ -178,15 +178,19 @@ impl Cluster {
         Ok(())
     }
 
-    pub(super) async fn start(&mut self, fingerprint: &Fingerprint, replay: Option<u32>) -> Result<Started, Stop> {
+    pub(super) async fn start(
+        &mut self,
+        fingerprint: &Fingerprint,
+        recovery: Option<Recovery>,
+    ) -> Result<Started, Stop> {
         if self.child.is_some() {
             return Err(Broke::new("the scratch server runs already").into());
         }
         let major = self.programs.major;
         let mut conf = conf::compose(&fingerprint.server, major, &self.socket_dir, &self.preload, self.fresh);
-        conf.text.extend(replay.map(conf::replaying));
+        conf.text.extend(recovery.as_ref().map(conf::replaying));
         conf::write(&self.data_dir, &conf, self.sandbox.owner)
-            .and_then(|()| if replay.is_some() { conf::signal(&self.data_dir, self.sandbox.owner) } else { Ok(()) })
+            .and_then(|()| if recovery.is_some() { conf::signal(&self.data_dir, self.sandbox.owner) } else { Ok(()) })
             .map_err(|error| failed("write the configuration into", &self.data_dir, &error))?;
         let log = self.folder.join("server.log");
         let options = || std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
@@ -201,8 +205,12 @@ impl Cluster {
         let libraries = fingerprint.server.settings.get("shared_preload_libraries").cloned().unwrap_or_default();
         let same_major = fingerprint.server.major() == major;
         let server = self.await_server(fingerprint, &log, same_major, &libraries).await?;
-        let restore_command = if replay.is_some() { conf::NOWHERE_ELSE } else { "" };
-        let mut started = connect::look(&server, &startup::tail(&log), restore_command).await?;
+        let restore_command = if recovery.is_some() { conf::NOWHERE_ELSE } else { "" };
+        let said = startup::tail(&log);
+        let mut started = connect::look(&server, &said, restore_command).await?;
+        if let Some(until) = recovery.and_then(|recovery| recovery.until) {
+            started.stopped_before = Some(startup::stopped_at(&said, until, started.last_replayed)?);
+        }
         connect::every_database(&server).await?;
         if !conf.taken.is_empty() {
             started.facts.push(format!("settings taken over from the source: {}", conf.taken.join(", ")));

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
 
+use super::Recovery;
 use crate::domain::inventory::Server;
 
 /// The lines of `pg_hba.conf`: the socket's folder is 0700, so whoever gets here is the server's own user or root.
@@ -145,11 +146,18 @@ lc_messages = 'C'
 /// The command that a server in recovery asks for files of the log: it has all of them already.
 pub(super) const NOWHERE_ELSE: &str = "exit 1";
 
-/// Lines for a server that replays the log in its `pg_wal` to the end, along a timeline. They stand behind all others, and win.
-pub(super) fn replaying(timeline: u32) -> String {
-    format!(
+/// Lines for a server that replays the log in its `pg_wal`. They stand behind all others, and win.
+pub(super) fn replaying(recovery: &Recovery) -> String {
+    let timeline = recovery.timeline;
+    let mut text = format!(
         "# the log to be replayed lies in pg_wal\nrestore_command = '{NOWHERE_ELSE}'\nrecovery_target_timeline = '{timeline}'\nrecovery_target_action = 'promote'\n"
-    )
+    );
+    if let Some(until) = recovery.until {
+        let until = until.strftime("%Y-%m-%d %H:%M:%S%.6f+00");
+        // A String takes all that is written to it.
+        let _ = writeln!(text, "recovery_target_time = '{until}'\nrecovery_target_inclusive = on");
+    }
+    text
 }
 
 /// Makes a server begin with recovery.
@@ -218,6 +226,16 @@ mod tests {
     #[test]
     fn values_cannot_leave_their_quotes() {
         assert_eq!(quote("a'b\\c"), "'a''b\\\\c'");
+    }
+
+    #[test]
+    fn a_recovery_ends_where_the_log_does_or_at_a_moment() {
+        let to_the_end = replaying(&Recovery { timeline: 7, until: None });
+        assert!(to_the_end.contains("recovery_target_timeline = '7'\n") && !to_the_end.contains("target_time "));
+        let until = Some("2026-01-31T03:00:00.25+01:00".parse().unwrap());
+        let to_a_moment = replaying(&Recovery { timeline: 7, until });
+        assert!(to_a_moment.contains("recovery_target_time = '2026-01-31 02:00:00.250000+00'\n"), "{to_a_moment}");
+        assert!(to_a_moment.contains("recovery_target_inclusive = on\n"));
     }
 
     #[test]

@@ -99,7 +99,8 @@ pub(super) async fn look(server: &Endpoint, log: &str, restore_command: &str) ->
         &client,
         "select pg_snapshot_xmax(pg_current_snapshot()), checkpoint_lsn, timeline_id, current_setting('server_version'), \
                 current_setting('listen_addresses'), current_setting('archive_mode'), current_setting('primary_conninfo'), \
-                current_setting('max_logical_replication_workers'), current_setting('restore_command') \
+                current_setting('max_logical_replication_workers'), current_setting('restore_command'), \
+                to_char(pg_last_xact_replay_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
          from pg_control_checkpoint()",
     )
     .await?;
@@ -121,6 +122,10 @@ pub(super) async fn look(server: &Endpoint, log: &str, restore_command: &str) ->
     let next_xid = text(0).parse().map_err(|_| odd("transaction identifier"))?;
     let replayed_to = text(1).parse().map_err(|_| odd("log position"))?;
     let timeline = text(2).parse().map_err(|_| odd("timeline"))?;
+    let last_replayed = match text(9) {
+        "" => None,
+        at => Some(at.parse().map_err(|_| odd("time of the last transaction"))?),
+    };
     let version = text(3).split(' ').next().unwrap_or_default().to_owned();
     let mut facts =
         vec![format!("server {version} takes connections on timeline {timeline}, its log ends at {replayed_to}")];
@@ -129,7 +134,7 @@ pub(super) async fn look(server: &Endpoint, log: &str, restore_command: &str) ->
             facts.push(format!("{words}{}", rest.split(" system usage").next().unwrap_or(rest)));
         }
     }
-    Ok(Started { server_version: version, facts, next_xid, replayed_to, timeline })
+    Ok(Started { server_version: version, facts, next_xid, replayed_to, timeline, last_replayed, stopped_before: None })
 }
 
 /// Opens every database that takes connections: one whose files or locale are missing shows only now.

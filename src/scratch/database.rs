@@ -136,6 +136,8 @@ impl OnServer {
             next_xid: next_xid.parse().map_err(|_| odd("transaction identifier"))?,
             replayed_to: lsn.parse().map_err(|_| odd("log position"))?,
             timeline: timeline.parse().map_err(|_| odd("timeline"))?,
+            last_replayed: None,
+            stopped_before: None,
         })
     }
 

@@ -16,6 +16,8 @@ mod sweep;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::domain::check::{Broke, Stop};
 use crate::domain::config::ScratchConfig;
 use crate::domain::drill::{ScratchKind, ScratchPlan};
@@ -103,10 +105,13 @@ impl Scratch {
     /// Writes lifeboat's own configuration over what was restored, starts the server and waits until recovery has ended and it takes connections.
     /// It believes the server's state and log, not pg_ctl. A server that says that its data are bad (an invalid checkpoint record, a missing WAL
     /// file) is a finding; one that cannot run here is broke.
-    /// `replay`: the log in `pg_wal` is that of an archive, to be replayed to its end along this timeline.
-    pub async fn start(&mut self, fingerprint: &Fingerprint, replay: Option<u32>) -> Result<Started, Stop> {
+    /// `recovery`: the log in `pg_wal` is that of an archive, to be replayed so far; a server that was to stop at a moment and did not is broke.
+    pub async fn start(&mut self, fingerprint: &Fingerprint, recovery: Option<Recovery>) -> Result<Started, Stop> {
         match &mut self.kind {
-            Kind::Cluster(cluster) => cluster.start(fingerprint, replay).await,
+            Kind::Cluster(cluster) => cluster.start(fingerprint, recovery).await,
+            Kind::Database(_) if recovery.is_some() => {
+                Err(Broke::new("a database on a scratch server replays no log").into())
+            }
             Kind::Database(database) => database.start().await,
         }
     }
@@ -155,6 +160,25 @@ impl Scratch {
     }
 }
 
+/// How far a server replays the archive's log that lies in its `pg_wal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Along this timeline.
+    pub timeline: u32,
+    /// Up to this moment by the source's clock, whole microseconds, what was committed at it included; none: to the end of the log. The log must
+    /// hold a transaction that ended later: only there does a server stop.
+    pub until: Option<Timestamp>,
+}
+
+/// The transaction whose end stopped a recovery, and which was not replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoppedBefore {
+    /// Which.
+    pub xid: u64,
+    /// When it ended, by the source's clock: later than the moment that was asked for.
+    pub at: Timestamp,
+}
+
 /// What starting a server showed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Started {
@@ -169,6 +193,10 @@ pub struct Started {
     pub replayed_to: Lsn,
     /// The timeline that the server is on.
     pub timeline: u32,
+    /// When the last transaction ended that was replayed, by the source's clock; none: none was.
+    pub last_replayed: Option<Timestamp>,
+    /// Where recovery to a moment stopped; never absent when one was asked for.
+    pub stopped_before: Option<StoppedBefore>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
+use super::StoppedBefore;
 use crate::domain::check::{Broke, Finding, Stop};
 
 /// What a message says is wrong.
@@ -163,6 +166,27 @@ pub(super) fn last_words(log: &str, same_major: bool, libraries: &str) -> Stop {
     }
 }
 
+/// Where a recovery that was to end at a moment has ended, by the server's log; broke, if it was not there. Two sides are looked at: nothing later was
+/// replayed, and what was left out is later.
+pub(super) fn stopped_at(log: &str, until: Timestamp, replayed: Option<Timestamp>) -> Result<StoppedBefore, Broke> {
+    let wrong = |what: String| {
+        let hint = "nothing was asked of it, and it is ended; see whether the log holds a later transaction";
+        Broke::hinted(format!("the scratch server did not stop at {until}: {what}"), hint)
+    };
+    if let Some(later) = replayed.filter(|replayed| *replayed > until) {
+        return Err(wrong(format!("it has replayed a transaction of {later}")));
+    }
+    let words = ["recovery stopping before commit of transaction ", "recovery stopping before abort of transaction "];
+    let rest = log.lines().rev().find_map(|line| words.iter().find_map(|words| line.split_once(words)));
+    let (_, rest) = rest.ok_or_else(|| wrong("its log does not say that recovery reached it".to_owned()))?;
+    let parsed = rest.split_once(", time ").and_then(|(xid, at)| Some((xid.parse().ok()?, at.trim().parse().ok()?)));
+    let (xid, at) = parsed.ok_or_else(|| wrong(format!("its log says `{rest}`, which cannot be read")))?;
+    if at <= until {
+        return Err(wrong(format!("it stopped before transaction {xid} of {at}")));
+    }
+    Ok(StoppedBefore { xid, at })
+}
+
 /// The first line, of any level, in which the machine is at fault.
 fn in_passing(log: &str) -> Option<&str> {
     let line = log.lines().find(|line| OF_THE_DISK.iter().any(|words| line.ends_with(words)))?;
@@ -242,6 +266,28 @@ mod tests {
             }
         }
         assert_eq!(cause("something never heard of"), None);
+    }
+
+    #[test]
+    fn a_recovery_has_stopped_at_its_moment_only_if_both_sides_say_so() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let until = at("2026-01-31T03:00:00Z");
+        let says = |time: &str| {
+            format!("x LOG:  recovery stopping before commit of transaction 740, time {time}\nx LOG:  redo done\n")
+        };
+        let good = says("2026-01-31 04:30:00.000001+01:30");
+        let stopped = stopped_at(&good, until, Some(until)).unwrap();
+        assert_eq!(stopped, StoppedBefore { xid: 740, at: at("2026-01-31T03:00:00.000001Z") });
+        assert_eq!(stopped_at(&good.replace("commit", "abort"), until, None), Ok(stopped));
+        for (log, replayed, wrong) in [
+            (good.clone(), Some(at("2026-01-31T03:00:00.000001Z")), "has replayed"),
+            (says("2026-01-31 03:00:00+00"), None, "stopped before transaction 740"),
+            (says("yesterday"), None, "cannot be read"),
+            ("x LOG:  redo done at 0/5000028\n".to_owned(), None, "does not say"),
+        ] {
+            let broke = stopped_at(&log, until, replayed).unwrap_err();
+            assert!(broke.error.contains(wrong), "{wrong}: {}", broke.error);
+        }
     }
 
     #[test]

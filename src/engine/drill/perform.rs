@@ -170,7 +170,7 @@ impl<'a> Performance<'a> {
         if manifest.method == Method::Logical {
             scratch.prepare_empty(&manifest.fingerprint).await?;
         }
-        let started = scratch.start(&manifest.fingerprint, self.behind.as_ref().map(Behind::timeline)).await?;
+        let started = scratch.start(&manifest.fingerprint, self.behind.as_ref().map(Behind::recovery)).await?;
         // PostgreSQL starts over a hole in the log without a word; what was recorded when the backup was taken knows better.
         match (&self.behind, &manifest.wal) {
             (Some(behind), _) => {
@@ -452,6 +452,8 @@ mod tests {
                 next_xid: 3,
                 replayed_to: Lsn(replayed_to),
                 timeline,
+                last_replayed: None,
+                stopped_before: None,
             };
             let found = replayed_far_enough(&wal, &started).err().map(|finding| finding.code);
             assert_eq!(found.as_deref(), code, "{replayed_to} on {timeline}");

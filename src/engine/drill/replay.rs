@@ -12,7 +12,7 @@ use crate::engine::wal::{Bring, Log};
 use crate::judge::wal::{self, Archive, Follow, Reach};
 use crate::probe::Endpoint;
 use crate::progress::Progress;
-use crate::scratch::Started;
+use crate::scratch::{Recovery, Started};
 use crate::seal::{Opener, SealedManifest};
 
 /// What goes on from the backup.
@@ -56,8 +56,9 @@ pub(super) async fn behind(
 }
 
 impl Behind {
-    pub(super) fn timeline(&self) -> u32 {
-        self.reach.timeline
+    /// All of it.
+    pub(super) fn recovery(&self) -> Recovery {
+        Recovery { timeline: self.reach.timeline, until: None }
     }
 
     /// Lays it into the restored folder.
