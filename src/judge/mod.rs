@@ -5,5 +5,6 @@ pub mod freshness;
 pub mod integrity;
 pub mod mutation;
 pub mod schedule;
+pub mod search;
 pub mod tools;
 pub mod wal;
