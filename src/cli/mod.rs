@@ -69,7 +69,7 @@ enum Verb {
     Drill(drill::Args),
     /// Bring a database back, for the real day.
     Restore(Box<restore::Args>),
-    /// Tell how far a restore could get, without restoring.
+    /// Tell how far a restore could get, or the last moment at which something still held.
     Find(find::Args),
     /// Read artifacts back and verify them, without restoring.
     Verify(verify::Args),
@@ -109,7 +109,11 @@ impl Verb {
 
     /// Whether it hears a signal itself and ends in good order.
     fn stops_itself(&self) -> bool {
-        matches!(self, Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_))
+        match self {
+            Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_) => true,
+            Verb::Find(args) => args.makes_scratches(),
+            _ => false,
+        }
     }
 }
 

@@ -48,7 +48,8 @@ pub enum End {
 }
 
 impl End {
-    fn at(self) -> Timestamp {
+    /// When.
+    pub fn at(self) -> Timestamp {
         match self {
             End::At(at) | End::OfLog(at) => at,
         }

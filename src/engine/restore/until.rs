@@ -108,7 +108,8 @@ pub(super) async fn left_behind(request: &Request, manifest: &Manifest) -> Optio
     }
 }
 
-fn ended(manifest: &Manifest) -> Timestamp {
+/// When a backup had ended for certain, by the source's clock.
+pub(in crate::engine) fn ended(manifest: &Manifest) -> Timestamp {
     manifest.finished_at.checked_sub(manifest.clock_skew.0).unwrap_or(manifest.finished_at)
 }
 
