@@ -7,7 +7,7 @@ use super::restore::moment;
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::policy::Policy;
-use crate::engine::find::{self, Asked, Ending, Found, Look, Trouble};
+use crate::engine::find::{self, Asked, Ending, Found, Look, Transaction, Trouble};
 use crate::engine::restore::{self, Request, Target, Wanted};
 use crate::engine::{House, sweep};
 use crate::judge::wal::{Follow, Until};
@@ -41,13 +41,13 @@ pub struct Args {
     #[arg(long, value_name = "SQL")]
     holds: Option<String>,
     /// Look from this moment on, with its zone; left out: from the earliest that can be brought back.
-    #[arg(long, value_name = "TIME", requires = "holds")]
+    #[arg(long, value_name = "TIME", conflicts_with = "reach")]
     since: Option<String>,
     /// Look up to this moment, with its zone; left out: to the end of the log.
-    #[arg(long, value_name = "TIME", requires = "holds")]
+    #[arg(long, value_name = "TIME", conflicts_with = "reach")]
     before: Option<String>,
     /// Ask in this database; left out: the policy's.
-    #[arg(long, value_name = "NAME", requires = "holds")]
+    #[arg(long, value_name = "NAME", conflicts_with = "reach")]
     database: Option<String>,
     /// Follow this timeline; left out: the newest that goes on from the backup.
     #[arg(long, value_name = "NUMBER")]
@@ -181,10 +181,10 @@ fn told(found: &Found) -> String {
     let why = |look: &Look| look.why.as_deref().map_or(String::new(), |why| format!(" ({})", plain(why)));
     match &found.ending {
         Ending::Between { holds_at, held, gone_at, gone } => {
-            let next =
-                held.next.map_or(String::new(), |(xid, at)| format!("\n  the next transaction is {xid}, at {at}"));
-            let hole = gone_at.duration_since(*holds_at).as_secs() > 1;
-            let hole = if hole { "\n  no moment in between can be brought back: the log has a hole there" } else { "" };
+            let said = |next: Transaction| format!("\n  the next transaction is {}, at {}", next.xid, next.at);
+            let next = held.next.map_or(String::new(), said);
+            let apart = gone_at.duration_since(*holds_at) > jiff::SignedDuration::from_secs(1);
+            let hole = if apart { "\n  no moment in between can be brought back" } else { "" };
             let timeline =
                 if found.timeline_matters { format!(" --timeline {}", found.timeline) } else { String::new() };
             format!(

@@ -12,15 +12,15 @@ use crate::support::home::{Home, POLICY, Ran, walk};
 use crate::support::server::{Options, Server, unprivileged};
 
 /// A server with small segments that copies finished ones into a folder, a home for it, and rows that are numbered as they are committed.
-struct Bench {
-    server: Server,
-    home: Home,
+pub struct Bench {
+    pub server: Server,
+    pub home: Home,
     archive: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let folder = tempfile::Builder::new().prefix("lb-archive-").tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let archive = folder.path().to_owned();
@@ -40,14 +40,14 @@ impl Bench {
     }
 
     /// Commits rows `from` to `to`, each in a transaction of its own; gives the server's time after the last one.
-    fn beat(&self, from: i32, to: i32) -> String {
+    pub fn beat(&self, from: i32, to: i32) -> String {
         for n in from..=to {
             self.server.sql(DATABASE, &format!("insert into beat values ({n}, clock_timestamp())"));
         }
         self.now()
     }
 
-    fn now(&self) -> String {
+    pub fn now(&self) -> String {
         let sql = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
         let now = self.server.sql(DATABASE, sql);
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -55,7 +55,7 @@ impl Bench {
     }
 
     /// Ends the segment, waits until the server has archived it, and pushes everything.
-    fn archive(&self) -> Vec<String> {
+    pub fn archive(&self) -> Vec<String> {
         let last = self.server.sql(DATABASE, "select pg_walfile_name(pg_switch_wal())");
         for _ in 0..1000 {
             if self.archive.join(&last).exists() {
@@ -96,7 +96,7 @@ impl Bench {
     }
 
     /// Restores, starts a server on it, and gives the numbers that are there: how many, and the greatest.
-    fn brought(&self, name: &str, args: &[&str]) -> (i32, Server) {
+    pub fn brought(&self, name: &str, args: &[&str]) -> (i32, Server) {
         let (ran, to) = self.restore(name, args);
         ran.expect(0);
         let back = started(&self.server, to);
@@ -107,7 +107,7 @@ impl Bench {
     }
 
     /// The object of a file, and its record.
-    fn objects(&self, name: &str) -> (PathBuf, PathBuf) {
+    pub fn objects(&self, name: &str) -> (PathBuf, PathBuf) {
         let folder = self.home.store().join(POLICY).join("wal").join(&name[..8]);
         (folder.join(format!("{name}.zst.age")), folder.join(format!("{name}.jsonl")))
     }

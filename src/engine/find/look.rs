@@ -8,7 +8,7 @@ use super::super::restore::{Request, vouch};
 use super::super::{House, interrupt, process};
 use super::ask::{Answer, ask};
 use super::survey::{Base, Ground};
-use super::{Look, Trouble, interrupted};
+use super::{Look, Transaction, Trouble, interrupted};
 use crate::backup::physical;
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
@@ -102,7 +102,7 @@ impl Looker<'_> {
         let (ground, request) = (self.ground, self.request);
         let manifest = &base.chosen.sealed.manifest;
         let data_dir = scratch.data_dir().ok_or_else(|| Broke::new("the scratch has no data folder"))?.to_owned();
-        progress.stage("restore");
+        progress.stage(&format!("restore to {}", ground.moments.at(index)));
         progress.expect(manifest.plain_bytes().0);
         let what = physical::PutBack {
             store: Arc::clone(&base.chosen.store),
@@ -145,7 +145,7 @@ impl Looker<'_> {
             segments: reach.segments.len() as u64,
             log_position: started.replayed_to,
             last_replayed: started.last_replayed,
-            next: started.stopped_before.map(|stopped| (stopped.xid, stopped.at)),
+            next: started.stopped_before.map(|stopped| Transaction { xid: stopped.xid, at: stopped.at }),
             holds: answer == Answer::Holds,
             why: match answer {
                 Answer::Holds => None,

@@ -113,14 +113,23 @@ pub struct Look {
     pub log_position: Lsn,
     /// When the last transaction ended that was replayed.
     pub last_replayed: Option<Timestamp>,
-    /// The first transaction that was not replayed, and when it ended.
-    pub next: Option<(u64, Timestamp)>,
+    /// The first transaction that was not replayed; none at the end of the log.
+    pub next: Option<Transaction>,
     /// Whether it held.
     pub holds: bool,
     /// Why it did not, in words.
     pub why: Option<String>,
     /// From the first byte to the answer, in seconds.
     pub took: Span,
+}
+
+/// A transaction of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Transaction {
+    /// Its identifier.
+    pub xid: u64,
+    /// When it ended, by the source's clock.
+    pub at: Timestamp,
 }
 
 /// Why nothing was found.
@@ -196,7 +205,8 @@ async fn search(
     };
     let moments = ground.moments.clone();
     let (since, before) = (moments.at(0), moments.end().at());
-    let seconds = u64::try_from(before.duration_since(since).as_nanos().div_euclid(1_000_000_000)).unwrap_or(0) + 1;
+    // The last second may be a part of one.
+    let seconds = before.duration_since(since).as_secs_f64().ceil() as u64;
     let mut found = Found {
         schema: FIND_SCHEMA,
         policy: policy.name.clone(),
@@ -227,7 +237,7 @@ async fn search(
                     index,
                     holds: look.holds,
                     last_replayed: look.last_replayed,
-                    stopped_before: look.next.map(|(_, at)| at),
+                    stopped_before: look.next.map(|next| next.at),
                 };
                 search.tell(seen).map_err(|_| contradiction(&look))?;
                 *if look.holds { &mut held } else { &mut gone } = Some(look.clone());
