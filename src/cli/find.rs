@@ -23,12 +23,12 @@ const SCHEMA: &str = "lifeboat.find/1";
     after_help = "\
 --reach ends with 0 if the moment can be reached, and with 3 if it cannot: then it names the nearest one that can, and what stops it.
 
---holds restores to one moment after another, each in a scratch of its own that is destroyed again, and halves the time between: a day takes
-at most 19 restores, mostly far fewer. It ends with 0 when it has the last second at which the answer was true and the first at which it was not
-(false, NULL, or the table is not there), and with 3 if it was not true at the beginning of the window, or still is at its end. It takes it that what
-is not true any more does not become true again: of several changes it finds one. The question is asked read-only; now() is the scratch's clock.
+--holds restores to one moment after another, each in a scratch of its own that is destroyed again, and halves the time between: a day takes at most 19 restores, mostly far fewer. \
+It ends with 0 when it has the last second at which the answer was true and the first at which it was not (false, NULL, or the table is not there), and with 3 if it was not true at the \
+beginning of the window, or still is at its end. It takes it that what is not true any more does not become true again: of several changes it finds one. The question is asked \
+read-only; now() is the scratch's clock.
 
-  lifeboat find orders --holds 'select count(*) > 0 from customers where id = 42' --since 2026-01-31T00:00:00Z"
+  lifeboat find orders --holds 'select count(*) > 0 from customers where id = 42'"
 )]
 pub struct Args {
     /// Whose backups and log.

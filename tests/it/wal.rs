@@ -375,6 +375,16 @@ fn timelines_are_followed_and_left_behind() {
     assert_eq!(bench.brought("first", &["--until", "latest", "--timeline", "1"]).0, 9);
     let (_, third) = bench.brought("branch", &["--until", "latest", "--timeline", "2"]);
     assert_eq!(third.sql(DATABASE, "select timeline_id from pg_control_checkpoint()"), "3");
+    // A search over time stays on one timeline, and says which to restore.
+    for (timeline, options) in [("2", vec![]), ("1", vec!["--timeline", "1"])] {
+        let args = [&["find", POLICY, "--holds", "select count(*) < 6 from beat"], options.as_slice()].concat();
+        let found = bench.home.run(&args).expect(0).stdout;
+        assert!(
+            found.contains(&format!("timeline {timeline}, log"))
+                && found.contains(&format!(" --timeline {timeline}\n")),
+            "{found}"
+        );
+    }
     // Without the segment in which timeline 2 begins, a server would replay timeline 1 to the end of its own: it is not asked to.
     let first = walk(&bench.home.store().join(POLICY).join("wal/00000002"));
     let first = first

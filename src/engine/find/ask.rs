@@ -116,8 +116,11 @@ fn trouble(error: ProbeError) -> Trouble {
             Broke::hinted(error.to_string(), hint).into()
         }
         Fault::Denied | Fault::Other => {
-            let hint = error.hint().filter(|_| matches!(error, ProbeError::Connect(_)));
-            Broke { error: error.to_string(), hint: hint.or_else(|| Some("correct the question".to_owned())) }.into()
+            let hint = match &error {
+                ProbeError::Sql { code: Some(_), .. } => Some("correct the question".to_owned()),
+                _ => error.hint(),
+            };
+            Broke { error: error.to_string(), hint }.into()
         }
     }
 }

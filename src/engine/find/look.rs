@@ -51,6 +51,7 @@ impl Looker<'_> {
         }
         let major = manifest.fingerprint.server.major();
         let programs = Programs::find(&self.house.config.bin_dirs, major, &["postgres"]).map_err(Broke::from)?;
+        let plan = self.plan()?;
         let (house, policy, run) = (self.house, &self.policy.name, new_run());
         let work = Work::Find { at: Some(at) };
         house.record(policy, run, Event::Planned { work, scheduled_for: None }).await?;
@@ -58,7 +59,7 @@ impl Looker<'_> {
         let name = run.scratch_name();
         // Written down before it is made: a kill between the two leaves an owed sweep, never an unknown scratch.
         house.record(policy, run, Event::ScratchMade { name: name.clone() }).await?;
-        let looked = match Scratch::provision(run, &self.plan()?, &house.config.scratch, &programs, &[]).await {
+        let looked = match Scratch::provision(run, &plan, &house.config.scratch, &programs, &[]).await {
             Err(broke) => Err(broke.into()),
             Ok(mut scratch) => {
                 let looked = tokio::select! {
@@ -66,14 +67,18 @@ impl Looker<'_> {
                     signal = interrupt::asked_to_stop() => Err(interrupted(signal).into()),
                 };
                 progress.stage("destroy the scratch");
-                let gone = scratch.destroy().await;
-                match gone {
-                    Ok(()) => house.record(policy, run, Event::ScratchDestroyed { name, swept: false }).await?,
+                match (scratch.destroy().await, looked) {
+                    (Ok(()), looked) => {
+                        house.record(policy, run, Event::ScratchDestroyed { name, swept: false }).await?;
+                        looked
+                    }
                     // A copy of production data that is left behind must be known of, whatever the answer was.
-                    Err(broke) if looked.is_err() => progress.say(&format!("warning: {broke}")),
-                    Err(broke) => return Err(broke.into()),
+                    (Err(broke), Ok(_)) => Err(broke.into()),
+                    (Err(broke), Err(trouble)) => {
+                        progress.say(&format!("warning: {broke}"));
+                        Err(trouble)
+                    }
                 }
-                looked
             }
         };
         let outcome = looked.as_ref().map_or_else(Trouble::outcome, |_| RunOutcome::Succeeded);
