@@ -69,7 +69,7 @@ enum Verb {
     Drill(drill::Args),
     /// Bring a database back, for the real day.
     Restore(Box<restore::Args>),
-    /// Tell how far a restore could get, without restoring.
+    /// Tell how far a restore could get, or the last moment at which something still held.
     Find(find::Args),
     /// Read artifacts back and verify them, without restoring.
     Verify(verify::Args),
@@ -112,9 +112,9 @@ impl Verb {
         match self {
             Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_) => true,
             Verb::Wal(args) => args.stops_itself(),
+            Verb::Find(args) => args.makes_scratches(),
             Verb::Init(_)
             | Verb::Check(_)
-            | Verb::Find(_)
             | Verb::Status(_)
             | Verb::Report(_)
             | Verb::Runbook(_)

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output;
 use crate::progress::Progress;
+use crate::render::plain;
 
 /// Draws what the work tells. Sentences stay on the screen; without a terminal they are all that is written.
 pub struct Bar {
@@ -79,7 +80,8 @@ impl Progress for Bar {
     }
 
     fn say(&self, sentence: &str) {
-        let line = format!("{}: {sentence}", self.name);
+        // It may hold names of tables and words of a server.
+        let line = format!("{}: {}", self.name, plain(sentence));
         match &self.bar {
             Some(bar) => bar.suspend(|| output::say(&line)),
             None => output::say(&line),

@@ -33,6 +33,11 @@ pub enum Work {
     },
     /// Brings a backup back for real.
     Restore,
+    /// Seeks the last moment at which something held, by restores into scratches; or is one of those restores, to a moment.
+    Find {
+        /// Which; none: the search as a whole.
+        at: Option<Timestamp>,
+    },
     /// Reads artifacts back.
     Verify,
 }
@@ -46,6 +51,8 @@ impl Work {
             Work::Mutate { drill, mutation: None } => format!("test of drill {drill}"),
             Work::Mutate { drill, mutation: Some(mutation) } => format!("drill {drill} with {mutation}"),
             Work::Restore => "restore".to_owned(),
+            Work::Find { at: None } => "find".to_owned(),
+            Work::Find { at: Some(at) } => format!("find, a look at {at}"),
             Work::Verify => "verify".to_owned(),
         }
     }

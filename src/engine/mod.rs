@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod drill;
+pub mod find;
 pub mod heartbeat;
 pub mod house;
 pub mod interrupt;

@@ -5,10 +5,10 @@
 //! ```
 //! Nothing is ever overwritten. What is not whole cannot be started, and says so.
 
-mod choose;
+pub(super) mod choose;
 mod database;
 mod folder;
-mod until;
+pub(super) mod until;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -276,7 +276,7 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
 }
 
 /// Whether somebody vouches for it. What is wrong stops the restore, unless the person says that it must go on.
-fn vouch(sealed: &SealedManifest, request: &Request) -> Result<Vec<String>, Stop> {
+pub(super) fn vouch(sealed: &SealedManifest, request: &Request) -> Result<Vec<String>, Stop> {
     let mut findings = sealed.findings.clone();
     if !request.trusted.is_empty() && !sealed.signer_trusted && findings.is_empty() {
         let message = "no key that is trusted has signed it: anybody can make such a backup";

@@ -245,6 +245,7 @@ fn runs_of_what_is_not_declared_say_nothing() {
         Work::Backup { job: "given-up".parse().unwrap() },
         Work::Drill { drill: "given-up".parse().unwrap() },
         Work::Restore,
+        Work::Find { at: None },
     ] {
         let mut stage = well();
         stage.runs.insert(0, run(5, work.clone(), broke()));

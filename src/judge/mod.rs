@@ -6,6 +6,7 @@ pub mod freshness;
 pub mod integrity;
 pub mod mutation;
 pub mod schedule;
+pub mod search;
 pub mod stream;
 pub mod tools;
 pub mod wal;

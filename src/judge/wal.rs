@@ -159,6 +159,16 @@ pub fn reach(backup: &WalRange, archive: &Archive, follow: Follow) -> Result<Rea
     }
 }
 
+/// As much of a reach as a server needs to stop at a moment: up to the first segment that is known to hold a later commit.
+pub fn far_enough(reach: &Reach, archive: &Archive, until: Timestamp) -> Reach {
+    let later = |segment: &Segment| {
+        let contents = archive.segments.get(segment).and_then(Option::as_ref);
+        contents.and_then(|contents| contents.last_commit).is_some_and(|last| last.at > until)
+    };
+    let count = reach.segments.iter().position(later).map_or(reach.segments.len(), |place| place + 1);
+    Reach { segments: reach.segments.iter().take(count).copied().collect(), ..reach.clone() }
+}
+
 /// Whether a timeline goes on from where the backup ends.
 fn descends(backup: &WalRange, archive: &Archive, wanted: u32) -> Result<(), NoWay> {
     if wanted == backup.timeline {
@@ -309,6 +319,15 @@ mod tests {
 
     fn backup(timeline: u32, end: u64) -> WalRange {
         WalRange { timeline, start: Lsn(end - 400), end: Lsn(end) }
+    }
+
+    #[test]
+    fn no_more_of_the_log_is_taken_than_a_moment_needs() {
+        let archive = archive();
+        let all = reach(&backup(1, 5 * MIB), &archive, Follow::Timeline(1)).unwrap();
+        let last = |second: i64| far_enough(&all, &archive, at(second)).segments.last().copied();
+        assert_eq!((last(49), last(59), last(60)), (Some(seg(1, 5)), Some(seg(1, 6)), Some(seg(1, 7))));
+        assert_eq!(far_enough(&all, &archive, at(90)), all);
     }
 
     #[test]

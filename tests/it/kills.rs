@@ -24,7 +24,7 @@ fn slow() -> (Server, Home) {
 }
 
 /// Waits for a process of this program among the descendants of `ancestor`.
-fn descendant(ancestor: u32, program: &str) -> Option<Pid> {
+pub fn descendant(ancestor: u32, program: &str) -> Option<Pid> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -54,7 +54,7 @@ fn has_ancestor(mut pid: u32, ancestor: u32) -> bool {
     false
 }
 
-fn start(command: &mut Command) -> Child {
+pub fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -124,7 +124,7 @@ fn lifeboat_killed_in_a_drill_leaves_a_scratch_that_is_swept() {
 }
 
 /// Command lines of processes that have a file of the scratch folder in them.
-fn servers_in(home: &Home) -> Vec<String> {
+pub fn servers_in(home: &Home) -> Vec<String> {
     let scratch = home.scratch().display().to_string();
     std::fs::read_dir("/proc")
         .unwrap()

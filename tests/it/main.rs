@@ -21,6 +21,7 @@ mod config_cli;
 mod content;
 mod demo;
 mod faults;
+mod find;
 mod hard_cluster;
 mod hard_objects;
 mod hostile;

@@ -13,15 +13,15 @@ use crate::support::recovered::{recovered, started};
 use crate::support::server::{Options, Server, unprivileged};
 
 /// A server with small segments that copies finished ones into a folder, a home for it, and rows that are numbered as they are committed.
-struct Bench {
-    server: Server,
-    home: Home,
+pub struct Bench {
+    pub server: Server,
+    pub home: Home,
     archive: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let folder = tempfile::Builder::new().prefix("lb-archive-").tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let archive = folder.path().to_owned();
@@ -41,14 +41,14 @@ impl Bench {
     }
 
     /// Commits rows `from` to `to`, each in a transaction of its own; gives the server's time after the last one.
-    fn beat(&self, from: i32, to: i32) -> String {
+    pub fn beat(&self, from: i32, to: i32) -> String {
         for n in from..=to {
             self.server.sql(DATABASE, &format!("insert into beat values ({n}, clock_timestamp())"));
         }
         self.now()
     }
 
-    fn now(&self) -> String {
+    pub fn now(&self) -> String {
         let sql = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
         let now = self.server.sql(DATABASE, sql);
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -56,7 +56,7 @@ impl Bench {
     }
 
     /// Ends the segment, waits until the server has archived it, and pushes everything.
-    fn archive(&self) -> Vec<String> {
+    pub fn archive(&self) -> Vec<String> {
         let last = self.server.sql(DATABASE, "select pg_walfile_name(pg_switch_wal())");
         for _ in 0..1000 {
             if self.archive.join(&last).exists() {
@@ -97,12 +97,12 @@ impl Bench {
     }
 
     /// Restores, starts a server on it, and gives the numbers that are there: how many, and the greatest.
-    fn brought(&self, name: &str, args: &[&str]) -> (i32, Server) {
+    pub fn brought(&self, name: &str, args: &[&str]) -> (i32, Server) {
         recovered(&self.home, &self.server, name, args)
     }
 
     /// The object of a file, and its record.
-    fn objects(&self, name: &str) -> (PathBuf, PathBuf) {
+    pub fn objects(&self, name: &str) -> (PathBuf, PathBuf) {
         let folder = self.home.store().join(POLICY).join("wal").join(&name[..8]);
         (folder.join(format!("{name}.zst.age")), folder.join(format!("{name}.jsonl")))
     }
@@ -354,6 +354,16 @@ fn timelines_are_followed_and_left_behind() {
     assert_eq!(bench.brought("first", &["--until", "latest", "--timeline", "1"]).0, 9);
     let (_, third) = bench.brought("branch", &["--until", "latest", "--timeline", "2"]);
     assert_eq!(third.sql(DATABASE, "select timeline_id from pg_control_checkpoint()"), "3");
+    // A search over time stays on one timeline, and says which to restore.
+    for (timeline, options) in [("2", vec![]), ("1", vec!["--timeline", "1"])] {
+        let args = [&["find", POLICY, "--holds", "select count(*) < 6 from beat"], options.as_slice()].concat();
+        let found = bench.home.run(&args).expect(0).stdout;
+        assert!(
+            found.contains(&format!("timeline {timeline}, log"))
+                && found.contains(&format!(" --timeline {timeline}\n")),
+            "{found}"
+        );
+    }
     // Without the segment in which timeline 2 begins, a server would replay timeline 1 to the end of its own: it is not asked to.
     let first = walk(&bench.home.store().join(POLICY).join("wal/00000002"));
     let first = first

@@ -15,7 +15,7 @@ use crate::store::Store;
 const COMPARED: usize = 5;
 
 /// A backup, and why it is the one.
-pub(super) struct Chosen {
+pub(in crate::engine) struct Chosen {
     pub store: Arc<dyn Store>,
     pub sealed: SealedManifest,
     pub why: String,
@@ -34,7 +34,7 @@ pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Pro
 }
 
 /// The one that was asked for, or the newest `count` of the wanted method, the one begun last first. Never none.
-pub(super) async fn candidates(
+pub(in crate::engine) async fn candidates(
     request: &Request,
     wanted: Method,
     count: usize,

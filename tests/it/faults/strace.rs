@@ -103,8 +103,10 @@ pub fn hurt(home: &Home, fault: Fault, nth: usize, args: &[&str]) -> Hurt {
     }
     // A pipe cannot fail on being read, and no file of a disk interrupts its reader: the standard library and PostgreSQL rely on it.
     let pipe = ran.stderr.contains("std/src/sys/process") || ran.stdout.contains("panicked with message \"called");
-    let interrupted = fault.interrupts() && victims.iter().any(|name| name != "lifeboat") && matches!(ran.code, 3 | 124);
-    let impossible = pipe || interrupted || text.lines().any(|line| line.ends_with("(INJECTED)") && line.contains("[eventfd]>"));
+    let interrupted =
+        fault.interrupts() && victims.iter().any(|name| name != "lifeboat") && matches!(ran.code, 3 | 124);
+    let impossible =
+        pipe || interrupted || text.lines().any(|line| line.ends_with("(INJECTED)") && line.contains("[eventfd]>"));
     Hurt { victims, impossible, ran }
 }
 
