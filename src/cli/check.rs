@@ -1,6 +1,7 @@
 //! `lifeboat check`: validates the configuration, tries everything that it names, says what each backup would do.
 
 mod local;
+mod log;
 mod source;
 mod tried;
 

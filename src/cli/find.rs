@@ -65,7 +65,21 @@ impl Args {
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let house = cli.house()?;
     let policy = house.policy(&args.policy).map_err(Failure::usage)?;
-    let request = Request {
+    let request = request(&house, policy)?;
+    let follow = args.timeline.map_or(Follow::Latest, Follow::Timeline);
+    match (&args.reach, &args.holds) {
+        (Some(place), _) => reach(cli, policy, &request, place, follow).await,
+        (None, Some(sql)) => {
+            let asked = asked(args, sql, follow).map_err(Failure::usage)?;
+            holds(cli, &house, policy, &request, &asked).await
+        }
+        (None, None) => Err(Failure::usage(Broke::hinted("what is to be found?", "say --reach TIME or --holds SQL"))),
+    }
+}
+
+/// Where is looked, and what opens it.
+pub(super) fn request(house: &House, policy: &Policy) -> Result<Request, Broke> {
+    Ok(Request {
         stores: house.stores_of(policy)?.into_values().collect(),
         opener: house.opener()?,
         trusted: house.trusted()?,
@@ -79,16 +93,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         until: None,
         bin_dirs: Vec::new(),
         parallel: house.config.limits.parallel,
-    };
-    let follow = args.timeline.map_or(Follow::Latest, Follow::Timeline);
-    match (&args.reach, &args.holds) {
-        (Some(place), _) => reach(cli, policy, &request, place, follow).await,
-        (None, Some(sql)) => {
-            let asked = asked(args, sql, follow).map_err(Failure::usage)?;
-            holds(cli, &house, policy, &request, &asked).await
-        }
-        (None, None) => Err(Failure::usage(Broke::hinted("what is to be found?", "say --reach TIME or --holds SQL"))),
-    }
+    })
 }
 
 async fn reach(cli: &Cli, policy: &Policy, request: &Request, place: &str, follow: Follow) -> Result<Exit, Failure> {
@@ -163,7 +168,8 @@ async fn holds(cli: &Cli, house: &House, policy: &Policy, request: &Request, ask
     })
 }
 
-fn stopped(stop: Stop) -> Failure {
+/// Why a search ended early.
+pub(super) fn stopped(stop: Stop) -> Failure {
     match stop {
         Stop::Broke(broke) => Failure { text: plain(&broke.error), ..broke.into() },
         Stop::Found(findings) => {
@@ -175,7 +181,7 @@ fn stopped(stop: Stop) -> Failure {
 }
 
 /// The result, for people.
-fn told(found: &Found) -> String {
+pub(super) fn told(found: &Found) -> String {
     let restores = |count: usize| if count == 1 { "1 restore".to_owned() } else { format!("{count} restores") };
     let took = restores(found.looks.len());
     let why = |look: &Look| look.why.as_deref().map_or(String::new(), |why| format!(" ({})", plain(why)));

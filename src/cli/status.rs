@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use crate::domain::policy::Policy;
 use crate::domain::transcript::Verdict;
+use crate::domain::units::Span;
 use crate::engine::House;
-use crate::judge::freshness::standing;
+use crate::judge::freshness::{Known, standing};
 use crate::render::status::{self, Stand};
 
 use super::{Cli, Exit, Failure, Output, output};
@@ -19,6 +20,9 @@ pub struct Args {
     /// Only this policy, in full.
     #[arg(value_name = "POLICY")]
     policy: Option<String>,
+    /// How far exposure is looked back on: its worst, and for how much of the time it was within the RPO.
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    window: Span,
 }
 
 /// Runs the verb.
@@ -36,7 +40,7 @@ async fn show(house: &House, args: &Args, form: Output, now: Timestamp) -> Resul
     };
     let mut stands = Vec::with_capacity(policies.len());
     for policy in policies {
-        stands.push(stand(house, policy, now).await?);
+        stands.push(stand(house, policy, args.window, now).await?);
     }
     let (width, color) = (output::width(), output::color_on_stdout());
     let text = match (form, stands.as_slice()) {
@@ -47,12 +51,14 @@ async fn show(house: &House, args: &Args, form: Output, now: Timestamp) -> Resul
     Ok((text, exit(status::overall(&stands))))
 }
 
-async fn stand<'a>(house: &House, policy: &'a Policy, now: Timestamp) -> Result<Stand<'a>, Failure> {
+async fn stand<'a>(house: &House, policy: &'a Policy, back: Span, now: Timestamp) -> Result<Stand<'a>, Failure> {
     let artifacts = house.catalog.artifacts(&policy.name).await?;
     let transcripts = house.catalog.transcripts(&policy.name, LOOK_BACK).await?;
     let runs = house.catalog.runs(Some(&policy.name), LOOK_BACK).await?;
     let tests = house.catalog.drill_tests(&policy.name, LOOK_BACK).await?;
-    let standing = standing(policy, &artifacts, &transcripts, &runs, now);
+    let coverage = house.catalog.covered(&policy.name, now.checked_sub(back.0).unwrap_or(Timestamp::MIN)).await?;
+    let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
+    let standing = standing(policy, known, back, now);
     Ok(Stand { policy, standing, artifacts, transcripts, runs, tests })
 }
 
@@ -76,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn exit_codes_follow_the_worst_policy() {
         let (house, _folder) = house().await;
-        let all = Args { policy: None };
+        let all = Args { policy: None, window: Span::from_secs(86_400) };
         let now = at("2026-11-20T15:00:00Z");
         let (text, exit) = show(&house, &all, Output::Table, now).await.unwrap();
         assert_eq!(exit, Exit::Unproven);
@@ -96,7 +102,7 @@ mod tests {
 
         let event = Event::Drilled(Box::new(sample::judged(sample::logical_with_findings())));
         house.catalog.append(now, policy, sample::run(2), event).await.unwrap();
-        let one = Args { policy: Some("orders".to_owned()) };
+        let one = Args { policy: Some("orders".to_owned()), window: Span::from_secs(86_400) };
         let (text, exit) = show(&house, &one, Output::Json, now).await.unwrap();
         assert_eq!(exit, Exit::Finding);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -105,7 +111,7 @@ mod tests {
         let (text, _) = show(&house, &one, Output::Table, now).await.unwrap();
         assert!(text.contains("Backup jobs") && text.contains("worst"), "{text}");
 
-        let wrong = Args { policy: Some("order".to_owned()) };
+        let wrong = Args { policy: Some("order".to_owned()), window: Span::from_secs(86_400) };
         let failure = show(&house, &wrong, Output::Table, now).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.hint.unwrap().contains("orders"));

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use crate::domain::exposure::Covered;
 use crate::domain::ids::{DrillName, RunId};
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
+use crate::judge::exposure::{self, Window};
 
 /// Where a policy stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +20,12 @@ pub struct Standing {
     pub verdict: Verdict,
     /// The newest backup.
     pub last_backup: Option<ArtifactRecord>,
-    /// Now less the newest recovery point: what would be lost now.
+    /// Now less the newest moment that the stores can bring back: what would be lost now.
     pub exposure: Option<Span>,
+    /// How far the log in the stores covered the source when that was last written down; none: it never was.
+    pub covered: Option<Covered>,
+    /// Exposure over the window that was asked for, or since the first backup.
+    pub window: Option<Window>,
     /// Run, end and age of the newest drill that was `proven`.
     pub last_proven: Option<(RunId, Timestamp, Span)>,
     /// RPA and RTA of the newest drill that measured them.
@@ -37,19 +43,29 @@ struct Wrong {
     unproven: Vec<String>,
 }
 
-/// Judges where a policy stands. `transcripts`, `artifacts` and `runs` are newest first.
-pub fn standing(
-    policy: &Policy,
-    artifacts: &[ArtifactRecord],
-    transcripts: &[Transcript],
-    runs: &[Run],
-    now: Timestamp,
-) -> Standing {
+/// What a policy is judged from: transcripts, artifacts and runs newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Its backups.
+    pub artifacts: &'a [ArtifactRecord],
+    /// What the log in the stores covered, and when.
+    pub coverage: &'a [Covered],
+    /// Its drills.
+    pub transcripts: &'a [Transcript],
+    /// Its runs.
+    pub runs: &'a [Run],
+}
+
+/// Judges where a policy stands. `back`: how far exposure is looked back on.
+pub fn standing(policy: &Policy, known: Known<'_>, back: Span, now: Timestamp) -> Standing {
+    let Known { artifacts, coverage, transcripts, runs } = known;
     let mut wrong = Wrong::default();
     // A drill that breaks its scratch on purpose says nothing about the backups, neither good nor bad.
     let honest: Vec<&Transcript> = transcripts.iter().filter(|transcript| !transcript.sabotages()).collect();
     let last_backup = artifacts.iter().max_by_key(|artifact| artifact.recovery_point).cloned();
-    let exposure = exposure(policy, last_backup.as_ref(), now, &mut wrong);
+    // A log brings nothing back without a backup.
+    let covered = coverage.iter().filter(|_| last_backup.is_some()).max_by_key(|one| one.covered).copied();
+    let exposure = exposure(policy, last_backup.as_ref(), covered, now, &mut wrong);
     drills(policy, &honest, now, &mut wrong);
     last_runs(policy, runs, &honest, now, &mut wrong);
 
@@ -67,6 +83,8 @@ pub fn standing(
         verdict,
         last_backup,
         exposure,
+        covered,
+        window: looked_back_on(policy, artifacts, coverage, back, now),
         last_proven,
         rpa: honest.iter().find_map(|transcript| transcript.judgement.rpa),
         rta: honest.iter().find_map(|transcript| transcript.judgement.rta),
@@ -74,17 +92,39 @@ pub fn standing(
     }
 }
 
-fn exposure(policy: &Policy, newest: Option<&ArtifactRecord>, now: Timestamp, wrong: &mut Wrong) -> Option<Span> {
+/// Exposure over the last `back`; from the first backup on, if that is younger.
+fn looked_back_on(
+    policy: &Policy,
+    artifacts: &[ArtifactRecord],
+    coverage: &[Covered],
+    back: Span,
+    now: Timestamp,
+) -> Option<Window> {
+    let of_backup = |one: &ArtifactRecord| Covered { at: one.finished_at, covered: one.recovery_point, until: None };
+    let first = artifacts.iter().map(|one| one.finished_at).min()?;
+    let series: Vec<Covered> = artifacts.iter().map(of_backup).chain(coverage.iter().copied()).collect();
+    let from = now.checked_sub(back.0).unwrap_or(Timestamp::MIN).max(first);
+    exposure::window(&series, from, now, policy.objectives.rpo)
+}
+
+fn exposure(
+    policy: &Policy,
+    newest: Option<&ArtifactRecord>,
+    covered: Option<Covered>,
+    now: Timestamp,
+    wrong: &mut Wrong,
+) -> Option<Span> {
     let Some(newest) = newest else {
         wrong.unproven.push("there is no backup".to_owned());
         return None;
     };
     let rpo = policy.objectives.rpo;
-    let exposure = Span::between(newest.recovery_point, now);
+    let brings_back = covered.map_or(newest.recovery_point, |one| one.covered.max(newest.recovery_point));
+    let exposure = Span::between(brings_back, now);
     // The recovery point is by the source's clock: a little ahead of ours is no miracle, more is not to be believed.
     if exposure < Span(-(rpo.0 / 10)) {
         wrong.unproven.push(format!(
-            "the newest backup says that it brings back a moment {} from now: a clock is wrong",
+            "the stores say that they bring back a moment {} from now: a clock is wrong",
             Span(exposure.0.abs())
         ));
         return None;

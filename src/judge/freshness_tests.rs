@@ -1,6 +1,9 @@
 //! Tables of where a policy stands.
 
-use super::{Standing, standing};
+use jiff::Timestamp;
+
+use super::{Known, Standing, standing};
+use crate::domain::exposure::Covered;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
 use crate::domain::sample::{self, at};
@@ -10,6 +13,7 @@ use crate::domain::units::Span;
 struct Stage {
     policy: Policy,
     artifacts: Vec<ArtifactRecord>,
+    coverage: Vec<Covered>,
     transcripts: Vec<Transcript>,
     runs: Vec<Run>,
     now: &'static str,
@@ -48,14 +52,21 @@ fn well() -> Stage {
             sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 12),
             sample::artifact(Method::Logical, "2026-11-20T02:00:00Z", 11),
         ],
+        coverage: Vec::new(),
         transcripts: vec![sample::judged(sample::physical()), logical_proof()],
         runs: vec![run(1, backup(), RunState::Ended(RunOutcome::Succeeded))],
         now: "2026-11-20T15:00:38Z",
     }
 }
 
+fn judge_at(stage: &Stage, now: Timestamp) -> Standing {
+    let Stage { artifacts, coverage, transcripts, runs, .. } = stage;
+    let known = Known { artifacts, coverage, transcripts, runs };
+    standing(&stage.policy, known, Span::from_secs(86_400), now)
+}
+
 fn judge(stage: &Stage) -> Standing {
-    standing(&stage.policy, &stage.artifacts, &stage.transcripts, &stage.runs, at(stage.now))
+    judge_at(stage, at(stage.now))
 }
 
 #[test]
@@ -184,7 +195,7 @@ fn bounds_belong_to_what_they_bound() {
     let until = stage.transcripts[0].judgement.valid_until.unwrap();
     stage.transcripts.iter_mut().for_each(|t| t.judgement.valid_until = Some(until));
     let oldest = stage.policy.objectives.proof_max_age;
-    let stand = |stage: &Stage, now| standing(&stage.policy, &stage.artifacts, &stage.transcripts, &stage.runs, now);
+    let stand = judge_at;
     assert_eq!(stand(&stage, until).verdict, Verdict::Proven, "{:?}", stand(&stage, until).wrong);
     let later = until + Span::from_secs(1).0;
     let wrong = stand(&stage, later).wrong;
@@ -221,7 +232,7 @@ fn the_future_is_believed_up_to_a_tenth_of_the_objective() {
     stage.transcripts.iter_mut().for_each(|t| t.finished_at = at("2026-11-19T00:00:00Z"));
     for (before, believed) in [(0, true), (8_640, true), (8_641, false), (80_000, false)] {
         let now = newest - Span::from_secs(before).0;
-        let standing = standing(&stage.policy, &stage.artifacts, &stage.transcripts, &stage.runs, now);
+        let standing = judge_at(&stage, now);
         assert_eq!(standing.exposure, believed.then_some(Span::ZERO), "{before}");
         assert_eq!(standing.wrong.iter().any(|reason| reason.contains("a clock is wrong")), !believed, "{before}");
     }
@@ -271,4 +282,27 @@ fn a_run_that_found_nothing_or_left_a_transcript_says_nothing_more() {
     stage.runs.insert(0, run(5, Work::Verify, RunState::Ended(RunOutcome::Found(1))));
     let wrong = judge(&stage).wrong;
     assert!(wrong.iter().any(|reason| reason.contains("had 1 finding ")), "{wrong:?}");
+}
+
+#[test]
+fn a_log_in_the_store_covers_more_than_the_backup_and_nothing_without_one() {
+    let covered = |at_: &str, covered: &str| Covered { at: at(at_), covered: at(covered), until: None };
+    let mut stage = well();
+    stage.policy.objectives.rpo = Span::from_secs(60);
+    let alone = judge(&stage).exposure.unwrap();
+    assert!(alone >= Span::from_secs(43_200), "{alone}");
+    stage.coverage = vec![
+        covered("2026-11-20T14:59:00Z", "2026-11-20T14:58:59Z"),
+        covered("2026-11-20T15:00:30Z", "2026-11-20T15:00:28Z"),
+    ];
+    let found = judge(&stage);
+    assert_eq!(found.exposure, Some(Span::from_secs(10)));
+    assert!(!found.wrong.iter().any(|why| why.contains("would be lost now")), "{:?}", found.wrong);
+    // It was twelve hours before the log began, and a minute and a half between the two.
+    let window = found.window.unwrap();
+    assert_eq!(window.worst, Some(Span::from_secs(43_140)));
+    assert!(window.within < 1_000, "{window:?}");
+    stage.artifacts.clear();
+    let found = judge(&stage);
+    assert_eq!((found.exposure, found.covered, found.window), (None, None, None));
 }

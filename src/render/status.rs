@@ -208,14 +208,22 @@ fn promises(out: &mut String, stand: &Stand<'_>, width: usize, paint: Paint) {
             (how.to_owned(), Some(Tone::Faint)),
         ]
     };
+    let by_log = match (&standing.covered, &standing.last_backup) {
+        (Some(covered), Some(backup)) => covered.covered > backup.recovery_point,
+        _ => false,
+    };
+    let how = if by_log { "since the log in the store ended" } else { "since the newest recovery point" };
     let age = standing.last_proven.map(|(_, _, age)| age);
     let rows = [
-        row("data that would be lost now", objectives.rpo, standing.exposure, "since the newest recovery point"),
+        row("data that would be lost now", objectives.rpo, standing.exposure, how),
         row("data lost (RPA)", objectives.rpo, standing.rpa, "newest drill that measured it"),
         row("time to recover (RTA)", objectives.rto, standing.rta, "newest drill that measured it"),
         row("age of the proof", objectives.proof_max_age, age, "newest drill that was proven"),
     ];
     table(out, &["", "promised", "achieved", ""], &rows, width, paint);
+    if let Some(window) = &standing.window {
+        hanging(out, "  ", &words::exposure(window), width);
+    }
     if let Some(times) = recovery_times(&stand.transcripts) {
         out.push_str(&format!(
             "  time to recover over {} drill{}: p50 {}, p95 {}, worst {}\n",
@@ -365,6 +373,11 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
                 "next_steps": next_steps(stand),
                 "objectives": policy.objectives,
                 "exposure": standing.exposure,
+                "covered": standing.covered,
+                "exposure_window": standing.window.map(|window| json!({
+                    "from": window.from, "to": window.to, "worst": window.worst, "worst_at": window.worst_at,
+                    "within_rpo_percent": f64::from(window.within) / 100.0,
+                })),
                 "rpa": standing.rpa,
                 "rta": standing.rta,
                 "rta_history": times.map(|t| json!({ "drills": t.drills, "p50": t.p50, "p95": t.p95, "worst": t.worst })),

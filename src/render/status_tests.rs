@@ -3,12 +3,17 @@
 use super::*;
 use crate::domain::policy::Method;
 use crate::domain::sample::{self, at};
-use crate::judge::freshness::standing;
+use crate::judge::freshness::{Known, standing};
 
 const NOW: &str = "2026-11-23T06:00:00Z";
 
 fn stand<'a>(policy: &'a Policy, artifacts: Vec<ArtifactRecord>, transcripts: Vec<Transcript>) -> Stand<'a> {
-    let standing = standing(policy, &artifacts, &transcripts, &[], at(NOW));
+    let standing = standing(
+        policy,
+        Known { artifacts: &artifacts, coverage: &[], transcripts: &transcripts, runs: &[] },
+        Span::from_secs(30 * 86_400),
+        at(NOW),
+    );
     Stand { policy, standing, artifacts, transcripts, runs: Vec::new(), tests: Vec::new() }
 }
 

@@ -6,6 +6,7 @@ use crate::domain::artifact::Basis;
 use crate::domain::check::{CheckName, CheckResult, Outcome};
 use crate::domain::transcript::{Judgement, LogReplayed, Transcript, Verdict};
 use crate::domain::units::Span;
+use crate::judge::exposure::Window;
 
 /// Text that came from elsewhere (names of tables, messages of servers) without what would steer a terminal or reverse a
 /// line: control and direction characters are shown as escapes.
@@ -97,6 +98,16 @@ pub fn explained(transcript: &Transcript) -> String {
              has seen it work either."
         ),
     }
+}
+
+/// Exposure over a window, in one sentence.
+pub fn exposure(window: &Window) -> String {
+    let (whole, part) = (window.within / 100, window.within % 100);
+    let worst = match window.worst {
+        Some(worst) => format!("at worst {worst} of data would have been lost ({})", moment(window.worst_at)),
+        None => "for some of it nothing could have been brought back".to_owned(),
+    };
+    format!("since {}: within the RPO for {whole}.{part:02} % of the time, {worst}", moment(window.from))
 }
 
 /// What the log behind a backup added.

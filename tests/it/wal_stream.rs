@@ -12,16 +12,31 @@ use crate::support::server::Server;
 fn what_was_received_comes_back_whole_segments_and_the_one_that_is_not() {
     let bench = Bench::new("");
     bench.backup();
+    let check = || bench.home.run(&["check"]).stdout;
+    assert!(check().contains("no receiver has ever been here"), "{}", check());
     let mut receiver = bench.receiver();
     bench.beat(1, 5);
+    assert!(check().contains("nothing bounds what the slot"), "{}", check());
+    bench.server.sql("postgres", "alter system set max_slot_wal_keep_size = '1GB'");
+    bench.server.sql("postgres", "select pg_reload_conf()");
     // Several segments, and then part of one.
     bench.server.sql(DATABASE, "create table fill as select repeat(md5(n::text), 30) from generate_series(1, 5000) n");
     bench.beat(6, 9);
     bench.wait_until_durable(&mut receiver);
     assert_eq!(bench.brought("running"), 9);
     bench.beat(10, 12);
+    assert!(check().contains("a receiver is at work; the source keeps"), "{}", check());
     receiver.stop();
+    assert!(check().contains("no receiver is at work, and the source keeps"), "{}", check());
     assert_eq!(bench.brought("stopped"), 12);
+    // The series from which exposure is told.
+    let status = bench.home.run(&["status", POLICY, "--output", "json"]);
+    let policy = &status.json()["policies"][0];
+    assert!(policy["covered"]["until"].is_string() && policy["exposure"].as_f64().unwrap() < 60.0, "{policy}");
+    assert!(policy["exposure_window"]["within_rpo_percent"].as_f64().unwrap() > 99.0, "{policy}");
+    let status = bench.home.run(&["status", POLICY, "--window", "1h"]).stdout;
+    assert!(status.contains("since the log in the store ended") && status.contains("within the RPO for"), "{status}");
+    bench.home.run(&["status", "--window", "often"]).expect(2);
     // What is there is what the server has: segments byte by byte, and of the last one a beginning.
     let log = bench.home.store().join(POLICY).join("wal/00000001");
     let names: Vec<String> =

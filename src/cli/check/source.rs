@@ -137,6 +137,7 @@ pub(super) async fn ask(policy: &Policy, config: &Config, tried: &mut Vec<Tried>
         };
         tried.push(Tried::of("source", format!("{name}: pages"), checksums));
     }
+    super::log::check(policy, &client, standby, tried).await;
     Some(facts)
 }
 
@@ -153,7 +154,7 @@ async fn connect(endpoint: Result<Endpoint, Broke>) -> Result<Connected, Broke> 
     Ok((endpoint, client, server))
 }
 
-fn question_failed(error: &tokio_postgres::Error) -> Broke {
+pub(super) fn question_failed(error: &tokio_postgres::Error) -> Broke {
     Broke::hinted(
         format!("the server did not answer a question about itself: {}", root_cause(error)),
         "see the server's log; the role needs no more than the right to connect for it",

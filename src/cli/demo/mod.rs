@@ -1,8 +1,9 @@
 //! `lifeboat demo`: the whole main job on a throw-away server.
 //!
 //! It is the product's own verbs, one after the other, on real parts: nothing here is staged but the disaster. It ends with
-//! exit code 0 only if both drills are proven *and* both planted faults are found.
+//! exit code 0 only if both drills are proven *and* both planted faults and the second before the mistake are found.
 
+mod mistake;
 mod shop;
 mod source;
 mod story;
@@ -80,11 +81,14 @@ async fn perform(args: &Args, folder: &Path) -> Result<Exit, Failure> {
         story.say(&report.one_line());
     }
 
+    story.chapter("lifeboat wal stream, and a mistake: back to the second before it");
+    let saw_mistake = mistake::undo(&house, policy, &source, &story).await?;
+
     story.chapter("The disaster: kill -9, and the data folder is deleted");
     source.lose()?;
     let lost = Instant::now();
     let orders = customers.leave().await;
-    story.say(&format!("{orders} orders were placed while the backups ran; the server is gone"));
+    story.say(&format!("{orders} orders were placed meanwhile; the server is gone"));
 
     story.chapter("lifeboat drill: bring it back in a sandbox, check everything, judge");
     let mut proofs = Vec::new();
@@ -110,10 +114,10 @@ async fn perform(args: &Args, folder: &Path) -> Result<Exit, Failure> {
     story.chapter("What was proved");
     story.sum_up(&proofs, lost.elapsed());
     let proven = proofs.iter().all(|(transcript, _)| transcript.judgement.verdict == Verdict::Proven);
-    if proven && saw_flip && saw_drop {
+    if proven && saw_flip && saw_drop && saw_mistake {
         Ok(Exit::Ok)
     } else if proven {
-        Err(Broke::new("a planted fault was not found: that is a defect of lifeboat itself").into())
+        Err(Broke::new("a planted fault, or the mistake, was not found: that is a defect of lifeboat itself").into())
     } else {
         Ok(Exit::Finding)
     }

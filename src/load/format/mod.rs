@@ -150,7 +150,7 @@ mod tests {
             ("connection-url", "postgresql://a:s3cret@h/d", "holds a password"),
             ("path", "~/keys", "literally"),
             ("variable", "$SECRET", "environment variable"),
-            ("moment", "random", "moment of loss"),
+            ("moment", "sometime", "moment of loss"),
             ("pick", "newest", "picks no backup"),
             ("check-name", "complete", "not a check"),
             ("check-name", "readiness", "step of its own"),

@@ -100,7 +100,7 @@ fn a_wrong_drill_is_told_with_place_and_hint() {
     let mut missed = Vec::new();
     for (good, bad, place, message, hint) in [
         ("until = \"latest\"", "until = \"2026-01-01\"", "pit.toml:12:17", "no value of `until`", "\"latest\""),
-        ("\"now\" ", "\"random\" ", "pit.toml:5:8", "not a moment of loss", "\"now\""),
+        ("\"now\" ", "\"someday\" ", "pit.toml:5:8", "not a moment of loss", "\"now\""),
         ("pick = \"latest\"", "pick = \"newest\"", "pit.toml:4:19", "picks no backup", "oldest"),
         (
             "kind = \"cluster\"",
