@@ -257,6 +257,10 @@ fn every_target_is_reached_and_nothing_behind_it() {
     bench.archive();
     let at_nine = bench.now();
 
+    // What was handed over counts as covered, as far as it goes on from the backup.
+    let status = bench.home.run(&["status", POLICY, "--output", "json"]).json();
+    let covered = &status["policies"][0]["covered"];
+    assert!(covered["until"].is_string() && covered["covered"].as_str().unwrap() > at_four.as_str(), "{covered}");
     assert_eq!(bench.brought("latest", &["--until", "latest"]).0, 9);
     assert_eq!(bench.brought("time", &["--until", &at_four]).0, 4);
     assert_eq!(bench.brought("xid", &["--until-xid", &xid]).0, 5);

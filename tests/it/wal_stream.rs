@@ -252,3 +252,47 @@ fn a_promoted_standby_is_followed_onto_its_timeline() {
     drop((back, old));
     bench.home.run(&["verify", POLICY, "--wal"]).expect(0);
 }
+
+/// What is received of each major version comes back.
+fn received_of(major: u32) {
+    if !crate::support::majors::here(major) {
+        return;
+    }
+    let bench = Bench::of(Some(major), "lag = \"200ms\"\nheartbeat = \"200ms\"");
+    bench.home.run(&["init", "--heartbeat"]).expect(0);
+    bench.backup();
+    let mut receiver = bench.receiver();
+    bench.server.sql(DATABASE, "create table fill as select repeat(md5(n::text), 30) from generate_series(1, 3000) n");
+    bench.beat(1, 6);
+    bench.wait_until_durable(&mut receiver);
+    receiver.stop();
+    let (count, back) = recovered(&bench.home, &bench.server, "back", &["--until", "latest"]);
+    assert_eq!(count, 6, "{major}");
+    assert!(back.sql(DATABASE, "select count(*) from lifeboat.heartbeat").parse::<i32>().unwrap() > 0);
+    bench.home.run(&["verify", POLICY, "--wal"]).expect(0);
+}
+
+#[test]
+fn the_log_of_13_is_received() {
+    received_of(13);
+}
+
+#[test]
+fn the_log_of_14_is_received() {
+    received_of(14);
+}
+
+#[test]
+fn the_log_of_16_is_received() {
+    received_of(16);
+}
+
+#[test]
+fn the_log_of_17_is_received() {
+    received_of(17);
+}
+
+#[test]
+fn the_log_of_18_is_received() {
+    received_of(18);
+}

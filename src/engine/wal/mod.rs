@@ -1,6 +1,7 @@
 //! The log in a store: put there by the source's `archive_command`, looked through, and brought back.
 
 mod audit;
+mod cover;
 mod fetch;
 mod log;
 mod push;

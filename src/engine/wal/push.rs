@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::job;
+use super::{cover, job};
 use crate::backup::wal::scan;
 use crate::domain::check::Broke;
 use crate::domain::policy::Policy;
@@ -41,7 +41,7 @@ pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed,
     )?;
     let known = house.catalog.artifacts(&policy.name).await?;
     let known = known.into_iter().map(|record| record.system_identifier).find(|identifier| !identifier.is_empty());
-    let (file, warnings) = {
+    let (file, mut warnings) = {
         let (path, of) = (path.to_owned(), policy.name.clone());
         let read = tokio::task::spawn_blocking(move || read(&path, name, known.as_deref(), of.as_str())).await;
         read.map_err(|error| Broke::new(format!("the reading thread stopped: {error}")))??
@@ -50,7 +50,13 @@ pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed,
     let sealer =
         WalSealer::new(Arc::clone(&store), policy.name.clone(), &policy.encryption.recipients, job.level, signer)?;
     match sealer.put(&file, crate::clock::now()).await? {
-        Placed::Stored(record) => Ok(Pushed { record, already: false, warnings }),
+        Placed::Stored(record) => {
+            // It is durable: a series that could not be written makes exposure look worse than it is, and must not keep the log from the store.
+            if let Err(broke) = cover::cover(house, policy, &job.store, &record).await {
+                warnings.push(format!("what is covered could not be written down: {}", broke.error));
+            }
+            Ok(Pushed { record, already: false, warnings })
+        }
         Placed::Already(record) => Ok(Pushed { record, already: true, warnings }),
         Placed::Differs(record) => Err(Broke::hinted(
             format!(

@@ -19,9 +19,15 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(wal: &str) -> Bench {
+        Bench::of(None, wal)
+    }
+
+    /// The same, of one major version.
+    pub fn of(major: Option<u32>, wal: &str) -> Bench {
         let conf = "wal_sender_timeout = 5s".to_owned();
-        let initdb = vec!["--locale=C.UTF-8", "--wal-segsize=1"];
-        let server = Server::start_with(Options { conf, initdb, ..Options::default() });
+        let locale = if major.is_some() { "--locale=C" } else { "--locale=C.UTF-8" };
+        let initdb = vec![locale, "--wal-segsize=1"];
+        let server = Server::start_with(Options { conf, initdb, major, ..Options::default() });
         server.sql("postgres", &format!("create database {DATABASE}"));
         server.sql(DATABASE, "create table beat (n int primary key, at timestamptz not null)");
         let home = Home::new(&server, DATABASE);
