@@ -222,3 +222,37 @@ fn a_hole_in_the_log_widens_the_bracket_and_is_said() {
     assert!(still.stdout.starts_with("still holds") && still.stderr.contains("has a hole there"), "{still:?}");
     nothing_is_left(&bench);
 }
+
+#[test]
+#[ignore = "long form: an hour of traffic, sixty times as fast as the clock"]
+fn a_delete_in_an_hour_of_traffic_is_found_to_the_second() {
+    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+    if !std::path::Path::new(library).exists() {
+        println!("SKIPPED: faketime is not installed: no hour went by");
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.server.sql(DATABASE, "create table customers (id int primary key)");
+    bench.server.sql(DATABASE, "insert into customers select generate_series(1, 50)");
+    bench.home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    bench.server.kill();
+    bench.server.env = vec![
+        ("LD_PRELOAD", library.to_owned()),
+        ("FAKETIME", "+0 x60".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ];
+    bench.server.launch();
+    let random = Duration::from_millis(5_000 + getrandom::u64().unwrap() % 50_000);
+    let next = traffic(&bench, 1, random);
+    let before: Timestamp = bench.now().parse().unwrap();
+    bench.server.sql(DATABASE, "delete from customers where id = 42");
+    let after: Timestamp = bench.now().parse().unwrap();
+    traffic(&bench, next, Duration::from_secs(61).saturating_sub(random));
+    bench.archive();
+    let (holds_at, gone_at, found) = bracket(&bench, "select count(*) > 0 from customers where id = 42", &[]);
+    let window = time(&found["before"]).duration_since(time(&found["since"])).as_secs();
+    let looks = found["looks"].as_array().unwrap().len();
+    println!("find: {before} to {after}, found {holds_at} to {gone_at}; window {window} s, {looks} restores");
+    assert!(window >= 3_500, "{window}");
+    assert!(holds_at <= after && gone_at >= before, "{before} to {after}: {holds_at} to {gone_at}");
+}

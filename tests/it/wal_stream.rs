@@ -230,8 +230,19 @@ fn a_promoted_standby_is_followed_onto_its_timeline() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{}", standby.log());
         std::thread::sleep(Duration::from_millis(50));
     }
+    let clock = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+    let at_six = bench.server.sql(DATABASE, clock);
+    bench.server.sql(DATABASE, "select pg_create_restore_point('before the switch')");
+    // A restore point alone is not written out; a commit behind it is.
+    bench.server.sql(DATABASE, "create table written ()");
+    bench.wait_until_durable(&mut receiver);
     receiver.stop();
     let before = bench.server.sql(DATABASE, "select pg_current_wal_lsn()");
+    let begun = Instant::now();
+    while standby.sql(DATABASE, &format!("select pg_last_wal_replay_lsn() >= '{before}'")) != "t" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", standby.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let (ours, theirs) = (bench.server.url(DATABASE), standby.url(DATABASE));
     let mut bench = bench;
     bench.server.kill();
@@ -242,14 +253,30 @@ fn a_promoted_standby_is_followed_onto_its_timeline() {
     }
     let old = std::mem::replace(&mut bench.server, standby);
     let mut receiver = bench.receiver();
-    bench.beat(10, 11);
+    let at_nine = bench.server.sql(DATABASE, clock);
+    bench.server.sql(DATABASE, "select pg_create_restore_point('after the switch')");
+    let numbered = "begin; insert into beat values (10, clock_timestamp()); select pg_current_xact_id(); commit";
+    let xid = bench.server.sql(DATABASE, numbered);
+    bench.beat(11, 11);
     bench.wait_until_durable(&mut receiver);
     assert!(receiver.said().contains("timeline 2"), "{}", receiver.said());
     receiver.stop();
     assert_eq!(bench.brought("latest"), 11);
-    let (count, back) = recovered(&bench.home, &bench.server, "before", &["--until-lsn", &before]);
-    assert_eq!(count, 6);
-    drop((back, old));
+    // Each kind of target, before the switch and after it: what lies before it is there, and nothing of what follows.
+    for (name, args, expected) in [
+        ("lsn", vec!["--until-lsn", &before], 6),
+        ("time", vec!["--until", &at_six], 6),
+        ("point", vec!["--until-name", "before the switch"], 6),
+        ("time-after", vec!["--until", &at_nine], 9),
+        ("point-after", vec!["--until-name", "after the switch"], 9),
+        ("xid", vec!["--until-xid", &xid], 10),
+        ("before-xid", vec!["--until-xid", &xid, "--before"], 9),
+    ] {
+        let (count, back) = recovered(&bench.home, &bench.server, name, &args);
+        assert_eq!(count, expected, "{name}");
+        drop(back);
+    }
+    drop(old);
     bench.home.run(&["verify", POLICY, "--wal"]).expect(0);
 }
 

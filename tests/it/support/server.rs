@@ -20,13 +20,15 @@ pub struct Options {
     pub initdb: Vec<&'static str>,
     /// Listen on this loopback port too.
     pub tcp_port: Option<u16>,
+    /// Environment of the server, when it is started again.
+    pub env: Vec<(&'static str, String)>,
     /// A major version; none: the newest of this system. See [`super::majors::bin_dirs`].
     pub major: Option<u32>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { checksums: true, conf: String::new(), initdb: vec!["--locale=C.UTF-8"], tcp_port: None, major: None }
+        Options { checksums: true, conf: String::new(), initdb: vec!["--locale=C.UTF-8"], tcp_port: None, env: vec![], major: None }
     }
 }
 
@@ -38,6 +40,8 @@ pub struct Server {
     pub port: u16,
     /// What `[postgres] bin_dirs` must be, so that lifeboat finds programs for it.
     pub bin_dirs: Vec<PathBuf>,
+    /// Environment that it is started with.
+    pub env: Vec<(&'static str, String)>,
     postmaster: Option<Child>,
     _folder: tempfile::TempDir,
 }
@@ -118,7 +122,7 @@ impl Server {
         let file = data_dir.join("postgresql.conf");
         let before = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, before + &conf).unwrap();
-        let mut server = Server { programs, data_dir, socket_dir, port, bin_dirs, postmaster: None, _folder: folder };
+        let mut server = Server { programs, data_dir, socket_dir, port, bin_dirs, env: options.env.clone(), postmaster: None, _folder: folder };
         server.launch();
         server
     }
@@ -134,7 +138,7 @@ impl Server {
             chown(&socket_dir, Some(uid), Some(gid)).unwrap();
         }
         let (programs, bin_dirs) = (other.programs.clone(), other.bin_dirs.clone());
-        Server { programs, data_dir, socket_dir, port: 5432, bin_dirs, postmaster: None, _folder: folder }
+        Server { programs, data_dir, socket_dir, port: 5432, bin_dirs, env: vec![], postmaster: None, _folder: folder }
     }
 
     /// Starts the postmaster again after [`Server::kill`].
@@ -165,6 +169,7 @@ impl Server {
             .arg("-k")
             .arg(&self.socket_dir)
             .args(["-p", &self.port.to_string()])
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
