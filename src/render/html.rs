@@ -337,7 +337,7 @@ fn backup(transcript: &Transcript) -> Vec<(&'static str, String)> {
         Observed::Absent => "nobody".to_owned(),
         Observed::Unknown(why) => plain(why),
     };
-    vec![
+    let mut rows = vec![
         ("Backup", backup.id.to_string()),
         ("Chosen because", plain(&backup.why)),
         ("Method", backup.method.as_str().to_owned()),
@@ -350,7 +350,10 @@ fn backup(transcript: &Transcript) -> Vec<(&'static str, String)> {
         ("Signature", signature.to_owned()),
         ("Signed by", signer),
         ("Manifest (SHA-256)", plain(&backup.manifest_sha256)),
-    ]
+    ];
+    rows.extend(transcript.log.as_ref().map(|log| ("Log behind it", words::log(log))));
+    rows.extend(words::loss(transcript).map(|how| ("Data lost", how)));
+    rows
 }
 
 fn scratch(transcript: &Transcript) -> Vec<(&'static str, String)> {

@@ -237,6 +237,9 @@ fn facts(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) 
             ] {
                 hanging(out, &format!("  {name:<16}"), &text, width);
             }
+            if let Some(how) = words::loss(transcript) {
+                hanging(out, &format!("  {:<16}", "data lost"), &how, width);
+            }
         }
     }
     section(out, "Where it ran", paint);

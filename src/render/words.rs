@@ -6,6 +6,7 @@ use crate::domain::artifact::Basis;
 use crate::domain::check::{CheckName, CheckResult, Outcome};
 use crate::domain::transcript::{Judgement, LogReplayed, Transcript, Verdict};
 use crate::domain::units::Span;
+use crate::judge::drill::{how_known, newest_beat};
 use crate::judge::exposure::Window;
 
 /// Text that came from elsewhere (names of tables, messages of servers) without what would steer a terminal or reverse a
@@ -98,6 +99,12 @@ pub fn explained(transcript: &Transcript) -> String {
              has seen it work either."
         ),
     }
+}
+
+/// How it is known what would have been lost, where more than the backup itself tells of it.
+pub fn loss(transcript: &Transcript) -> Option<String> {
+    let told = transcript.log.is_some() || newest_beat(transcript).is_some();
+    told.then(|| plain(&how_known(transcript)))
 }
 
 /// Exposure over a window, in one sentence.

@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 
 use libfuzzer_sys::fuzz_target;
 use lifeboat::backup::physical::base::Piece;
+use lifeboat::backup::wal::Said;
 use lifeboat::backup::wire::Wire;
+use lifeboat::domain::lsn::Lsn;
 use lifeboat::probe::Endpoint;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -46,8 +48,25 @@ fuzz_target!(|data: &[u8]| {
     let endpoint = Endpoint::parse("postgresql://boss@db.example.org/postgres").expect("a URL");
     let script = Script { bytes: said.to_vec(), at: 0, step: if step & 1 == 0 { usize::MAX } else { 3 } };
     let major = if version & 1 == 0 { 15 } else { 13 };
+    let streams = version & 2 != 0;
     let talk = async {
-        let wire = Wire::over(script, &endpoint).await?;
+        let mut wire = Wire::over(script, &endpoint).await?;
+        if streams {
+            wire.identify().await?;
+            wire.history(2).await?;
+            wire.receive("lifeboat_orders", Lsn(1 << 24), 1).await?;
+            let mut heard = 0;
+            loop {
+                match wire.hear().await? {
+                    Said::Log { at, bytes, .. } => {
+                        heard += bytes.len();
+                        assert!(heard <= said.len() && at.0.checked_add(bytes.len() as u64).is_some());
+                    }
+                    Said::Alive { .. } => {}
+                    Said::Ended(_) => return Ok(()),
+                }
+            }
+        }
         let mut given = 0;
         wire.base_backup("fuzz", major, async |piece| {
             given += match &piece {

@@ -28,7 +28,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { checksums: true, conf: String::new(), initdb: vec!["--locale=C.UTF-8"], tcp_port: None, env: vec![], major: None }
+        Options {
+            checksums: true,
+            conf: String::new(),
+            initdb: vec!["--locale=C.UTF-8"],
+            tcp_port: None,
+            env: vec![],
+            major: None,
+        }
     }
 }
 
@@ -122,7 +129,16 @@ impl Server {
         let file = data_dir.join("postgresql.conf");
         let before = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, before + &conf).unwrap();
-        let mut server = Server { programs, data_dir, socket_dir, port, bin_dirs, env: options.env.clone(), postmaster: None, _folder: folder };
+        let mut server = Server {
+            programs,
+            data_dir,
+            socket_dir,
+            port,
+            bin_dirs,
+            env: options.env.clone(),
+            postmaster: None,
+            _folder: folder,
+        };
         server.launch();
         server
     }
