@@ -47,7 +47,7 @@ async fn commit_until_it_dies(source: Endpoint, busy: bool) -> Vec<Timestamp> {
         if client.execute("insert into beat values ($1, clock_timestamp())", &[&n]).await.is_err() {
             return acknowledged;
         }
-        acknowledged.push(Timestamp::now());
+        acknowledged.push(lifeboat::clock::now());
         if busy {
             let fill = "insert into fill select repeat(md5(n::text), 20) from generate_series(1, 200) n";
             if client.execute(fill, &[]).await.is_err() {
