@@ -6,6 +6,7 @@ use crate::domain::policy::Policy;
 use crate::domain::transcript::Verdict;
 use crate::engine::House;
 use crate::judge::freshness::standing;
+use crate::judge::spool;
 use crate::render::status::{self, Stand};
 
 use super::{Cli, Exit, Failure, Output, output};
@@ -52,7 +53,8 @@ async fn stand<'a>(house: &House, policy: &'a Policy, now: Timestamp) -> Result<
     let transcripts = house.catalog.transcripts(&policy.name, LOOK_BACK).await?;
     let runs = house.catalog.runs(Some(&policy.name), LOOK_BACK).await?;
     let tests = house.catalog.drill_tests(&policy.name, LOOK_BACK).await?;
-    let standing = standing(policy, &artifacts, &transcripts, &runs, now);
+    let mut standing = standing(policy, &artifacts, &transcripts, &runs, now);
+    spool::weigh(&mut standing, crate::engine::wal::waiting(policy).await.as_ref());
     Ok(Stand { policy, standing, artifacts, transcripts, runs, tests })
 }
 

@@ -48,5 +48,6 @@ mod traps;
 mod verify_cli;
 mod wal;
 mod wal_loss;
+mod wal_spool;
 mod wal_stream;
 mod without_lifeboat;

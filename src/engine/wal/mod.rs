@@ -4,12 +4,14 @@ mod audit;
 mod fetch;
 mod log;
 mod push;
+mod spool;
 mod stream;
 
 pub use audit::{Audit, Stretch, audit};
 pub use fetch::{Fetched, fetch};
 pub use log::{Bring, Log, owner_of};
 pub use push::{Pushed, push};
+pub use spool::{Flushed, flush, waiting};
 pub use stream::{LAG, stream};
 
 use std::fs::File;
