@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{BadId, PolicyName};
 use super::lsn::Lsn;
+use super::observed::Observed;
 use super::units::ByteSize;
 
 /// The `format` of a record.
@@ -279,6 +280,45 @@ pub struct Waiting {
     pub room: ByteSize,
     /// How much it takes in all.
     pub max: ByteSize,
+}
+
+/// What a source says of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLog {
+    /// Of which cluster.
+    pub system_identifier: String,
+    /// Its clock.
+    pub clock: Timestamp,
+    /// How long its segments are.
+    pub segment_bytes: u64,
+    /// The segment that is being written: all before it on its timeline are finished.
+    pub current: Segment,
+    /// What its archiver did; none: archiving is off.
+    pub archiver: Option<Archived>,
+    /// The segments that it still has, finished or not.
+    pub finished: Observed<Vec<Finished>>,
+    /// Whether somebody receives under the policy's slot; none: there is no such slot.
+    pub receiver: Option<bool>,
+}
+
+/// What an archiver did last with a segment, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// It was told of success.
+    pub last: Option<(Segment, Timestamp)>,
+    /// It was not.
+    pub failed: Option<(Segment, Timestamp)>,
+}
+
+/// A segment in a source's folder of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Which.
+    pub segment: Segment,
+    /// When it was last written to.
+    pub at: Timestamp,
+    /// Whether it waits to be archived.
+    pub ready: bool,
 }
 
 /// A timeline's ancestors, as its history file has them: each with the place at which the next one branched off.

@@ -10,4 +10,5 @@ pub mod search;
 pub mod spool;
 pub mod stream;
 pub mod tools;
+pub mod underway;
 pub mod wal;

@@ -3,6 +3,7 @@
 mod audit;
 mod fetch;
 mod log;
+mod outside;
 mod push;
 mod spool;
 mod stream;
@@ -10,6 +11,7 @@ mod stream;
 pub use audit::{Audit, Stretch, audit};
 pub use fetch::{Fetched, fetch};
 pub use log::{Bring, Log, owner_of};
+pub use outside::{Outside, Uploading, outside};
 pub use push::{Pushed, push};
 pub use spool::{Flushed, flush, waiting};
 pub use stream::{LAG, stream};

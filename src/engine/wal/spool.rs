@@ -2,7 +2,7 @@
 //!
 //! It is laid out as a store. Whoever writes in it holds its lock, so that what a killed one left can be told from what another is writing now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::domain::policy::{self, Policy};
 use crate::domain::units::ByteSize;
 use crate::domain::wal::{Waiting, WalName};
 use crate::engine::House;
-use crate::seal::{Carried, CarryError, Placed, SealError, TrustedSigners, WalFile, WalSealer};
+use crate::seal::{self, Carried, CarryError, Placed, SealError, TrustedSigners, WalFile, WalSealer};
 use crate::store::{FileStore, ObjectInfo, Store, StoreError};
 
 /// Its name is no object's: keys of objects begin with a policy.
@@ -53,6 +53,15 @@ pub async fn waiting(policy: &Policy) -> Result<Option<Waiting>, Broke> {
     match policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()) {
         Some(plan) => Spool::new(plan, &policy.name).waiting().await,
         None => Ok(None),
+    }
+}
+
+/// The names of what waits in the spool of a policy.
+pub(super) async fn names(policy: &Policy) -> Result<BTreeSet<WalName>, Broke> {
+    let Some(plan) = policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()) else { return Ok(BTreeSet::new()) };
+    match Spool::new(plan, &policy.name).open()? {
+        Some(store) => seal::list_wal(&*store, &policy.name).await,
+        None => Ok(BTreeSet::new()),
     }
 }
 
