@@ -82,6 +82,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         source::scratch_servers(&loaded.config, &facts, &mut tried).await;
         tried.push(local::catalog(&loaded.config));
         local::stores(&loaded.config, &mut tried).await;
+        local::spools(&loaded, &mut tried);
         local::keys(&loaded, &mut tried);
         local::programs(&loaded, &facts, &mut tried);
         local::scratch(&loaded, &facts, &mut tried);

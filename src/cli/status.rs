@@ -7,6 +7,7 @@ use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::engine::House;
 use crate::judge::freshness::{Known, standing};
+use crate::judge::spool;
 use crate::render::status::{self, Stand};
 
 use super::{Cli, Exit, Failure, Output, output};
@@ -58,7 +59,8 @@ async fn stand<'a>(house: &House, policy: &'a Policy, back: Span, now: Timestamp
     let tests = house.catalog.drill_tests(&policy.name, LOOK_BACK).await?;
     let coverage = house.catalog.covered(&policy.name, now.checked_sub(back.0).unwrap_or(Timestamp::MIN)).await?;
     let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
-    let standing = standing(policy, known, back, now);
+    let mut standing = standing(policy, known, back, now);
+    spool::weigh(&mut standing, crate::engine::wal::waiting(policy).await.as_ref());
     Ok(Stand { policy, standing, artifacts, transcripts, runs, tests })
 }
 

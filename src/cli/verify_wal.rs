@@ -21,10 +21,13 @@ pub(super) async fn run(
     opener: Option<&Opener>,
 ) -> Result<Exit, Failure> {
     let trusted = house.trusted()?;
-    let stores = house.stores_of(house.policy(policy.as_str()).map_err(Failure::usage)?)?;
+    let plan = house.policy(policy.as_str()).map_err(Failure::usage)?;
+    let stores = house.stores_of(plan)?;
+    let outside = wal::outside(house, plan).await;
     let mut audits = Vec::new();
     for (place, store) in stores.iter().filter(|(place, _)| only.is_none_or(|only| only == *place)) {
-        audits.push(wal::audit(store, place, policy, &trusted, opener, house.config.limits.parallel).await?);
+        let outside = outside.as_ref().filter(|outside| outside.place == *place);
+        audits.push(wal::audit(store, place, plan, &trusted, opener, outside, house.config.limits.parallel).await?);
     }
     let exit = exit(&audits, trusted.is_empty());
     match cli.output {
@@ -67,6 +70,16 @@ fn table(policy: &PolicyName, audits: &[Audit], exit: Exit) -> String {
         }
         for name in &audit.missing {
             let _ = writeln!(text, "  MISSING  {name}");
+        }
+        for one in &audit.uploading {
+            let _ = writeln!(text, "  UPLOADING {}: {}", one.name, plain(&one.words));
+        }
+        for one in &audit.delayed {
+            let (age, why) = (one.age, plain(&one.why));
+            let _ = writeln!(text, "  DELAYED  {}: finished by {:.0}, {age} ago; {why}", one.segment, one.finished_by);
+        }
+        for remark in &audit.remarks {
+            let _ = writeln!(text, "  ! {}", plain(remark));
         }
         for (backup, words) in &audit.reach {
             let _ = writeln!(text, "  backup {backup} can be brought {}", plain(words));

@@ -25,7 +25,7 @@ pub struct Args {
 enum What {
     /// Seal one file of the log into the store: for archive_command.
     #[command(
-        after_help = "In the source's postgresql.conf:\n  archive_mode = on\n  archive_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal push POLICY %p'\n\nThe same bytes again are a success, other bytes under the same name an error. Until it succeeds the server keeps the file and asks again."
+        after_help = "In the source's postgresql.conf:\n  archive_mode = on\n  archive_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal push POLICY %p'\n\nThe same bytes again are a success, other bytes under the same name an error. Until it succeeds the server keeps the file and asks again.\n\nWith a spool in the policy, a store that takes nothing is stood in for by a folder on this machine:\n  [wal]\n  spool = { dir = \"/var/spool/lifeboat/orders\", max = \"10 GiB\" }\nIt ends with 0 then too, and warns: the store does not have the file. The next push brings it there first, or `lifeboat wal flush`."
     )]
     Push {
         /// Whose log.
@@ -46,6 +46,13 @@ enum What {
         /// End, with an error, when the connection to the source is lost.
         #[arg(long)]
         no_loop: bool,
+    },
+    /// Bring what waits in the spool into the store: by hand, or from a timer.
+    #[command(after_help = super::wal_flush::HELP)]
+    Flush {
+        /// Whose log.
+        #[arg(value_name = "POLICY")]
+        policy: String,
     },
     /// Bring one file of the log back: for restore_command.
     #[command(
@@ -89,7 +96,8 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
                 output::warn(&Broke::new(warning.clone()));
             }
             if cli.output == Output::Json {
-                output::print_json(&serde_json::json!({ "schema": SCHEMA, "pushed": pushed }));
+                let spooled = pushed.spooled;
+                output::print_json(&serde_json::json!({ "schema": SCHEMA, "spooled": spooled, "pushed": pushed }));
             } else if cli.verbose > 0 {
                 let already = if pushed.already { "was there already" } else { "is sealed" };
                 output::say(&format!("{} {already}: {}", pushed.record.name, pushed.record.key));
@@ -102,6 +110,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             wal::stream(&house, policy, *no_loop, &Bar::new("wal stream")).await?;
             Ok(Exit::Ok)
         }
+        What::Flush { policy } => super::wal_flush::run(cli, policy).await,
         What::Fetch { policy, name, path, alone } => {
             let name: WalName = name.parse().map_err(bad)?;
             let (means, policy) = match alone.open()? {

@@ -203,6 +203,17 @@ pub struct WalPlan {
     pub lag: Option<Span>,
     /// How often a heartbeat row is committed in the source; none: never.
     pub heartbeat: Option<Span>,
+    /// Where `wal push` puts files while the store takes none; none: nowhere, the source keeps them.
+    pub spool: Option<Spool>,
+}
+
+/// A folder on this machine in which files of the log wait for the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// The folder.
+    pub dir: PathBuf,
+    /// All that may lie in it.
+    pub max: ByteSize,
 }
 
 /// Who can open an artifact.

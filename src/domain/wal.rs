@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{BadId, PolicyName};
 use super::lsn::Lsn;
+use super::observed::Observed;
+use super::units::ByteSize;
 
 /// The `format` of a record.
 pub const WAL_FORMAT: &str = "lifeboat.wal/1";
@@ -250,6 +253,72 @@ pub struct WalRecord {
     pub contents: Option<Contents>,
     /// When it was sealed, by the runner's clock. Never taken for a recovery point.
     pub sealed_at: Timestamp,
+    /// When it came into the store, if it waited in a spool until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_at: Option<Timestamp>,
+}
+
+impl WalRecord {
+    /// The moment before which the store certainly did not have it.
+    pub fn stored(&self) -> Timestamp {
+        self.stored_at.unwrap_or(self.sealed_at)
+    }
+}
+
+/// Files of the log that wait in a spool: the store does not have them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// The folder.
+    pub dir: PathBuf,
+    /// How many.
+    pub files: u64,
+    /// How long they are together, sealed.
+    pub bytes: ByteSize,
+    /// When the oldest was put there, by the runner's clock.
+    pub since: Timestamp,
+    /// How much more the folder takes.
+    pub room: ByteSize,
+    /// How much it takes in all.
+    pub max: ByteSize,
+}
+
+/// What a source says of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLog {
+    /// Of which cluster.
+    pub system_identifier: String,
+    /// Its clock.
+    pub clock: Timestamp,
+    /// How long its segments are.
+    pub segment_bytes: u64,
+    /// The segment that is being written: all before it on its timeline are finished.
+    pub current: Segment,
+    /// What its archiver did; none: archiving is off.
+    pub archiver: Option<Archived>,
+    /// The segments that it still has, finished or not.
+    pub finished: Observed<Vec<Finished>>,
+    /// Whether somebody receives under the policy's slot; none: there is no such slot.
+    pub receiver: Option<bool>,
+}
+
+/// What an archiver did last with a segment, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// It was told of success.
+    pub last: Option<(Segment, Timestamp)>,
+    /// It was not.
+    pub failed: Option<(Segment, Timestamp)>,
+}
+
+/// A segment in a source's folder of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Which.
+    pub segment: Segment,
+    /// When it was last written to.
+    pub at: Timestamp,
+    /// Whether it waits to be archived.
+    pub ready: bool,
 }
 
 /// A timeline's ancestors, as its history file has them: each with the place at which the next one branched off.

@@ -7,6 +7,8 @@ pub mod integrity;
 pub mod mutation;
 pub mod schedule;
 pub mod search;
+pub mod spool;
 pub mod stream;
 pub mod tools;
+pub mod underway;
 pub mod wal;

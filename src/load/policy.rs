@@ -9,9 +9,9 @@ use super::raw::RawDatabases;
 use super::raw::policy::{RawJob, RawPolicy, RawRead, SourceKind};
 use crate::domain::policy::{
     BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, ReadBy, Retention, Schedule,
-    Source, WalPlan,
+    Source, Spool, WalPlan,
 };
-use crate::domain::units::Span;
+use crate::domain::units::{ByteSize, Span};
 
 /// zstd's level when a job names none.
 const LEVEL: i32 = 3;
@@ -60,6 +60,12 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     }
     for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag"] {
         document.more_than_none(root, key, problems);
+    }
+    if let Some(max) = root.get("wal.spool.max")
+        && max.text().and_then(|text| text.parse::<ByteSize>().ok()) == Some(ByteSize(0))
+    {
+        let hint = "write how much may wait for the store, such as \"10 GiB\"; or leave the spool out";
+        problems.add(document.problem(&max.span, "`wal.spool.max` is no room at all").hint(hint));
     }
     if let Some(percent) = root.get("content").and_then(|content| content.entry("sample_percent"))
         && root.get("content.sample_over").is_none()
@@ -171,6 +177,7 @@ pub(super) fn convert(
             stream: wal.stream,
             lag: wal.lag.map(|span| span.0),
             heartbeat: wal.heartbeat.map(|span| span.0),
+            spool: wal.spool.map(|spool| Spool { dir: spool.dir.0.resolve(folder), max: spool.max.0 }),
         }),
         encryption: Encryption { recipients: raw.encryption.recipients.into_iter().map(|text| text.0.0).collect() },
         content: raw.content.map_or_else(ContentPlan::default, |content| ContentPlan {

@@ -14,6 +14,7 @@ mod content;
 mod database;
 mod error;
 mod large_objects;
+mod log;
 mod objects;
 mod redact;
 mod sequences;
@@ -28,6 +29,7 @@ pub use content::{Digested, RowFilter, Sample, Writes, copy, digest, digest_tabl
 pub use database::{OWN_SCHEMA, collations, database, describe, extensions};
 pub use error::{Fault, ProbeError};
 pub use large_objects::large_objects;
+pub use log::source_log;
 pub use objects::objects;
 pub use sequences::{Pace, note_moves, paces, sequences};
 pub use server::{roles, server, tablespaces};

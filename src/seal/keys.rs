@@ -79,6 +79,13 @@ impl TrustedSigners {
         Ok(TrustedSigners { keys })
     }
 
+    /// These, and this machine's own.
+    pub fn and(&self, signer: &Signer) -> TrustedSigners {
+        let mut keys = self.keys.clone();
+        keys.push(signer.key.verifying_key());
+        TrustedSigners { keys }
+    }
+
     /// Whether nobody is trusted: then a right signature only says that the bytes are those that *somebody* signed.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

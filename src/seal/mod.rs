@@ -22,11 +22,12 @@ pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signi
 pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, store_manifest};
 pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
 pub use shape::{is_inside, manifest_findings};
-pub use wal::{Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_wal_record};
+pub use wal::{Carried, CarryError, Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_wal_record};
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
 pub use yard::Fill;
 
 use crate::domain::check::Broke;
+use crate::domain::wal::WalName;
 use crate::store::{StoreError, with_causes};
 
 /// Largest plaintext of one part, in bytes: what a reader must be ready to hold in memory.
@@ -71,6 +72,14 @@ pub enum SealError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It is longer than what there is room for.
+    #[error("{name} is {bytes} bytes long when it is sealed, and there is no room for it")]
+    NoRoom {
+        /// Which file of the log.
+        name: WalName,
+        /// Object and record together.
+        bytes: u64,
+    },
     /// A worker went away.
     #[error("the sealing threads stopped early")]
     Stopped,
@@ -88,7 +97,7 @@ impl SealError {
             SealError::Seal { .. } => "the machine may be out of memory: lower part_size, or [limits] parallel",
             SealError::Stopped => "an earlier error in the log says why; nothing of this backup counts",
             SealError::Source(broke) => return broke.hint.clone(),
-            SealError::Refused(_) => return None,
+            SealError::Refused(_) | SealError::NoRoom { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -20,6 +20,10 @@ use super::keys::{parse_recipient, verify_signature};
 use super::yard::Tools;
 use super::{MAX_PART_BYTES, Opener, SealError, Signer, TrustedSigners, is_inside};
 
+mod carry;
+
+pub use carry::{Carried, CarryError};
+
 /// So often a killed writer may have left an object without its record behind.
 const ATTEMPTS: usize = 100;
 const RECORD: &str = ".jsonl";
@@ -75,6 +79,11 @@ impl WalSealer {
 
     /// Seals and stores one file, unless it is there: object first, record last. Idempotent; nothing is ever replaced.
     pub async fn put(&self, file: &WalFile, now: Timestamp) -> Result<Placed, SealError> {
+        self.put_within(file, now, u64::MAX).await
+    }
+
+    /// The same, but only if object and record are together no longer than `room` bytes: else [`SealError::NoRoom`], and nothing is written.
+    pub async fn put_within(&self, file: &WalFile, now: Timestamp, room: u64) -> Result<Placed, SealError> {
         if file.bytes.len() as u64 > MAX_PART_BYTES {
             return Err(SealError::Refused(format!("{} is longer than 1 GiB: no file of the log is", file.name)));
         }
@@ -82,7 +91,7 @@ impl WalSealer {
         if let Some(there) = self.there(file.name, &plain_blake3).await? {
             return Ok(there);
         }
-        let key = format!("{:08X}/{}.zst.age", file.name.timeline(), file.name);
+        let key = object_key(file.name, 0);
         let (level, bytes, recipients) = (self.level, file.bytes.clone(), Arc::clone(&self.recipients));
         let sealing = tokio::task::spawn_blocking(move || {
             Tools::new(level).and_then(|mut tools| tools.seal(&bytes, &recipients))
@@ -90,26 +99,36 @@ impl WalSealer {
         let sealed = sealing.await.map_err(|_| SealError::Stopped)?;
         let sealed = sealed.map_err(|source| SealError::Seal { key, source })?;
         let (sealed_bytes, sealed_sha256) = (sealed.len() as u64, hex::encode(Sha256::digest(&sealed)));
-        let key = self.put_object(file.name, Bytes::from(sealed)).await?;
-        let record = WalRecord {
+        let mut record = WalRecord {
             format: WAL_FORMAT.to_owned(),
             policy: self.policy.clone(),
             system_identifier: file.system_identifier.clone(),
             name: file.name,
-            key,
+            key: object_key(file.name, 0),
             plain_bytes: file.bytes.len() as u64,
             plain_blake3,
             sealed_bytes,
             sealed_sha256,
             contents: file.contents.clone(),
             sealed_at: now,
+            stored_at: None,
         };
+        let bytes = sealed_bytes.saturating_add(self.signed(&record)?.len() as u64);
+        if bytes > room {
+            return Err(SealError::NoRoom { name: file.name, bytes });
+        }
+        record.key = self.put_object(file.name, Bytes::from(sealed)).await?;
+        self.put_record(record).await
+    }
+
+    /// The last thing that is written: it makes the file exist.
+    async fn put_record(&self, record: WalRecord) -> Result<Placed, SealError> {
         let text = self.signed(&record)?;
-        match self.store.put_new(&record_key(&self.policy, file.name), Bytes::from(text)).await {
+        match self.store.put_new(&record_key(&self.policy, record.name), Bytes::from(text)).await {
             Ok(()) => Ok(Placed::Stored(record)),
             // Somebody else was quicker. The object just written is an orphan that nothing names.
             Err(StoreError::AlreadyThere { .. }) => {
-                self.there(file.name, &record.plain_blake3).await?.ok_or(SealError::Stopped)
+                self.there(record.name, &record.plain_blake3).await?.ok_or(SealError::Stopped)
             }
             Err(error) => Err(error.into()),
         }
@@ -131,15 +150,21 @@ impl WalSealer {
         Ok(Some(if same { Placed::Already(record) } else { Placed::Differs(record) }))
     }
 
-    /// Under the first name that is free: what a killed writer left cannot be compared, for it cannot be opened here.
+    /// Under the first name that is free, or under which these very bytes are. What another writer left that was killed cannot be compared, for
+    /// it cannot be opened here.
     async fn put_object(&self, name: WalName, bytes: Bytes) -> Result<String, SealError> {
         let mut taken = None;
         for attempt in 0..ATTEMPTS {
-            let number = if attempt == 0 { String::new() } else { format!(".{attempt}") };
-            let key = format!("{:08X}/{name}{number}.zst.age", name.timeline());
-            match self.store.put_new(&format!("{}/wal/{key}", self.policy), bytes.clone()).await {
+            let key = object_key(name, attempt);
+            let whole = format!("{}/wal/{key}", self.policy);
+            match self.store.put_new(&whole, bytes.clone()).await {
                 Ok(()) => return Ok(key),
-                Err(error @ StoreError::AlreadyThere { .. }) => taken = Some(error),
+                Err(error @ StoreError::AlreadyThere { .. }) => {
+                    if self.store.get(&whole).await.is_ok_and(|there| there == bytes) {
+                        return Ok(key);
+                    }
+                    taken = Some(error);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -173,6 +198,12 @@ impl WalSealer {
         text.push(b'\n');
         Ok(text)
     }
+}
+
+/// From the log's own folder; `attempt`: how many such names were taken.
+fn object_key(name: WalName, attempt: usize) -> String {
+    let number = if attempt == 0 { String::new() } else { format!(".{attempt}") };
+    format!("{:08X}/{name}{number}.zst.age", name.timeline())
 }
 
 fn record_key(policy: &PolicyName, name: WalName) -> String {

@@ -47,6 +47,8 @@ mod store_contract;
 mod traps;
 mod verify_cli;
 mod wal;
+mod wal_audit;
 mod wal_loss;
+mod wal_spool;
 mod wal_stream;
 mod without_lifeboat;

@@ -16,7 +16,7 @@ use crate::support::server::{Options, Server, unprivileged};
 pub struct Bench {
     pub server: Server,
     pub home: Home,
-    archive: PathBuf,
+    pub archive: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -81,7 +81,7 @@ impl Bench {
         names
     }
 
-    fn push(&self, name: &str) -> Ran {
+    pub fn push(&self, name: &str) -> Ran {
         self.home.run(&["wal", "push", POLICY, self.archive.join(name).to_str().unwrap()])
     }
 

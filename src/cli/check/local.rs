@@ -69,6 +69,27 @@ async fn probe_store(config: &StoreConfig) -> Result<String, Broke> {
     }
 }
 
+/// Tries the folders in which the log waits for a store that is down.
+pub(super) fn spools(loaded: &Loaded, tried: &mut Vec<Tried>) {
+    for policy in &loaded.policies {
+        let Some(spool) = policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()) else { continue };
+        let hint = "make its parent folder and let this user write there, or name another: [wal] spool in the policy";
+        let look = || {
+            // It is made when it is needed, but nothing above it is.
+            let there = if spool.dir.exists() { &spool.dir } else { spool.dir.parent().unwrap_or(&spool.dir) };
+            if writable(there, hint)? != there {
+                return Err(Broke::hinted(format!("there is no folder {}", there.display()), hint));
+            }
+            let stat = rustix::fs::statvfs(there)
+                .map_err(|error| Broke::hinted(format!("{}: {error}", there.display()), hint))?;
+            let free = ByteSize(stat.f_bavail.saturating_mul(stat.f_frsize));
+            let how = if spool.dir.exists() { "can be written" } else { "will be made" };
+            Ok(format!("{} {how}: at most {}, and {free} are free", spool.dir.display(), spool.max))
+        };
+        tried.push(Tried::of("spool", &policy.name, look()));
+    }
+}
+
 /// Tries each key, and whether keys and policies fit.
 pub(super) fn keys(loaded: &Loaded, tried: &mut Vec<Tried>) {
     const AREA: &str = "key";

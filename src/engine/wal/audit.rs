@@ -6,9 +6,13 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use serde::Serialize;
 
+use super::outside::{Outside, Uploading};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName};
+use crate::domain::lsn::Lsn;
+use crate::domain::policy::Policy;
 use crate::domain::wal::{Commit, History, Piece, Segment, WalName, WalRecord};
+use crate::judge::underway::Outstanding;
 use crate::judge::wal::{self, Archive, Follow};
 use crate::seal::{self, Opener, TrustedSigners};
 use crate::store::Store;
@@ -40,6 +44,12 @@ pub struct Audit {
     pub found: Vec<Stretch>,
     /// Segments that are not there, although a backup needs them to go on.
     pub missing: Vec<String>,
+    /// What is on its way there.
+    pub uploading: Vec<Uploading>,
+    /// What the source finished longer ago than is tolerated, and nobody has.
+    pub delayed: Vec<Outstanding>,
+    /// What could not be asked, and what else is to be known.
+    pub remarks: Vec<String>,
     /// Files that were read and verified.
     pub verified: u64,
     /// Whether they were opened too, or only looked at from outside.
@@ -50,20 +60,35 @@ pub struct Audit {
     pub findings: Vec<Finding>,
 }
 
-/// Reads the whole log of a policy in one store back; without an opener only lengths, hashes and signatures are looked at.
+/// What of the log one store holds.
+pub(super) struct Held {
+    pub records: BTreeMap<Segment, WalRecord>,
+    pub pieces: BTreeMap<Piece, WalRecord>,
+    pub histories: BTreeMap<u32, History>,
+    /// Of which clusters the physical backups are, and where in the log they end.
+    pub backups: Vec<(String, Lsn)>,
+}
+
+/// Reads the whole log of a policy in one store back; without an opener only lengths, hashes and signatures are looked at. `outside`: what the source
+/// and the spool have, for the store that the log goes to.
 pub async fn audit(
     store: &Arc<dyn Store>,
     place: &PlaceName,
-    policy: &PolicyName,
+    policy: &Policy,
     trusted: &TrustedSigners,
     opener: Option<&Opener>,
+    outside: Option<&Outside>,
     parallel: usize,
 ) -> Result<Audit, Broke> {
+    let (plan, policy) = (policy, &policy.name);
     let names = seal::list_wal(&**store, policy).await?;
     let mut audit = Audit {
         store: place.clone(),
         found: Vec::new(),
         missing: Vec::new(),
+        uploading: Vec::new(),
+        delayed: Vec::new(),
+        remarks: Vec::new(),
         verified: 0,
         opened: opener.is_some(),
         reach: Vec::new(),
@@ -71,17 +96,16 @@ pub async fn audit(
     };
     let reading = names.iter().map(async |name| (*name, read(store, policy, *name, trusted, opener).await));
     let mut reading = futures_util::stream::iter(reading.collect::<Vec<_>>()).buffered(parallel.max(1));
-    let mut records: BTreeMap<Segment, WalRecord> = BTreeMap::new();
-    let mut pieces: BTreeMap<Piece, WalRecord> = BTreeMap::new();
-    let mut histories: BTreeMap<u32, History> = BTreeMap::new();
+    let (records, pieces, histories) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut held = Held { records, pieces, histories, backups: Vec::new() };
     while let Some((name, read)) = reading.next().await {
         match read {
             Ok(Some((record, history))) => {
                 audit.verified += 1;
                 match name {
-                    WalName::Segment(segment) => drop(records.insert(segment, record)),
-                    WalName::Piece(piece) => drop(pieces.insert(piece, record)),
-                    WalName::History { timeline } => histories.extend(history.map(|history| (timeline, history))),
+                    WalName::Segment(segment) => drop(held.records.insert(segment, record)),
+                    WalName::Piece(piece) => drop(held.pieces.insert(piece, record)),
+                    WalName::History { timeline } => held.histories.extend(history.map(|history| (timeline, history))),
                     WalName::Label { .. } | WalName::Partial(_) => {}
                 }
             }
@@ -107,13 +131,14 @@ pub async fn audit(
         };
         let (manifest, identifier) = (&sealed.manifest, &sealed.manifest.fingerprint.server.system_identifier);
         let Some(range) = &manifest.wal else { continue };
+        held.backups.push((identifier.clone(), range.end));
         let bytes = manifest.fingerprint.server.wal_segment_bytes;
         let ours = |record: &WalRecord| record.system_identifier.as_ref().is_none_or(|of| of == identifier);
-        let mut archive = Archive { segment_bytes: bytes, histories: histories.clone(), ..Archive::default() };
-        for (segment, record) in records.iter().filter(|(_, record)| ours(record)) {
+        let mut archive = Archive { segment_bytes: bytes, histories: held.histories.clone(), ..Archive::default() };
+        for (segment, record) in held.records.iter().filter(|(_, record)| ours(record)) {
             archive.add_segment(*segment, record.contents.clone());
         }
-        let pieces = pieces.iter().filter(|(_, record)| ours(record));
+        let pieces = held.pieces.iter().filter(|(_, record)| ours(record));
         archive.add_pieces(&pieces.map(|(piece, record)| (*piece, record.contents.clone())).collect());
         match wal::reach(range, &archive, Follow::Latest) {
             Err(no) => audit.reach.push((backup, no.0)),
@@ -129,12 +154,23 @@ pub async fn audit(
                     audit.findings.push(finding.with(hole.from.to_string(), format!("next there: {}", hole.next)));
                     missing.extend(between(hole.from, hole.next, bytes, &archive));
                 }
+                if let Some(branch) = reach.branch_missing.filter(|_| reach.hole.is_none()) {
+                    let why = format!(
+                        "timeline {} begins with it, and it is not there: backup {backup} cannot be brought beyond {}",
+                        branch.timeline, reach.until
+                    );
+                    audit.findings.push(Finding::new("wal_branch", format!("log {branch}"), why));
+                    missing.insert(branch.to_string());
+                }
                 audit.reach.push((backup, words));
             }
         }
     }
+    audit.found = stretches(&held.records);
+    if let Some(outside) = outside {
+        outside.compare(plan, &held, &mut missing, &mut audit);
+    }
     audit.missing = missing.into_iter().take(NAMED).collect();
-    audit.found = stretches(&records);
     Ok(audit)
 }
 
@@ -150,11 +186,16 @@ async fn read(
         return Ok(seal::check_wal(&**store, policy, name, trusted).await?.map(|record| (record, None)));
     };
     let history = |bytes: &[u8]| match name {
-        WalName::History { .. } => History::parse(&String::from_utf8_lossy(bytes)).ok(),
-        WalName::Segment(_) | WalName::Piece(_) | WalName::Label { .. } | WalName::Partial(_) => None,
+        WalName::History { .. } => {
+            let parsed = History::parse(&String::from_utf8_lossy(bytes)).map(Some);
+            parsed.map_err(|why| Finding::new("wal_history", format!("log {name}"), why))
+        }
+        WalName::Segment(_) | WalName::Piece(_) | WalName::Label { .. } | WalName::Partial(_) => Ok(None),
     };
-    let fetched = seal::fetch_wal(&**store, policy, name, trusted, opener).await?;
-    Ok(fetched.map(|(record, bytes)| (record, history(&bytes))))
+    match seal::fetch_wal(&**store, policy, name, trusted, opener).await? {
+        Some((record, bytes)) => Ok(Some((record, history(&bytes)?))),
+        None => Ok(None),
+    }
 }
 
 /// Names of what is missing from `from` to before `next`.

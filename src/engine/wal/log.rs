@@ -95,7 +95,7 @@ impl Log {
     }
 
     /// What it holds from the end of a backup on. Files whose record is not what its signer signed, or is of another cluster, are not
-    /// counted: they come back as findings. `by`: what was sealed after this moment is not there yet.
+    /// counted: they come back as findings. `by`: what came into the store after this moment is not there yet.
     pub async fn behind(
         &self,
         manifest: &Manifest,
@@ -123,7 +123,7 @@ impl Log {
                     let finding = Finding::new("wal_foreign", format!("log {name}"), "it is of another cluster");
                     findings.push(finding.with(identifier.clone(), record.system_identifier.unwrap_or_default()));
                 }
-                (_, Ok(Some(record))) if by.is_some_and(|by| record.sealed_at > by) => {}
+                (_, Ok(Some(record))) if by.is_some_and(|by| record.stored() > by) => {}
                 (WalName::Segment(segment), Ok(Some(record))) => archive.add_segment(segment, record.contents),
                 (WalName::Piece(piece), Ok(Some(record))) => drop(pieces.insert(piece, record.contents)),
                 (WalName::Piece(piece), Ok(None)) => drop(gone.insert(piece.segment)),
@@ -136,7 +136,7 @@ impl Log {
         for segment in gone {
             let Some(store) = self.store_of_pieces(segment) else { continue };
             match seal::load_wal_record(&**store, &self.policy, WalName::Segment(segment), &self.trusted).await {
-                Ok(Some(record)) if by.is_none_or(|by| record.sealed_at <= by) => {
+                Ok(Some(record)) if by.is_none_or(|by| record.stored() <= by) => {
                     archive.add_segment(segment, record.contents);
                 }
                 Ok(_) => {}
@@ -148,7 +148,7 @@ impl Log {
         for (name, store) in &self.names {
             let WalName::History { timeline } = name else { continue };
             match seal::fetch_wal(&**store, &self.policy, *name, &self.trusted, opener).await {
-                Ok(Some((record, _))) if by.is_some_and(|by| record.sealed_at > by) => {}
+                Ok(Some((record, _))) if by.is_some_and(|by| record.stored() > by) => {}
                 Ok(Some((_, bytes))) => match History::parse(&String::from_utf8_lossy(&bytes)) {
                     Ok(history) => drop(archive.histories.insert(*timeline, history)),
                     Err(why) => findings.push(Finding::new("wal_history", format!("log {name}"), why)),

@@ -4,13 +4,17 @@ mod audit;
 mod cover;
 mod fetch;
 mod log;
+mod outside;
 mod push;
+mod spool;
 mod stream;
 
 pub use audit::{Audit, Stretch, audit};
 pub use fetch::{Fetched, fetch};
 pub use log::{Bring, Log, owner_of};
+pub use outside::{Outside, Uploading, outside};
 pub use push::{Pushed, push};
+pub use spool::{Flushed, flush, waiting};
 pub use stream::{LAG, stream};
 
 use std::fs::File;

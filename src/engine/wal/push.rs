@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::spool::{self, Spool};
 use super::{cover, job};
 use crate::backup::wal::scan;
 use crate::domain::check::Broke;
+use crate::domain::ids::PlaceName;
 use crate::domain::policy::Policy;
-use crate::domain::wal::{History, Segment, WalName, WalRecord};
+use crate::domain::wal::{History, Segment, Waiting, WalName, WalRecord};
 use crate::engine::House;
-use crate::seal::{Placed, WalFile, WalSealer};
+use crate::seal::{Placed, SealError, Signer, WalFile, WalSealer};
+use crate::store::{Store, StoreError};
 
 /// No file of the log is longer.
 const MAX_BYTES: u64 = 1 << 30;
@@ -19,16 +22,21 @@ const MAX_BYTES: u64 = 1 << 30;
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pushed {
-    /// What is in the store.
+    /// What is in the store, or in the spool.
     pub record: WalRecord,
     /// Whether it was there already, with the same bytes.
     pub already: bool,
+    /// Whether it waits in the spool: the store does not have it.
+    pub spooled: bool,
+    /// What waits in the spool now.
+    pub waiting: Option<Waiting>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
 
 /// Seals a file and puts it into the store. The same bytes again are a success, others under its name an error: so it may be asked again
-/// at any time, as PostgreSQL does until it hears of success.
+/// at any time, as PostgreSQL does until it hears of success. A store that takes nothing is stood in for by the policy's spool, if it has one;
+/// what waits there goes first.
 pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed, Broke> {
     let job = job(policy).ok_or_else(|| {
         Broke::hinted(
@@ -41,31 +49,119 @@ pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed,
     )?;
     let known = house.catalog.artifacts(&policy.name).await?;
     let known = known.into_iter().map(|record| record.system_identifier).find(|identifier| !identifier.is_empty());
-    let (file, mut warnings) = {
+    let (file, warnings) = {
         let (path, of) = (path.to_owned(), policy.name.clone());
         let read = tokio::task::spawn_blocking(move || read(&path, name, known.as_deref(), of.as_str())).await;
         read.map_err(|error| Broke::new(format!("the reading thread stopped: {error}")))??
     };
-    let (store, signer) = (house.store_to_fill(&job.store).await?, house.signer()?);
-    let sealer =
-        WalSealer::new(Arc::clone(&store), policy.name.clone(), &policy.encryption.recipients, job.level, signer)?;
-    match sealer.put(&file, crate::clock::now()).await? {
-        Placed::Stored(record) => {
-            // It is durable: a series that could not be written makes exposure look worse than it is, and must not keep the log from the store.
-            if let Err(broke) = cover::cover(house, policy, &job.store, &record).await {
-                warnings.push(format!("what is covered could not be written down: {}", broke.error));
+    let signer = house.signer()?;
+    let sealer = |store: Arc<dyn Store>, signer: Signer| {
+        WalSealer::new(store, policy.name.clone(), &policy.encryption.recipients, job.level, signer)
+    };
+    let spool = policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()).map(|plan| Spool::new(plan, &policy.name));
+    let mut pushed = Pushing { warnings, waiting: None };
+    let down = match house.store_to_fill(&job.store).await {
+        Err(broke) => broke,
+        Ok(store) => {
+            let sealer = sealer(Arc::clone(&store), signer.clone())?;
+            let drained = match &spool {
+                Some(spool) => pushed.drain(spool, &sealer, house, policy, &job.store).await,
+                None => None,
+            };
+            match drained {
+                Some(broke) => broke,
+                None => match sealer.put(&file, crate::clock::now()).await {
+                    Ok(placed) => {
+                        if let Placed::Stored(record) = &placed {
+                            pushed.covers(house, policy, &job.store, record).await;
+                        }
+                        return pushed.placed(placed, &store.url(), false);
+                    }
+                    Err(SealError::Store(error)) if takes_nothing(&error) => error.into(),
+                    Err(error) => return Err(error.into()),
+                },
             }
-            Ok(Pushed { record, already: false, warnings })
         }
-        Placed::Already(record) => Ok(Pushed { record, already: true, warnings }),
-        Placed::Differs(record) => Err(Broke::hinted(
-            format!(
-                "{name} is in {} already, with other bytes, sealed at {}: it stays as it is",
-                store.url(),
-                record.sealed_at
-            ),
-            "do two servers archive under one policy, or was this one restored without a new timeline? Give each a policy of its own",
-        )),
+    };
+    let Some(spool) = spool else { return Err(down) };
+    let (placed, waiting) = spool.put(&file, |store| sealer(store, signer)).await.map_err(|full| Broke {
+        error: format!("the store {} takes nothing: {}; and {}", job.store, down.error, full.error),
+        hint: full.hint.or(down.hint.clone()),
+    })?;
+    pushed.warnings.push(format!(
+        "the store {} takes nothing: {}; {name} is in the spool instead. {}",
+        job.store,
+        down.error,
+        spool::sentence(&waiting)
+    ));
+    pushed.waiting = Some(waiting);
+    pushed.placed(placed, &spool.url(), true)
+}
+
+/// Whether another store would have taken the file.
+fn takes_nothing(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unusable { .. } | StoreError::Io { .. } => true,
+        StoreError::NotFound { .. } | StoreError::AlreadyThere { .. } | StoreError::BadKey(_) => false,
+    }
+}
+
+/// What is known while a file is pushed.
+struct Pushing {
+    warnings: Vec<String>,
+    waiting: Option<Waiting>,
+}
+
+impl Pushing {
+    /// What waits goes first. What stays there is said, and only a store that takes nothing is in this file's way.
+    async fn drain(
+        &mut self,
+        spool: &Spool,
+        sealer: &WalSealer,
+        house: &House,
+        policy: &Policy,
+        place: &PlaceName,
+    ) -> Option<Broke> {
+        let drained = match house.trusted() {
+            Ok(trusted) => spool.drain(sealer, &trusted).await,
+            Err(broke) => Err(broke),
+        };
+        match drained {
+            Ok(flushed) => {
+                for record in &flushed.records {
+                    self.covers(house, policy, place, record).await;
+                }
+                self.warnings.extend(flushed.stuck);
+                self.waiting = flushed.left;
+                flushed.down
+            }
+            Err(broke) => {
+                self.warnings.push(format!("the spool could not be emptied: {}", broke.error));
+                None
+            }
+        }
+    }
+
+    /// It is durable: a series that could not be written makes exposure look worse than it is, and must not keep the log from the store.
+    async fn covers(&mut self, house: &House, policy: &Policy, place: &PlaceName, record: &WalRecord) {
+        if let Err(broke) = cover::cover(house, policy, place, record).await {
+            self.warnings.push(format!("what is covered could not be written down: {}", broke.error));
+        }
+    }
+
+    fn placed(self, placed: Placed, place: &str, spooled: bool) -> Result<Pushed, Broke> {
+        let Pushing { warnings, waiting } = self;
+        match placed {
+            Placed::Stored(record) => Ok(Pushed { record, already: false, spooled, waiting, warnings }),
+            Placed::Already(record) => Ok(Pushed { record, already: true, spooled, waiting, warnings }),
+            Placed::Differs(record) => Err(Broke::hinted(
+                format!(
+                    "{} is in {place} already, with other bytes, sealed at {}: it stays as it is",
+                    record.name, record.sealed_at
+                ),
+                "do two servers archive under one policy, or was this one restored without a new timeline? Give each a policy of its own",
+            )),
+        }
     }
 }
 

@@ -211,6 +211,18 @@ pub(in crate::load) struct RawWal {
     pub(in crate::load) lag: Option<Written<Span>>,
     /// How often `wal stream` commits a heartbeat row in the source. Left out: never.
     pub(in crate::load) heartbeat: Option<Written<Span>>,
+    /// Where `wal push` puts files while the store takes none. Left out: nowhere, the source keeps them.
+    pub(in crate::load) spool: Option<RawSpool>,
+}
+
+/// A folder on this machine in which files of the log wait for the store.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::load) struct RawSpool {
+    /// The folder. It is made if its parent is there.
+    pub(in crate::load) dir: Written<FilePath>,
+    /// All that may lie in it.
+    pub(in crate::load) max: Written<ByteSize>,
 }
 
 /// Who can open the backups.

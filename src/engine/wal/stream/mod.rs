@@ -60,6 +60,10 @@ pub async fn stream(house: &House, policy: &Policy, once: bool, progress: &dyn P
         WalSealer::new(Arc::clone(&store), policy.name.clone(), recipients, job.level, signer.clone())
     };
     let own = sealer()?;
+    // What `wal push` has left in the spool is in the store before anything is looked up there.
+    for sentence in super::spool::empty_first(policy, &own, &trusted).await {
+        progress.say(&sentence);
+    }
     let known = house.catalog.artifacts(&policy.name).await?;
     let of = known.into_iter().map(|record| record.system_identifier).find(|identifier| !identifier.is_empty());
     let lag = plan.lag.unwrap_or(LAG);

@@ -1,0 +1,194 @@
+//! `verify --wal` and what it says of the log that is not in the store; holes that somebody answers for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifeboat::domain::wal::WalName;
+use lifeboat::seal::{Opener, Placed, Signer, WalFile, WalSealer};
+use lifeboat::store::FileStore;
+
+use crate::support::data::DATABASE;
+use crate::support::home::{POLICY, Ran};
+use crate::support::receiver;
+use crate::wal::Bench;
+
+fn verify(bench: &Bench) -> Ran {
+    bench.home.run(&["--output", "json", "verify", POLICY, "--wal"])
+}
+
+/// The audit of the only store.
+fn audit(ran: &Ran) -> serde_json::Value {
+    ran.json()["stores"][0].clone()
+}
+
+/// A bench with a backup and rows in so many segments, each pushed; gives their names.
+fn pushed(rows: i32) -> (Bench, Vec<String>) {
+    let bench = Bench::new();
+    bench.home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    let mut names = Vec::new();
+    for n in 1..=rows {
+        bench.beat(n, n);
+        names.push(bench.server.sql(DATABASE, "select pg_walfile_name(pg_current_wal_lsn())"));
+        bench.archive();
+    }
+    (bench, names)
+}
+
+/// Ends the segment that is being written; gives its name.
+fn finish(bench: &Bench) -> String {
+    bench.server.sql(DATABASE, "select pg_walfile_name(pg_switch_wal())")
+}
+
+fn rpo(bench: &Bench, span: &str) {
+    bench.home.edit_policy(|text| {
+        let line = |line: &str| if line.starts_with("rpo") { format!("rpo = \"{span}\"") } else { line.to_owned() };
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    });
+}
+
+/// Puts a file into the log that the policy's own side has signed, whatever it says.
+fn put(bench: &Bench, name: &str, text: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let key = |name: &str| bench.home.path().join("keys").join(name);
+    let store = Arc::new(FileStore::open_existing(&bench.home.store()).unwrap());
+    let recipients = Opener::read(&[key("working.agekey")]).unwrap().recipients();
+    let signer = Signer::read(&key("signing.pem")).unwrap();
+    let sealer = WalSealer::new(store, POLICY.parse().unwrap(), &recipients, 3, signer).unwrap();
+    let name: WalName = name.parse().unwrap();
+    let bytes = text.as_bytes().to_vec().into();
+    let file = WalFile { name, system_identifier: None, contents: None, bytes };
+    let placed = runtime.block_on(sealer.put(&file, lifeboat::clock::now())).unwrap();
+    assert!(matches!(placed, Placed::Stored(_)), "{placed:?}");
+}
+
+#[test]
+fn what_the_source_has_finished_is_on_its_way_then_late_and_then_a_finding() {
+    let (bench, _) = pushed(2);
+    let right = audit(&verify(&bench).expect(0));
+    for state in ["uploading", "delayed", "missing", "findings"] {
+        assert_eq!(right[state], serde_json::json!([]), "{state}: {right}");
+    }
+    bench.server.sql(DATABASE, "alter system set archive_command = 'false'");
+    bench.server.sql(DATABASE, "select pg_reload_conf()");
+    bench.beat(3, 3);
+    let name = finish(&bench);
+    let young = audit(&verify(&bench).expect(0));
+    assert_eq!(young["uploading"][0]["name"], name.as_str(), "{young}");
+    assert!(young["uploading"][0]["words"].as_str().unwrap().contains("waits for its archive_command"), "{young}");
+    rpo(&bench, "2s");
+    std::thread::sleep(Duration::from_secs(3));
+    let late = verify(&bench).expect(3);
+    let late = audit(&late);
+    assert_eq!((&late["delayed"][0]["segment"], &late["uploading"]), (&name.as_str().into(), &serde_json::json!([])));
+    assert_eq!(late["findings"][0]["code"], "wal_delayed");
+    let table = bench.home.run(&["verify", POLICY, "--wal"]).expect(3).stdout;
+    assert!(table.contains(&format!("DELAYED  {name}: finished by")), "{table}");
+    assert!(table.contains("archive_command failed last with"), "{table}");
+
+    // Who may not list the source's folders hears only what the archiver says, and that it is not all.
+    rpo(&bench, "26h");
+    bench.server.sql("postgres", "create role plain login");
+    let theirs = bench.server.url(DATABASE).replace("postgres@", "plain@");
+    let ours = bench.server.url(DATABASE);
+    assert_ne!(ours, theirs);
+    bench.home.edit_policy(|text| text.replace(&ours, &theirs));
+    let blind = audit(&verify(&bench).expect(0));
+    let remarks = blind["remarks"].to_string();
+    assert!(remarks.contains("pg_monitor") && remarks.contains("since when cannot be told"), "{blind}");
+    bench.home.edit_policy(|text| text.replace(&theirs, &ours));
+
+    // It comes after all.
+    bench.server.sql(DATABASE, "alter system reset archive_command");
+    bench.server.sql(DATABASE, "select pg_reload_conf()");
+    bench.archive();
+    let right = audit(&verify(&bench).expect(0));
+    assert_eq!((&right["uploading"], &right["delayed"]), (&serde_json::json!([]), &serde_json::json!([])));
+    // Neither side has it any more.
+    let lost = finish_and_lose(&bench);
+    let gone = verify(&bench).expect(3);
+    assert!(audit(&gone)["missing"].to_string().contains(&lost), "{gone:?}");
+    // A source that is away is said to be, and nothing is made up.
+    let Bench { mut server, home, .. } = bench;
+    server.kill();
+    let away = home.run(&["--output", "json", "verify", POLICY, "--wal"]).expect(0);
+    assert!(audit(&away)["remarks"].to_string().contains("could not be asked"), "{away:?}");
+}
+
+/// A segment that the source was told is archived, which nobody pushed, and which it has recycled.
+fn finish_and_lose(bench: &Bench) -> String {
+    bench.beat(4, 4);
+    let lost = finish(bench);
+    for _ in 0..500 {
+        bench.server.sql(DATABASE, "select pg_switch_wal()");
+        bench.server.sql(DATABASE, "create table if not exists filler (n int); insert into filler values (1)");
+        bench.server.sql(DATABASE, "checkpoint");
+        if !bench.server.data_dir.join("pg_wal").join(&lost).exists() {
+            return lost;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{lost} was not recycled");
+}
+
+#[test]
+fn what_waits_in_the_spool_or_is_there_in_pieces_is_on_its_way() {
+    let (bench, _) = pushed(1);
+    bench.home.edit_policy(|text| format!("{text}\n[wal]\nspool = {{ dir = \"../spool\", max = \"64 MiB\" }}\n"));
+    bench.beat(2, 2);
+    let name = finish(&bench);
+    for _ in 0..500 {
+        if bench.archive.join(&name).exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let store = bench.home.store();
+    std::fs::rename(&store, store.with_extension("away")).unwrap();
+    bench.push(&name).expect(0);
+    std::fs::rename(store.with_extension("away"), &store).unwrap();
+    let waits = audit(&verify(&bench).expect(0));
+    assert_eq!(waits["uploading"][0]["name"], name.as_str());
+    assert!(
+        waits["uploading"][0]["words"].as_str().unwrap().contains("in the spool")
+            && waits["delayed"] == serde_json::json!([])
+    );
+    rpo(&bench, "1s");
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(verify(&bench).expect(3).stdout.contains("wal_delayed"));
+
+    let bench = receiver::Bench::new("lag = \"100ms\"");
+    bench.backup();
+    let mut receiver = bench.receiver();
+    bench.beat(1, 3);
+    bench.wait_until_durable(&mut receiver);
+    let states = || bench.home.run(&["verify", POLICY, "--wal"]).expect(0).stdout;
+    let running = states();
+    assert!(running.contains("UPLOADING") && running.contains("a receiver is at work"), "{running}");
+    receiver.stop();
+    let stopped = states();
+    assert!(!stopped.contains("UPLOADING") && stopped.contains("no receiver is at work"), "{stopped}");
+}
+
+#[test]
+fn a_history_that_says_nothing_and_a_timeline_without_its_beginning_are_findings() {
+    let (bench, names) = pushed(2);
+    let end = bench.server.sql(DATABASE, "select pg_current_wal_lsn()");
+    put(&bench, "00000002.history", "nonsense\n");
+    let found = verify(&bench).expect(3);
+    assert!(found.stdout.contains("wal_history") && found.stdout.contains("00000002.history"), "{found:?}");
+    for suffix in [".zst.age", ".jsonl"] {
+        std::fs::remove_file(bench.home.store().join(POLICY).join(format!("wal/00000002/00000002.history{suffix}")))
+            .unwrap();
+    }
+    verify(&bench).expect(0);
+    // It branched off within the last segment, and nothing else of it is there.
+    let lsn: lifeboat::domain::lsn::Lsn = end.parse().unwrap();
+    put(
+        &bench,
+        "00000002.history",
+        &format!("1\t{}\tno recovery target specified\n", lifeboat::domain::lsn::Lsn(lsn.0 - (1 << 19))),
+    );
+    let found = verify(&bench).expect(3);
+    let branch = names.last().unwrap().replacen("00000001", "00000002", 1);
+    assert!(found.stdout.contains("wal_branch") && audit(&found)["missing"].to_string().contains(&branch), "{found:?}");
+}
