@@ -77,13 +77,17 @@ as_user "$PGBIN/pg_ctl" -D "$PGDATA" -w -l "$W/source.log" start >/dev/null
 as_user "$PGBIN/createdb" bench
 as_user "$PGBIN/pgbench" -i -q -s "$SCALE" bench >/dev/null 2>&1
 as_user "$PGBIN/pg_basebackup" -D "$W/base" -c fast -X none 2>/dev/null
+# What is before it is not replayed.
+START=$(sed -n 's/^START WAL LOCATION.*file \(.*\))$/\1/p' "$W/base/backup_label")
+for path in "$W/plain"/*; do [[ ${path##*/} < $START ]] && rm "$path"; done
 rm -f "$W/plain"/*.backup
 
 # --- the log: pgbench's own transactions, in several waves; each checkpoint makes full pages again, as on any busy server ----------
 segment_now() { sql -c "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 17))::bit(32)::int"; }
 FIRST=$(segment_now)
 while (($(segment_now) < FIRST + SEGMENTS)); do
-    as_user "$PGBIN/pgbench" -n -c 4 -j 2 -T 8 bench >/dev/null 2>&1
+    sql -c checkpoint
+    as_user "$PGBIN/pgbench" -n -c 4 -j 2 -T 12 bench >/dev/null 2>&1
     say "$(($(segment_now) - FIRST)) segments"
 done
 sql -c "create table done as select count(*) as n from pgbench_history" -c "select pg_switch_wal()" >/dev/null

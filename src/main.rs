@@ -7,6 +7,7 @@ use clap::Parser;
 use lifeboat::cli::{self, Cli};
 
 fn main() -> ExitCode {
+    cli::guard();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return cli::misused(&error).into(),

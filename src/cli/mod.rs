@@ -22,6 +22,7 @@ mod verify_wal;
 mod wal;
 mod wal_fetch;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -211,24 +212,33 @@ impl Cli {
 pub fn misused(error: &clap::Error) -> Exit {
     // A closed pipe is nobody's error.
     let _ = error.print();
-    let words: Vec<String> = std::env::args().collect();
     match error.exit_code() {
         0 => Exit::Ok,
-        // Options may stand between the two. Where in doubt a server stops: it would take 2 for the end of the log.
-        _ if ["wal", "fetch"].iter().all(|word| words.iter().any(|one| one == word)) => Exit::ServerMustStop,
+        // It would take 2 for the end of the log.
+        _ if is_wal_fetch() => Exit::ServerMustStop,
         _ => Exit::Usage,
     }
 }
 
-/// What can be done before there is a runtime: all of it, where a server waits for a segment that was fetched ahead.
-pub fn at_once(cli: &Cli) -> Option<Exit> {
-    if cli.stops_a_server() {
+/// A server that asks must stop whatever breaks, also before the arguments are understood: it would take a panic's 101 for the end of the log.
+pub fn guard() {
+    if is_wal_fetch() {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             tell(panic);
             std::process::exit(i32::from(Exit::ServerMustStop as u8));
         }));
     }
+}
+
+/// Whether the words look like it. Options may stand between the two; where in doubt it is.
+fn is_wal_fetch() -> bool {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    ["wal", "fetch"].iter().all(|word| words.iter().any(|one| one == word))
+}
+
+/// What can be done before there is a runtime: all of it, where a server waits for a segment that was fetched ahead.
+pub fn at_once(cli: &Cli) -> Option<Exit> {
     match &cli.verb {
         Verb::Wal(args) => args.at_once(cli),
         _ => None,

@@ -17,6 +17,7 @@ use crate::render::plain;
 
 /// What both have to know.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Fetch {
     /// Where to: `%p`.
     #[arg(value_name = "PATH")]

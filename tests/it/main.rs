@@ -46,5 +46,6 @@ mod store_contract;
 mod traps;
 mod verify_cli;
 mod wal;
+mod wal_ahead;
 mod wal_stream;
 mod without_lifeboat;

@@ -48,6 +48,8 @@ impl Origin {
     pub fn new(call: Vec<String>, files: Vec<PathBuf>, stores: &[Arc<dyn Store>]) -> Origin {
         let folders = stores.iter().map(|store| PathBuf::from(store.url().trim_start_matches("file://")));
         let seen = files.into_iter().chain(folders).map(|path| {
+            // The same in whichever folder it is looked at again.
+            let path = std::path::absolute(&path).unwrap_or(path);
             let look = look(&path);
             (path, look)
         });
