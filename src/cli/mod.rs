@@ -20,15 +20,17 @@ mod status;
 mod verify;
 mod verify_wal;
 mod wal;
+mod wal_fetch;
 mod wal_flush;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::domain::check::Broke;
 use crate::engine::{House, interrupt};
-use crate::load;
+use crate::load::{self, LoadErrors, Loaded};
 
 pub use exit::Exit;
 
@@ -151,15 +153,24 @@ impl From<Broke> for Failure {
 impl Cli {
     /// Loads the configuration and builds the house; what is wrong with it is exit code 2.
     pub fn house(&self) -> Result<House, Failure> {
+        House::build(self.load(load::load)?).map_err(Failure::from)
+    }
+
+    /// Loads the configuration, or what of it somebody needs.
+    fn load(&self, load: fn(&Path) -> Result<Loaded, LoadErrors>) -> Result<Loaded, Failure> {
         if let Some(missing) = crate::engine::house::config_missing(&self.config) {
             return Err(Failure::usage(missing));
         }
-        let loaded = load::load(&self.config).map_err(|errors| Failure {
+        load(&self.config).map_err(|errors| Failure {
             exit: Exit::Usage,
             text: errors.render(output::color_on_stderr()),
             hint: None,
-        })?;
-        House::build(loaded).map_err(Failure::from)
+        })
+    }
+
+    /// Whether every failure must keep a server from going on.
+    fn stops_a_server(&self) -> bool {
+        matches!(&self.verb, Verb::Wal(args) if args.stops_a_server())
     }
 
     /// Verbs that hold nothing are dropped where they are when the process is asked to stop; the others see to it themselves,
@@ -202,32 +213,53 @@ impl Cli {
 pub fn misused(error: &clap::Error) -> Exit {
     // A closed pipe is nobody's error.
     let _ = error.print();
-    let words: Vec<String> = std::env::args().collect();
     match error.exit_code() {
         0 => Exit::Ok,
-        // Options may stand between the two. Where in doubt a server stops: it would take 2 for the end of the log.
-        _ if ["wal", "fetch"].iter().all(|word| words.iter().any(|one| one == word)) => Exit::ServerMustStop,
+        // It would take 2 for the end of the log.
+        _ if is_wal_fetch() => Exit::ServerMustStop,
         _ => Exit::Usage,
     }
 }
 
-/// Runs the command that the arguments name.
-pub async fn main(cli: Cli) -> Exit {
-    output::start_logging(cli.verbose);
-    interrupt::listen();
-    let stops_a_server = matches!(&cli.verb, Verb::Wal(args) if args.stops_a_server());
-    if stops_a_server {
+/// A server that asks must stop whatever breaks, also before the arguments are understood: it would take a panic's 101 for the end of the log.
+pub fn guard() {
+    if is_wal_fetch() {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             tell(panic);
             std::process::exit(i32::from(Exit::ServerMustStop as u8));
         }));
     }
+}
+
+/// Whether the words look like it. Options may stand between the two; where in doubt it is.
+fn is_wal_fetch() -> bool {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    ["wal", "fetch"].iter().all(|word| words.iter().any(|one| one == word))
+}
+
+/// What can be done before there is a runtime: all of it, where a server waits for a segment that was fetched ahead.
+pub fn at_once(cli: &Cli) -> Option<Exit> {
+    match &cli.verb {
+        Verb::Wal(args) => args.at_once(cli),
+        _ => None,
+    }
+}
+
+/// How a command ends that could not even be begun.
+pub fn not_begun(cli: &Cli) -> Exit {
+    if cli.stops_a_server() { Exit::ServerMustStop } else { Exit::Error }
+}
+
+/// Runs the command that the arguments name.
+pub async fn main(cli: Cli) -> Exit {
+    output::start_logging(cli.verbose);
+    interrupt::listen();
     let exit = match cli.dispatch_or_stop().await {
         Ok(exit) => exit,
         Err(failure) => {
             output::print_failure(&failure, cli.output);
-            if stops_a_server { Exit::ServerMustStop } else { failure.exit }
+            if cli.stops_a_server() { Exit::ServerMustStop } else { failure.exit }
         }
     };
     // Work that came to its end in spite of the signal is whole, and says nothing of it.

@@ -2,14 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::alone::{Alone, Means};
 use super::progress::Bar;
+use super::wal_fetch::Fetch;
 use super::{Cli, Exit, Failure, Output, output};
-use crate::domain::check::{Broke, Stop};
-use crate::domain::ids::{BadId, PolicyName};
-use crate::domain::wal::WalName;
-use crate::engine::wal::{self, Fetched};
-use crate::render::plain;
+use crate::domain::check::Broke;
+use crate::engine::wal;
 
 /// The `schema` of the JSON document.
 const SCHEMA: &str = "lifeboat.wal-push/1";
@@ -65,11 +62,16 @@ enum What {
         /// The file's name: `%f`.
         #[arg(value_name = "NAME")]
         name: String,
-        /// Where to: `%p`.
-        #[arg(value_name = "PATH")]
-        path: PathBuf,
         #[command(flatten)]
-        alone: Alone,
+        fetch: Fetch,
+    },
+    /// What `fetch` leaves behind.
+    #[command(hide = true)]
+    Ahead {
+        /// Whose log.
+        policy: String,
+        #[command(flatten)]
+        fetch: Fetch,
     },
 }
 
@@ -82,6 +84,14 @@ impl Args {
     /// Whether every failure must keep a server from going on.
     pub fn stops_a_server(&self) -> bool {
         matches!(self.what, What::Fetch { .. })
+    }
+
+    /// What can be done before anything is begun: a segment that was fetched ahead is there.
+    pub fn at_once(&self, cli: &Cli) -> Option<Exit> {
+        match &self.what {
+            What::Fetch { policy, name, fetch } => fetch.at_once(cli, policy, name),
+            What::Push { .. } | What::Stream { .. } | What::Flush { .. } | What::Ahead { .. } => None,
+        }
     }
 }
 
@@ -111,37 +121,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
         What::Flush { policy } => super::wal_flush::run(cli, policy).await,
-        What::Fetch { policy, name, path, alone } => {
-            let name: WalName = name.parse().map_err(bad)?;
-            let (means, policy) = match alone.open()? {
-                Some(means) => (means, policy.parse::<PolicyName>().map_err(bad)?),
-                None => {
-                    let house = cli.house()?;
-                    let policy = house.policy(policy).map_err(Failure::usage)?;
-                    let stores = house.stores_of(policy)?.into_values().collect();
-                    let (opener, trusted) = (house.opener()?, house.trusted()?);
-                    (Means { stores, opener, trusted }, policy.name.clone())
-                }
-            };
-            match wal::fetch(&means.stores, &policy, name, &means.trusted, &means.opener, path).await {
-                Ok(Fetched::Written) => Ok(Exit::Ok),
-                // No failure: the one answer that lets a server end its recovery.
-                Ok(Fetched::Absent) => {
-                    output::say(&format!("{name} is not in the store"));
-                    Ok(Exit::Error)
-                }
-                Err(Stop::Broke(broke)) => Err(broke.into()),
-                Err(Stop::Found(findings)) => {
-                    let said = findings.iter().map(|one| format!("{}: {} [{}]", one.object, one.message, one.code));
-                    let text = plain(&said.collect::<Vec<_>>().join("\n  "));
-                    let hint = "the server stops here; see what is left with `lifeboat verify POLICY --wal`";
-                    Err(Failure { exit: Exit::Finding, text, hint: Some(hint.to_owned()) })
-                }
-            }
-        }
+        What::Fetch { policy, name, fetch } => fetch.run(cli, policy, name).await,
+        What::Ahead { policy, fetch } => fetch.fill(cli, policy).await,
     }
-}
-
-fn bad(error: BadId) -> Failure {
-    Failure::usage(Broke::new(error.to_string()))
 }

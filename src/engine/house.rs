@@ -1,6 +1,6 @@
 //! The composition root: builds the adapters that a configuration names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::catalog::{Catalog, SqliteCatalog};
 use crate::domain::check::Broke;
-use crate::domain::config::{Config, StoreConfig};
+use crate::domain::config::{Config, Keys, StoreConfig};
 use crate::domain::drill::Drill;
 use crate::domain::ids::{DrillName, PlaceName, PolicyName, RunId};
 use crate::domain::policy::{Policy, Source};
@@ -50,8 +50,7 @@ impl House {
 
     /// A policy by name.
     pub fn policy(&self, name: &str) -> Result<&Policy, Broke> {
-        let names = || self.policies.iter().map(|policy| policy.name.as_str());
-        self.policies.iter().find(|policy| policy.name.as_str() == name).ok_or_else(|| unknown("policy", name, names()))
+        policy_named(&self.policies, name)
     }
 
     /// A drill by name.
@@ -60,23 +59,12 @@ impl House {
         self.drills.iter().find(|drill| &drill.name == name).ok_or_else(|| unknown("drill", name.as_str(), names()))
     }
 
-    fn store_config(&self, name: &PlaceName) -> Result<&StoreConfig, Broke> {
-        let names = || self.config.stores.keys().map(PlaceName::as_str);
-        self.config.stores.get(name).ok_or_else(|| unknown("store", name.as_str(), names()))
-    }
-
     /// A store by name, which must be there: one that is not must never look like one without backups.
     pub fn store(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
         if let Some(stand_in) = self.stand_ins.get(name) {
             return Ok(Arc::clone(stand_in));
         }
-        let config = self.store_config(name)?;
-        store::open_existing(config).map_err(|error| {
-            let missing = store::is_missing(config);
-            let broke = Broke::from(error);
-            let hint = format!("`lifeboat backup` makes it, if {name} never held one; else see whether it is mounted");
-            Broke { hint: if missing { Some(hint) } else { broke.hint }, error: broke.error }
-        })
+        store_to_read(&self.config, name)
     }
 
     /// A store by name, for a backup: a folder is made if need be, unless backups are known to be in it.
@@ -84,7 +72,7 @@ impl House {
         if self.stand_ins.contains_key(name) {
             return Err(Broke::new("no backup is taken while a drill is tested"));
         }
-        let config = self.store_config(name)?;
+        let config = store_config(&self.config, name)?;
         if store::is_missing(config) {
             for policy in &self.policies {
                 let known = self.catalog.artifacts(&policy.name).await?;
@@ -128,11 +116,7 @@ impl House {
 
     /// What opens artifacts.
     pub fn opener(&self) -> Result<Opener, Broke> {
-        if self.config.keys.identities.is_empty() {
-            let hint = "name it in lifeboat.toml: [keys] identities = [\"…\"]";
-            return Err(Broke::hinted("no age identity is configured, so nothing can be opened", hint));
-        }
-        Opener::read(&self.config.keys.identities).map_err(Broke::from)
+        opener(&self.config.keys)
     }
 
     /// Who is trusted to have signed.
@@ -144,6 +128,42 @@ impl House {
     pub async fn record(&self, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
         self.catalog.append(crate::clock::now(), policy, run, event).await
     }
+}
+
+/// The stores that a policy's backups go to, for who only reads: no catalog is opened for it.
+pub fn stores_to_read(config: &Config, policy: &Policy) -> Result<Vec<Arc<dyn Store>>, Broke> {
+    let names: BTreeSet<&PlaceName> = policy.backups.iter().map(|job| &job.store).collect();
+    names.into_iter().map(|name| store_to_read(config, name)).collect()
+}
+
+fn store_to_read(config: &Config, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+    let config = store_config(config, name)?;
+    store::open_existing(config).map_err(|error| {
+        let missing = store::is_missing(config);
+        let broke = Broke::from(error);
+        let hint = format!("`lifeboat backup` makes it, if {name} never held one; else see whether it is mounted");
+        Broke { hint: if missing { Some(hint) } else { broke.hint }, error: broke.error }
+    })
+}
+
+fn store_config<'a>(config: &'a Config, name: &PlaceName) -> Result<&'a StoreConfig, Broke> {
+    let names = || config.stores.keys().map(PlaceName::as_str);
+    config.stores.get(name).ok_or_else(|| unknown("store", name.as_str(), names()))
+}
+
+/// A policy by name.
+pub fn policy_named<'a>(policies: &'a [Policy], name: &str) -> Result<&'a Policy, Broke> {
+    let names = || policies.iter().map(|policy| policy.name.as_str());
+    policies.iter().find(|policy| policy.name.as_str() == name).ok_or_else(|| unknown("policy", name, names()))
+}
+
+/// What opens artifacts.
+pub fn opener(keys: &Keys) -> Result<Opener, Broke> {
+    if keys.identities.is_empty() {
+        let hint = "name it in lifeboat.toml: [keys] identities = [\"…\"]";
+        return Err(Broke::hinted("no age identity is configured, so nothing can be opened", hint));
+    }
+    Opener::read(&keys.identities).map_err(Broke::from)
 }
 
 /// A fresh run.

@@ -45,6 +45,15 @@ pub struct Loaded {
 
 /// Reads `lifeboat.toml`, and the policies and drills that it points to.
 pub fn load(config: &Path) -> Result<Loaded, LoadErrors> {
+    read(config, true)
+}
+
+/// The same, and no drill is looked at: for who needs none, and must not be kept waiting, or stopped by an error in one.
+pub fn load_without_drills(config: &Path) -> Result<Loaded, LoadErrors> {
+    read(config, false)
+}
+
+fn read(config: &Path, with_drills: bool) -> Result<Loaded, LoadErrors> {
     let mut problems = Problems::default();
     let mut warnings = Vec::new();
     // As people named it, for messages; and the whole path, for everything else.
@@ -56,14 +65,17 @@ pub fn load(config: &Path) -> Result<Loaded, LoadErrors> {
     let raw_config = main.as_ref().and_then(|document| shape(document, FileKind::Config, &mut problems, config::rules));
     let [policy_folder, drill_folder] = config::folders(main.as_ref());
     let policies = documents(&shown.join(&policy_folder), "policy", &mut problems, &mut warnings);
-    let drills = documents(&shown.join(&drill_folder), "drill", &mut problems, &mut warnings);
+    let drills = match with_drills {
+        true => documents(&shown.join(&drill_folder), "drill", &mut problems, &mut warnings),
+        false => Vec::new(),
+    };
 
     let raw_policies: Vec<_> = readable(&policies)
         .map(|document| (document, shape(document, FileKind::Policy, &mut problems, policy::rules)))
         .collect();
     let raw_drills: Vec<_> =
         readable(&drills).map(|document| shape(document, FileKind::Drill, &mut problems, drill::rules)).collect();
-    across(main.as_ref(), &policies, &drills, &mut problems);
+    across(main.as_ref(), &policies, &drills, with_drills, &mut problems);
     if let Some(errors) = problems.finish() {
         return Err(errors);
     }
@@ -162,7 +174,7 @@ fn readable(files: &Files) -> impl Iterator<Item = &Document> {
 }
 
 /// Rules between files: names are unique, and what is named is there.
-fn across(main: Option<&Document>, policies: &Files, drills: &Files, problems: &mut Problems) {
+fn across(main: Option<&Document>, policies: &Files, drills: &Files, with_drills: bool, problems: &mut Problems) {
     unique(policies, "policy", "policy.name", problems);
     unique(drills, "drill", "drill.name", problems);
     let keys = |path: &str| -> Vec<String> {
@@ -173,7 +185,7 @@ fn across(main: Option<&Document>, policies: &Files, drills: &Files, problems: &
     let drill_names: Vec<String> =
         readable(drills).filter_map(|file| Some(file.root.get("drill.name")?.text()?.to_owned())).collect();
     // A drill that could not be read may be the one that is named: an error would only follow from the other.
-    let all_drills_known = drill_names.len() == drills.len();
+    let all_drills_known = with_drills && drill_names.len() == drills.len();
     let mut known = |document: &Document, node: &Node, what: &str, names: &[String], how: &str| {
         let Some(text) = node.text().filter(|text| !names.iter().any(|name| name == text)) else { return };
         let hint = match nearest(text, names.iter().map(String::as_str)) {

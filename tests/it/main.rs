@@ -47,6 +47,7 @@ mod store_contract;
 mod traps;
 mod verify_cli;
 mod wal;
+mod wal_ahead;
 mod wal_audit;
 mod wal_loss;
 mod wal_spool;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::log::put_together;
-use super::write_whole;
+use super::{Sync, write_whole};
 use crate::backup::wal::header;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::PolicyName;
@@ -18,8 +18,8 @@ const TRIES: usize = 3;
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
-    /// It is where it was wanted, whole and verified.
-    Written,
+    /// It is where it was wanted, whole and verified, and has so many bytes.
+    Written(u64),
     /// It is certainly in none of the stores, which hold other things of this policy.
     Absent,
 }
@@ -62,13 +62,13 @@ pub async fn fetch(
 }
 
 async fn write(to: &Path, bytes: Vec<u8>) -> Result<Fetched, Stop> {
-    let path = to.to_owned();
-    let written = tokio::task::spawn_blocking(move || write_whole(&path, &bytes, None)).await;
+    let (path, length) = (to.to_owned(), bytes.len() as u64);
+    let written = tokio::task::spawn_blocking(move || write_whole(&path, &bytes, None, Sync::Theirs)).await;
     let written = written.map_err(|error| Broke::new(format!("the writing thread stopped: {error}")))?;
     written.map_err(|error| {
         Broke::hinted(format!("{} cannot be written: {error}", to.display()), "restore_command gives it as %p")
     })?;
-    Ok(Fetched::Written)
+    Ok(Fetched::Written(length))
 }
 
 /// A segment that the server had not finished: as much of it as was received, and zeros behind it.

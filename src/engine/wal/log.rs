@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use super::write_whole;
+use super::{Sync, write_whole};
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::PolicyName;
@@ -173,7 +173,7 @@ impl Log {
             let (path, count) = (into.join(name.to_string()), bytes.len() as u64);
             let to = path.clone();
             // It takes the place of what the backup brought under that name: the beginning of the same segment.
-            let written = tokio::task::spawn_blocking(move || write_whole(&to, &bytes, owner)).await;
+            let written = tokio::task::spawn_blocking(move || write_whole(&to, &bytes, owner, Sync::Ours)).await;
             let written = written.map_err(|error| Broke::new(format!("the writing thread stopped: {error}")))?;
             written.map_err(|error| {
                 let hint = "see whether its disk has room, and what the system's log says";

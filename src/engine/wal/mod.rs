@@ -1,5 +1,7 @@
 //! The log in a store: put there by the source's `archive_command`, looked through, and brought back.
 
+pub mod ahead;
+
 mod audit;
 mod cover;
 mod fetch;
@@ -29,8 +31,19 @@ fn job(policy: &Policy) -> Option<&BackupJob> {
     policy.backups.iter().find(|job| job.method == Method::Physical)
 }
 
+/// Who makes a file durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    /// We do.
+    Ours,
+    /// Whoever asked for it: before a server replays a segment that `restore_command` brought, it gives it its place in `pg_wal` by
+    /// `durable_rename` (`KeepFileRestoredFromArchive`, in all majors), which is an fsync of the file, of what was there, and of the folder.
+    /// After a crash before that, it removes the file (`RestoreArchivedFile`) and asks again. To do it twice only makes it wait twice.
+    Theirs,
+}
+
 /// Writes a file of the log whole or not at all: under another name first. What is there under its name is replaced.
-fn write_whole(to: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> std::io::Result<()> {
+fn write_whole(to: &Path, bytes: &[u8], owner: Option<(u32, u32)>, sync: Sync) -> std::io::Result<()> {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".lifeboat-tmp");
     let temporary = to.with_file_name(name);
@@ -42,7 +55,9 @@ fn write_whole(to: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> std::io::R
         if let Some((uid, gid)) = owner {
             fchown(&file, Some(uid), Some(gid))?;
         }
-        file.sync_all()?;
+        if sync == Sync::Ours {
+            file.sync_all()?;
+        }
         std::fs::rename(&temporary, to)
     };
     // Best effort: what matters is the error itself.
