@@ -54,6 +54,8 @@ enum What {
         #[arg(value_name = "POLICY")]
         policy: String,
     },
+    /// Answer for a stretch of the log that is lost for good.
+    Acknowledge(super::wal_acknowledge::Args),
     /// Bring one file of the log back: for restore_command.
     #[command(
         after_help = "In a server's postgresql.conf:\n  restore_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal fetch POLICY %f %p'\n\nExit codes: 0 it is there, whole and verified; 1 it is certainly not in the store; 200 anything else, and the server stops."
@@ -110,6 +112,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             wal::stream(&house, policy, *no_loop, &Bar::new("wal stream")).await?;
             Ok(Exit::Ok)
         }
+        What::Acknowledge(args) => super::wal_acknowledge::run(cli, args).await,
         What::Flush { policy } => super::wal_flush::run(cli, policy).await,
         What::Fetch { policy, name, path, alone } => {
             let name: WalName = name.parse().map_err(bad)?;

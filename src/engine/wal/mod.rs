@@ -1,5 +1,6 @@
 //! The log in a store: put there by the source's `archive_command`, looked through, and brought back.
 
+mod acknowledge;
 mod audit;
 mod fetch;
 mod log;
@@ -8,7 +9,8 @@ mod push;
 mod spool;
 mod stream;
 
-pub use audit::{Audit, Stretch, audit};
+pub use acknowledge::{Answered, Asked, Place, Refusal, acknowledge, holes};
+pub use audit::{Audit, Limit, Stretch, audit};
 pub use fetch::{Fetched, fetch};
 pub use log::{Bring, Log, owner_of};
 pub use outside::{Outside, Uploading, outside};
