@@ -40,7 +40,8 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             | Event::ScratchDestroyed { .. }
             | Event::Committed(_)
             | Event::Drilled(_)
-            | Event::DrillTested(_) => {}
+            | Event::DrillTested(_)
+            | Event::HoleAcknowledged(_) => {}
         }
     }
     run
@@ -66,6 +67,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Committed(_) => "committed",
         Event::Drilled(_) => "drilled",
         Event::DrillTested(_) => "drill_tested",
+        Event::HoleAcknowledged(_) => "hole_acknowledged",
         Event::Finished { .. } => "finished",
         Event::Abandoned { .. } => "abandoned",
     }

@@ -20,6 +20,7 @@ mod status;
 mod verify;
 mod verify_wal;
 mod wal;
+mod wal_acknowledge;
 mod wal_fetch;
 mod wal_flush;
 

@@ -6,7 +6,7 @@ use super::verify::{counted, sentence};
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::ids::{PlaceName, PolicyName};
 use crate::engine::House;
-use crate::engine::wal::{self, Audit};
+use crate::engine::wal::{self, Audit, Limit};
 use crate::render::plain;
 use crate::seal::Opener;
 
@@ -70,6 +70,15 @@ fn table(policy: &PolicyName, audits: &[Audit], exit: Exit) -> String {
         }
         for name in &audit.missing {
             let _ = writeln!(text, "  MISSING  {name}");
+        }
+        for Limit { hole, limits } in &audit.acknowledged {
+            let limits: Vec<String> = limits.iter().map(ToString::to_string).collect();
+            let limits = match limits.as_slice() {
+                [] => "it limits no backup".to_owned(),
+                [one] => format!("it limits backup {one}"),
+                [first, .., last] => format!("it limits backups {first} to {last}"),
+            };
+            let _ = writeln!(text, "  ACKNOWLEDGED {} to {}: {}; {limits}", hole.from, hole.to, plain(&hole.words()));
         }
         for one in &audit.uploading {
             let _ = writeln!(text, "  UPLOADING {}: {}", one.name, plain(&one.words));

@@ -51,6 +51,8 @@ enum What {
         #[arg(value_name = "POLICY")]
         policy: String,
     },
+    /// Answer for a stretch of the log that is lost for good.
+    Acknowledge(super::wal_acknowledge::Args),
     /// Bring one file of the log back: for restore_command.
     #[command(
         after_help = "In a server's postgresql.conf:\n  restore_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal fetch POLICY %f %p'\n\nExit codes: 0 it is there, whole and verified; 1 it is certainly not in the store; 200 anything else, and the server stops."
@@ -90,7 +92,11 @@ impl Args {
     pub fn at_once(&self, cli: &Cli) -> Option<Exit> {
         match &self.what {
             What::Fetch { policy, name, fetch } => fetch.at_once(cli, policy, name),
-            What::Push { .. } | What::Stream { .. } | What::Flush { .. } | What::Ahead { .. } => None,
+            What::Push { .. }
+            | What::Stream { .. }
+            | What::Flush { .. }
+            | What::Acknowledge(_)
+            | What::Ahead { .. } => None,
         }
     }
 }
@@ -120,6 +126,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             wal::stream(&house, policy, *no_loop, &Bar::new("wal stream")).await?;
             Ok(Exit::Ok)
         }
+        What::Acknowledge(args) => super::wal_acknowledge::run(cli, args).await,
         What::Flush { policy } => super::wal_flush::run(cli, policy).await,
         What::Fetch { policy, name, fetch } => fetch.run(cli, policy, name).await,
         What::Ahead { policy, fetch } => fetch.fill(cli, policy).await,

@@ -9,6 +9,7 @@ pub mod config;
 pub mod drill;
 pub mod exposure;
 pub mod heartbeat;
+pub mod hole;
 pub mod ids;
 pub mod inventory;
 pub mod lsn;

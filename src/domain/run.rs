@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::artifact::Manifest;
+use super::hole::Acknowledged;
 use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
 use super::mutation::{DrillTest, Mutation};
 use super::policy::Method;
@@ -96,6 +97,8 @@ pub enum Event {
     Drilled(Box<Transcript>),
     /// A drill was tested by known faults; here is what came of each.
     DrillTested(Box<DrillTest>),
+    /// Somebody answers for a hole of the log. What counts is the same in the store.
+    HoleAcknowledged(Box<Acknowledged>),
     /// It ended.
     Finished {
         /// How.

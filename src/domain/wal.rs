@@ -54,7 +54,8 @@ pub struct Piece {
 }
 
 /// A segment's name: which it is depends on how long segments are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Segment {
     /// Its timeline.
     pub timeline: u32,
@@ -181,6 +182,29 @@ impl FromStr for WalName {
         };
         let rule = "such as 000000010000000A000000FF, 00000002.history";
         parsed.ok_or_else(|| BadId { text: text.to_owned(), what: "name of a file of the log", rule })
+    }
+}
+
+impl FromStr for Segment {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Segment, BadId> {
+        let rule = "24 hexadecimal digits: 000000010000000A000000FF";
+        segment(text).ok_or_else(|| BadId { text: text.to_owned(), what: "name of a segment", rule })
+    }
+}
+
+impl From<Segment> for String {
+    fn from(segment: Segment) -> String {
+        segment.to_string()
+    }
+}
+
+impl TryFrom<String> for Segment {
+    type Error = BadId;
+
+    fn try_from(text: String) -> Result<Segment, BadId> {
+        text.parse()
     }
 }
 

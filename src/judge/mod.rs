@@ -3,6 +3,7 @@
 pub mod drill;
 pub mod exposure;
 pub mod freshness;
+pub mod hole;
 pub mod integrity;
 pub mod mutation;
 pub mod schedule;

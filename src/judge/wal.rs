@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::domain::artifact::WalRange;
+use crate::domain::hole::Acknowledged;
 use crate::domain::lsn::Lsn;
 use crate::domain::wal::{self, Commit, Contents, History, Piece, Segment};
 
@@ -19,6 +20,8 @@ pub struct Archive {
     pub pieces: BTreeMap<Segment, Vec<Piece>>,
     /// Timelines that branched off.
     pub histories: BTreeMap<u32, History>,
+    /// Holes that somebody answers for: they bring nothing back.
+    pub holes: Vec<Acknowledged>,
 }
 
 impl Archive {
@@ -89,6 +92,8 @@ pub struct Reach {
     /// The segment with which a timeline on the way begins, if it is missing. The older timeline's segment at that place goes on behind the
     /// branch, and a server would replay it to its end, whatever timeline it was told to follow.
     pub branch_missing: Option<Segment>,
+    /// Who answers for what is missing, and why, if somebody does.
+    pub acknowledged: Option<String>,
 }
 
 /// A stretch that is not there.
@@ -106,6 +111,14 @@ pub struct NoWay(pub String);
 
 /// How far the log goes on from a backup that ends at `backup.end`.
 pub fn reach(backup: &WalRange, archive: &Archive, follow: Follow) -> Result<Reach, NoWay> {
+    let mut reach = followed(backup, archive, follow)?;
+    let stopped_by = reach.hole.map(|hole| hole.from).or(reach.branch_missing);
+    let hole = stopped_by.and_then(|segment| archive.holes.iter().find(|hole| hole.covers(segment)));
+    reach.acknowledged = hole.map(Acknowledged::words);
+    Ok(reach)
+}
+
+fn followed(backup: &WalRange, archive: &Archive, follow: Follow) -> Result<Reach, NoWay> {
     let timeline = match follow {
         Follow::Timeline(wanted) => {
             descends(backup, archive, wanted)?;
@@ -125,6 +138,7 @@ pub fn reach(backup: &WalRange, archive: &Archive, follow: Follow) -> Result<Rea
         restore_points: Vec::new(),
         hole: None,
         branch_missing: None,
+        acknowledged: None,
     };
     let mut at = Segment::holding(backup.timeline, backup.end, archive.segment_bytes);
     loop {
@@ -252,8 +266,9 @@ pub fn within(reach: &Reach, until: &Until, before: bool) -> Result<(), String> 
     };
     let branch = reach.branch_missing.map(|segment| format!("; {segment} is missing"));
     let stopped = reach.hole.map(|hole| format!("; {} is missing or not whole, and {} is there", hole.from, hole.next));
-    let beyond =
-        |what: String| Err(format!("{what} cannot be reached: {nearest}{}", stopped.or(branch).unwrap_or_default()));
+    let who = reach.acknowledged.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+    let stopped = stopped.or(branch).map(|stopped| stopped + &who).unwrap_or_default();
+    let beyond = |what: String| Err(format!("{what} cannot be reached: {nearest}{stopped}"));
     match until {
         Until::Latest | Until::Xid(_) => match reach.branch_missing {
             Some(segment) => Err(format!(

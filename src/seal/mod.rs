@@ -22,7 +22,9 @@ pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signi
 pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, store_manifest};
 pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
 pub use shape::{is_inside, manifest_findings};
-pub use wal::{Carried, CarryError, Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_wal_record};
+pub use wal::{
+    Carried, CarryError, Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_holes, load_wal_record,
+};
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
 pub use yard::Fill;
 

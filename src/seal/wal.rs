@@ -8,6 +8,7 @@ use std::sync::Arc;
 use age::x25519::Recipient;
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::domain::artifact::{Part, SIGNATURE_FORMAT, SignatureFile};
@@ -21,8 +22,10 @@ use super::yard::Tools;
 use super::{MAX_PART_BYTES, Opener, SealError, Signer, TrustedSigners, is_inside};
 
 mod carry;
+mod hole;
 
 pub use carry::{Carried, CarryError};
+pub use hole::load_holes;
 
 /// So often a killed writer may have left an object without its record behind.
 const ATTEMPTS: usize = 100;
@@ -188,7 +191,7 @@ impl WalSealer {
         Ok(())
     }
 
-    fn signed(&self, record: &WalRecord) -> Result<Vec<u8>, SealError> {
+    fn signed(&self, record: &impl Serialize) -> Result<Vec<u8>, SealError> {
         let json =
             |error: serde_json::Error| SealError::Refused(format!("the record cannot be written as JSON: {error}"));
         let mut text = serde_json::to_vec(record).map_err(json)?;
@@ -243,7 +246,28 @@ fn read_wal_record(
     name: WalName,
     trusted: &TrustedSigners,
 ) -> Result<WalRecord, Finding> {
-    let wrong = |code: &str, why: String| Finding::new(code, format!("log {name}"), why);
+    let object = format!("log {name}");
+    let line = signed_line(text, &object, trusted)?;
+    let wrong = |code: &str, why: String| Finding::new(code, object.clone(), why);
+    let shape = |why: &dyn std::fmt::Display| wrong("wal_record", format!("its record cannot be read: {why}"));
+    let record: WalRecord = serde_json::from_slice(line).map_err(|error| shape(&error))?;
+    if record.format != WAL_FORMAT {
+        return Err(wrong("wal_record", "its record is of another format".to_owned()).with(WAL_FORMAT, record.format));
+    }
+    if record.policy != *policy || record.name != name {
+        let found = format!("{} of {}", record.name, record.policy);
+        let why = "its record is that of another file, under this one's name";
+        return Err(wrong("wal_swapped", why.to_owned()).with(format!("{name} of {policy}"), found));
+    }
+    if !is_inside(&record.key) {
+        return Err(wrong("wal_record", "its object's key could leave the log's folder".to_owned()));
+    }
+    Ok(record)
+}
+
+/// Pure: the first of two lines, if the second is the signature over it of somebody who is trusted.
+fn signed_line<'a>(text: &'a [u8], object: &str, trusted: &TrustedSigners) -> Result<&'a [u8], Finding> {
+    let wrong = |code: &str, why: String| Finding::new(code, object, why);
     let shape = |why: &dyn std::fmt::Display| wrong("wal_record", format!("its record cannot be read: {why}"));
     let mut lines = text.split(|byte| *byte == b'\n');
     let (line, signature) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -259,19 +283,7 @@ fn read_wal_record(
         let why = "its record is signed by a key that is not trusted: anybody can make such a file";
         return Err(wrong("signer_untrusted", why.to_owned()).with("a trusted signer", signature.public_key));
     }
-    let record: WalRecord = serde_json::from_slice(line).map_err(|error| shape(&error))?;
-    if record.format != WAL_FORMAT {
-        return Err(wrong("wal_record", "its record is of another format".to_owned()).with(WAL_FORMAT, record.format));
-    }
-    if record.policy != *policy || record.name != name {
-        let found = format!("{} of {}", record.name, record.policy);
-        let why = "its record is that of another file, under this one's name";
-        return Err(wrong("wal_swapped", why.to_owned()).with(format!("{name} of {policy}"), found));
-    }
-    if !is_inside(&record.key) {
-        return Err(wrong("wal_record", "its object's key could leave the log's folder".to_owned()));
-    }
-    Ok(record)
+    Ok(line)
 }
 
 /// A file of the log, opened and verified: `None`, if it is certainly not there.

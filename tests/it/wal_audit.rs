@@ -192,3 +192,168 @@ fn a_history_that_says_nothing_and_a_timeline_without_its_beginning_are_findings
     let branch = names.last().unwrap().replacen("00000001", "00000002", 1);
     assert!(found.stdout.contains("wal_branch") && audit(&found)["missing"].to_string().contains(&branch), "{found:?}");
 }
+
+/// Waits until the source has recycled a segment.
+fn recycled(bench: &Bench, name: &str) {
+    for _ in 0..500 {
+        bench.server.sql(DATABASE, "create table if not exists filler (n int); insert into filler values (1)");
+        bench.server.sql(DATABASE, "select pg_switch_wal()");
+        bench.server.sql(DATABASE, "checkpoint");
+        if !bench.server.data_dir.join("pg_wal").join(name).exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{name} was not recycled");
+}
+
+/// Nobody has a segment any more.
+fn lose(bench: &Bench, name: &str) {
+    let (object, record) = bench.objects(name);
+    for path in [object, record, bench.archive.join(name)] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+fn acknowledge(bench: &Bench, args: &[&str]) -> Ran {
+    bench.home.run(&[&["wal", "acknowledge", POLICY], args].concat())
+}
+
+const WHO: [&str; 4] = ["--owner", "Ada of payments", "--reason", "disk of db3, INC-812"];
+
+#[test]
+fn a_hole_that_somebody_answers_for_is_no_finding_and_still_a_hole() {
+    let (bench, names) = pushed(5);
+    recycled(&bench, &names[4]);
+    bench.beat(6, 6);
+    bench.archive();
+    let moment = bench.now();
+    bench.beat(7, 7);
+    bench.archive();
+    lose(&bench, &names[1]);
+    assert!(verify(&bench).expect(3).stdout.contains("wal_hole"));
+    let drill = |backup: &str, code: i32| {
+        let text = format!(
+            "[drill]\nname = \"pit\"\ndescription = \"the log too\"\nbackup = {{ pick = \"{backup}\", method = \"physical\" }}\nloss = \"now\"\n\
+             [scratch]\nkind = \"cluster\"\n[[steps]]\nrestore.until = \"latest\"\n\
+             [[steps]]\nawait-ready = {{ query = \"select 1\", within = \"5s\", timeout = \"1m\" }}\n\
+             [[steps]]\ncheck = {{ name = \"assert\", sql = \"select count(*) >= 7 from beat\", is = true }}\n"
+        );
+        bench.home.write_drill("pit", &text);
+        bench.home.run(&["drill", POLICY, "--drill", "pit"]).expect(code).stdout
+    };
+
+    // What is not lost, or asked wrongly, is refused, and nothing is written.
+    let next = |name: &str, by: u64| {
+        let WalName::Segment(segment) = name.parse().unwrap() else { panic!("{name}") };
+        (0..by).fold(segment, |segment, _| segment.next(1 << 20).unwrap()).to_string()
+    };
+    let asked = |from: &str, to: Option<&str>, owner: &str, reason: &str, code: i32, says: &str| {
+        let to = to.map_or(vec![], |to| vec!["--to", to]);
+        let args = [vec!["--from", from], to, vec!["--owner", owner, "--reason", reason]].concat();
+        let ran = acknowledge(&bench, &args).expect(code);
+        assert!(ran.stderr.contains(says) && ran.stderr.contains("hint:"), "{args:?}: {ran:?}");
+        assert!(
+            !crate::support::home::walk(&bench.home.store()).iter().any(|path| path.to_str().unwrap().contains("hole"))
+        );
+    };
+    let lost = names[1].as_str();
+    asked("nonsense", None, "Ada", "why", 2, "neither a segment nor a position");
+    asked("00000002.history", None, "Ada", "why", 2, "neither a segment nor a position");
+    asked("0000000100000000FFFFFFFF", None, "Ada", "why", 2, "no segment is called");
+    asked(lost, Some("x/y"), "Ada", "why", 2, "neither a segment nor a position");
+    asked(lost, Some(&names[0]), "Ada", "why", 2, "does not lie behind");
+    asked(lost, Some(&lost.replacen("00000001", "00000002", 1)), "Ada", "why", 2, "does not lie behind");
+    asked(lost, None, " ", "why", 2, "the owner is empty");
+    asked(lost, None, "Ada", "", 2, "the reason is empty");
+    asked(lost, None, "Ada", "two\nlines", 2, "more than one line");
+    asked(&names[0], None, "Ada", "why", 1, "it is not lost");
+    asked(lost, Some(&names[2]), "Ada", "why", 1, "it is not lost");
+    asked("000000010000000000000001", None, "Ada", "why", 1, "no backup needs");
+    asked(&next(&names[4], 200), None, "Ada", "why", 1, "the log ends before it");
+    let last = bench.server.sql(DATABASE, "select pg_walfile_name(pg_current_wal_lsn())");
+    asked(&last, None, "Ada", "why", 1, "the source still has");
+    acknowledge(&bench, &["--from", lost]).expect(2);
+    acknowledge(&bench, &["--list", "--from", lost]).expect(2);
+    bench.home.run(&["wal", "acknowledge", "nobody", "--list"]).expect(2);
+    assert!(acknowledge(&bench, &["--list"]).expect(0).stdout.contains("no hole is acknowledged"));
+
+    let done = acknowledge(&bench, &[&["--from", lost], &WHO[..]].concat()).expect(0);
+    assert!(done.stdout.contains(&format!("{lost} to {lost}: acknowledged by Ada of payments on")), "{done:?}");
+    let again = acknowledge(&bench, &[&["--from", lost], &WHO[..]].concat()).expect(1);
+    assert!(again.stderr.contains("already"), "{again:?}");
+    let shown = bench.home.run(&["verify", POLICY, "--wal"]).expect(0).stdout;
+    for says in ["ACKNOWLEDGED", lost, "Ada of payments", "INC-812", "it limits backup 20"] {
+        assert!(shown.contains(says), "{says}: {shown}");
+    }
+    assert!(!shown.contains("MISSING"), "{shown}");
+    assert!(acknowledge(&bench, &["--list"]).expect(0).stdout.contains("INC-812"));
+    let catalog = bench.home.path().join("lifeboat.db");
+    let events = rusqlite::Connection::open(&catalog).unwrap();
+    let count: i64 =
+        events.query_row("select count(*) from event where kind = 'hole_acknowledged'", [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 1);
+    drop(events);
+
+    // It brings nothing back.
+    let beyond = bench.home.run(&["find", POLICY, "--reach", &moment]).expect(3).stdout;
+    assert!(beyond.contains(lost) && beyond.contains("Ada of payments"), "{beyond}");
+    let until = |name: &str| bench.brought(name, &["--until", "latest"]).0;
+    assert_eq!(until("stops"), 1);
+    let to = bench.home.path().join("told");
+    let told = bench.home.run(&["restore", POLICY, "--to", to.to_str().unwrap(), "--until", "latest"]).expect(0);
+    assert!(told.stderr.contains(lost) && told.stderr.contains("Ada of payments"), "{told:?}");
+    assert!(drill("latest", 3).contains(lost), "a drill that has to go over it");
+
+    // It outlives the catalog, and not its signature.
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", catalog.display()));
+    }
+    bench.home.run(&["catalog", "rebuild"]).expect(0);
+    verify(&bench).expect(0);
+    let record = bench.objects(lost).1.with_file_name(format!("{lost}.hole.jsonl"));
+    let good = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, good.replacen("Ada", "Bob", 1)).unwrap();
+    let forged = verify(&bench).expect(3);
+    assert!(forged.stdout.contains("wal_signature") && forged.stdout.contains("wal_hole"), "{forged:?}");
+    acknowledge(&bench, &["--list"]).expect(3);
+    std::fs::write(&record, &good).unwrap();
+
+    // One that is damaged, next to it, by a position: then both limit the backup.
+    let object = bench.objects(&names[2]).0;
+    let bytes = std::fs::read(&object).unwrap();
+    std::fs::write(&object, &bytes[..bytes.len() / 2]).unwrap();
+    verify(&bench).expect(3);
+    let WalName::Segment(damaged) = names[2].parse().unwrap() else { panic!() };
+    let lsn = damaged.start(1 << 20).unwrap();
+    let place = lifeboat::domain::lsn::Lsn(lsn.0 + 77).to_string();
+    acknowledge(&bench, &[&["--from", &place, "--to", &place], &WHO[..]].concat()).expect(0);
+    verify(&bench).expect(0);
+    // It was found again after all: that is said.
+    std::fs::write(&object, &bytes).unwrap();
+    assert!(audit(&verify(&bench).expect(0))["remarks"].to_string().contains("is there, although"));
+
+    // Behind it all is as it was.
+    bench.home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    bench.beat(8, 8);
+    bench.archive();
+    assert_eq!(until("behind"), 8);
+    drill("latest", 0);
+    let shown = bench.home.run(&["verify", POLICY, "--wal"]).expect(0).stdout;
+    assert_eq!(shown.matches("behind it is a hole").count(), 1, "{shown}");
+}
+
+#[test]
+fn without_a_log_or_with_what_waits_nothing_is_acknowledged() {
+    let bench = Bench::new();
+    let name = "00000001000000000000000A";
+    let ask = |says: &str| {
+        let ran = acknowledge(&bench, &[&["--from", name], &WHO[..]].concat()).expect(1);
+        assert!(ran.stderr.contains(says) && ran.stderr.contains("hint:"), "{says}: {ran:?}");
+    };
+    bench.home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    ask("there is no log of orders");
+    bench.beat(1, 1);
+    bench.archive();
+    ask("there is no physical backup");
+}

@@ -66,7 +66,8 @@ pub(super) async fn behind(
             let message = format!("timeline {} begins with it, and it is not in the store", segment.timeline);
             findings.push(Finding::new("wal_hole", format!("log {segment}"), message));
         } else if let Some(hole) = reach.hole {
-            let message = format!("it is missing or not whole: nothing comes back from {} on", reach.until);
+            let who = reach.acknowledged.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+            let message = format!("it is missing or not whole: nothing comes back from {} on{who}", reach.until);
             let finding = Finding::new("wal_hole", format!("log {}", hole.from), message);
             findings.push(finding.with(hole.from.to_string(), format!("next there: {}", hole.next)));
         }

@@ -33,6 +33,7 @@ impl Catalog for Aside {
             event @ (Event::Started { .. }
             | Event::ScratchMade { .. }
             | Event::ScratchDestroyed { .. }
+            | Event::HoleAcknowledged(_)
             | Event::Finished { .. }
             | Event::Abandoned { .. }) => event,
         };

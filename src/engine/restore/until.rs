@@ -69,8 +69,9 @@ async fn fit(request: &Request, wanted: &Wanted, manifest: &Manifest, log: &Arc<
         return Ok(Fit::No { why, tells: true });
     }
     if let (Until::Latest | Until::Xid(_), Some(hole)) = (&wanted.until, reach.hole) {
+        let who = reach.acknowledged.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
         warnings.push(format!(
-            "the log stops at {}: {} is missing or not whole, and {} is there again; what was committed from there on does not come back",
+            "the log stops at {}: {} is missing or not whole, and {} is there again{who}; what was committed from there on does not come back",
             reach.until, hole.from, hole.next
         ));
     }

@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::outside::{Outside, Uploading};
 use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::hole::Acknowledged;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName};
 use crate::domain::lsn::Lsn;
 use crate::domain::policy::Policy;
 use crate::domain::wal::{Commit, History, Piece, Segment, WalName, WalRecord};
+use crate::judge::hole;
 use crate::judge::underway::Outstanding;
 use crate::judge::wal::{self, Archive, Follow};
 use crate::seal::{self, Opener, TrustedSigners};
@@ -35,6 +37,15 @@ pub struct Stretch {
     pub last_commit: Option<Commit>,
 }
 
+/// A hole that somebody answers for, and what it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    /// Which, whose and why.
+    pub hole: Acknowledged,
+    /// Backups that cannot be brought beyond it.
+    pub limits: Vec<BackupId>,
+}
+
 /// What was seen of the log in one store.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Audit {
@@ -44,6 +55,8 @@ pub struct Audit {
     pub found: Vec<Stretch>,
     /// Segments that are not there, although a backup needs them to go on.
     pub missing: Vec<String>,
+    /// Holes that somebody answers for.
+    pub acknowledged: Vec<Limit>,
     /// What is on its way there.
     pub uploading: Vec<Uploading>,
     /// What the source finished longer ago than is tolerated, and nobody has.
@@ -65,6 +78,8 @@ pub(super) struct Held {
     pub records: BTreeMap<Segment, WalRecord>,
     pub pieces: BTreeMap<Piece, WalRecord>,
     pub histories: BTreeMap<u32, History>,
+    /// What somebody answers for.
+    pub holes: Vec<Acknowledged>,
     /// Of which clusters the physical backups are, and where in the log they end.
     pub backups: Vec<(String, Lsn)>,
 }
@@ -86,6 +101,7 @@ pub async fn audit(
         store: place.clone(),
         found: Vec::new(),
         missing: Vec::new(),
+        acknowledged: Vec::new(),
         uploading: Vec::new(),
         delayed: Vec::new(),
         remarks: Vec::new(),
@@ -97,7 +113,10 @@ pub async fn audit(
     let reading = names.iter().map(async |name| (*name, read(store, policy, *name, trusted, opener).await));
     let mut reading = futures_util::stream::iter(reading.collect::<Vec<_>>()).buffered(parallel.max(1));
     let (records, pieces, histories) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut held = Held { records, pieces, histories, backups: Vec::new() };
+    let (holes, wrong) = seal::load_holes(&**store, policy, trusted).await?;
+    audit.findings.extend(wrong);
+    audit.acknowledged = holes.iter().map(|hole| Limit { hole: hole.clone(), limits: Vec::new() }).collect();
+    let mut held = Held { records, pieces, histories, holes, backups: Vec::new() };
     while let Some((name, read)) = reading.next().await {
         match read {
             Ok(Some((record, history))) => {
@@ -117,8 +136,20 @@ pub async fn audit(
                 format!("log {name}"),
                 "it is gone since it was listed",
             )),
+            // That it is damaged is what is answered for.
+            Err(Stop::Found(_)) if held.answers_for(name) => {}
             Err(Stop::Found(findings)) => audit.findings.extend(findings),
             Err(Stop::Broke(broke)) => return Err(broke),
+        }
+    }
+    for limit in &audit.acknowledged {
+        let back = held.records.iter().find(|(segment, record)| {
+            limit.hole.covers(**segment) && record.contents.as_ref().is_none_or(|contents| contents.whole)
+        });
+        if let Some((segment, _)) = back {
+            audit
+                .remarks
+                .push(format!("{segment} is there, although it lies in a hole that is {}", limit.hole.words()));
         }
     }
     let mut missing = BTreeSet::new();
@@ -134,7 +165,8 @@ pub async fn audit(
         held.backups.push((identifier.clone(), range.end));
         let bytes = manifest.fingerprint.server.wal_segment_bytes;
         let ours = |record: &WalRecord| record.system_identifier.as_ref().is_none_or(|of| of == identifier);
-        let mut archive = Archive { segment_bytes: bytes, histories: held.histories.clone(), ..Archive::default() };
+        let (histories, holes) = (held.histories.clone(), held.holes.clone());
+        let mut archive = Archive { segment_bytes: bytes, histories, holes, ..Archive::default() };
         for (segment, record) in held.records.iter().filter(|(_, record)| ours(record)) {
             archive.add_segment(*segment, record.contents.clone());
         }
@@ -144,8 +176,19 @@ pub async fn audit(
             Err(no) => audit.reach.push((backup, no.0)),
             Ok(reach) => {
                 let commit = reach.last_commit.map(|last| format!(" ({})", last.at)).unwrap_or_default();
-                let words = format!("to {}{commit} on timeline {}", reach.until, reach.timeline);
-                if let Some(hole) = reach.hole {
+                let who = reach
+                    .acknowledged
+                    .as_ref()
+                    .map(|words| format!("; behind it is a hole, {words}"))
+                    .unwrap_or_default();
+                let words = format!("to {}{commit} on timeline {}{who}", reach.until, reach.timeline);
+                let stopped_by = reach.hole.map(|hole| hole.from).or(reach.branch_missing);
+                for limit in
+                    audit.acknowledged.iter_mut().filter(|limit| stopped_by.is_some_and(|at| limit.hole.covers(at)))
+                {
+                    limit.limits.push(backup.clone());
+                }
+                if let Some(hole) = reach.hole.filter(|hole| !hole::answered(hole, &archive)) {
                     let finding = Finding::new(
                         "wal_hole",
                         format!("log {}", hole.from),
@@ -154,7 +197,9 @@ pub async fn audit(
                     audit.findings.push(finding.with(hole.from.to_string(), format!("next there: {}", hole.next)));
                     missing.extend(between(hole.from, hole.next, bytes, &archive));
                 }
-                if let Some(branch) = reach.branch_missing.filter(|_| reach.hole.is_none()) {
+                if let Some(branch) =
+                    reach.branch_missing.filter(|_| reach.hole.is_none() && reach.acknowledged.is_none())
+                {
                     let why = format!(
                         "timeline {} begins with it, and it is not there: backup {backup} cannot be brought beyond {}",
                         branch.timeline, reach.until
@@ -208,7 +253,20 @@ fn between(from: Segment, next: Segment, bytes: u64, archive: &Archive) -> Vec<S
         }
         at = segment.next(bytes);
     }
+    names.retain(|name| archive.holes.iter().all(|hole| name.parse().is_ok_and(|segment| !hole.covers(segment))));
     names
+}
+
+impl Held {
+    /// Whether a file lies in a hole that somebody answers for.
+    fn answers_for(&self, name: WalName) -> bool {
+        let segment = match name {
+            WalName::Segment(segment) | WalName::Partial(segment) => segment,
+            WalName::Piece(piece) => piece.segment,
+            WalName::History { .. } | WalName::Label { .. } => return false,
+        };
+        self.holes.iter().any(|hole| hole.covers(segment))
+    }
 }
 
 fn stretches(records: &BTreeMap<Segment, WalRecord>) -> Vec<Stretch> {

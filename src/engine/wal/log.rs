@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{Sync, write_whole};
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::hole::Acknowledged;
 use crate::domain::ids::PolicyName;
 use crate::domain::wal::{History, Piece, Segment, WalName};
 use crate::judge::wal::{Archive, Reach};
@@ -41,18 +42,21 @@ pub struct Log {
     policy: PolicyName,
     trusted: TrustedSigners,
     names: BTreeMap<WalName, Arc<dyn Store>>,
+    holes: Vec<Acknowledged>,
 }
 
 impl Log {
     /// Lists what there is.
     pub async fn list(stores: &[Arc<dyn Store>], policy: &PolicyName, trusted: &TrustedSigners) -> Result<Log, Broke> {
-        let mut names = BTreeMap::new();
+        let (mut names, mut holes) = (BTreeMap::new(), Vec::new());
         for store in stores {
+            // What is wrong with a record of them is for `verify` to say: they bring nothing back.
+            holes.extend(seal::load_holes(&**store, policy, trusted).await?.0);
             for name in seal::list_wal(&**store, policy).await? {
                 names.entry(name).or_insert_with(|| Arc::clone(store));
             }
         }
-        Ok(Log { policy: policy.clone(), trusted: trusted.clone(), names })
+        Ok(Log { policy: policy.clone(), trusted: trusted.clone(), names, holes })
     }
 
     /// Whether there is none.
@@ -115,7 +119,8 @@ impl Log {
             (*name, seal::load_wal_record(&**store, &self.policy, *name, &self.trusted).await)
         });
         let mut records = futures_util::stream::iter(read.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-        let (mut archive, mut findings) = (Archive { segment_bytes, ..Archive::default() }, Vec::new());
+        let (mut archive, mut findings) =
+            (Archive { segment_bytes, holes: self.holes.clone(), ..Archive::default() }, Vec::new());
         let (mut pieces, mut gone) = (BTreeMap::new(), BTreeSet::new());
         while let Some((name, record)) = records.next().await {
             match (name, record) {

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 
+mod acknowledge;
 mod audit;
 mod cover;
 mod fetch;
@@ -11,7 +12,8 @@ mod push;
 mod spool;
 mod stream;
 
-pub use audit::{Audit, Stretch, audit};
+pub use acknowledge::{Answered, Asked, Place, Refusal, acknowledge, holes};
+pub use audit::{Audit, Limit, Stretch, audit};
 pub use fetch::{Fetched, fetch};
 pub use log::{Bring, Log, owner_of};
 pub use outside::{Outside, Uploading, outside};

@@ -9,6 +9,7 @@ use super::{job, spool};
 use crate::backup::wal::slot;
 use crate::domain::check::{Broke, Finding};
 use crate::domain::ids::PlaceName;
+use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::units::Span;
 use crate::domain::wal::{Piece, Segment, SourceLog, Waiting, WalName, chain};
@@ -51,6 +52,39 @@ pub async fn outside(house: &House, policy: &Policy) -> Option<Outside> {
 }
 
 impl Outside {
+    /// The segment that the source is writing.
+    pub(super) fn current(&self) -> Option<Segment> {
+        self.source.as_ref().ok().map(|source| source.current)
+    }
+
+    /// Why the source could not be asked for its segments.
+    pub(super) fn unasked(&self) -> Option<String> {
+        match &self.source {
+            Err(broke) => Some(broke.error.clone()),
+            Ok(source) => match &source.finished {
+                Observed::Unknown(why) => Some(why.clone()),
+                Observed::Known(_) | Observed::Absent => None,
+            },
+        }
+    }
+
+    /// Where a segment is that the store does not have, if it can still come from there.
+    pub(super) fn still_has(&self, segment: Segment) -> Option<Broke> {
+        if self.names.as_ref().is_ok_and(|names| names.contains(&WalName::Segment(segment))) {
+            let hint = "bring it into the store: `lifeboat wal flush POLICY`";
+            return Some(Broke::hinted(format!("{segment} waits in the spool: it is not lost"), hint));
+        }
+        let source = self.source.as_ref().ok()?;
+        let place = |segment: Segment| (segment.log, segment.segment);
+        // Files of later names are old ones that are to be written over.
+        let finished = segment.timeline < source.current.timeline || place(segment) <= place(source.current);
+        let has = source.finished.known().is_some_and(|all| all.iter().any(|one| one.segment == segment));
+        (finished && has).then(|| {
+            let hint = "push it there again: `lifeboat wal push POLICY DATA/pg_wal/NAME`";
+            Broke::hinted(format!("the source still has {segment}: it is not lost"), hint)
+        })
+    }
+
     /// Adds the states of what the store does not have, or not whole.
     pub(super) fn compare(&self, policy: &Policy, held: &Held, missing: &mut BTreeSet<String>, audit: &mut Audit) {
         let rpo = policy.objectives.rpo;
@@ -124,7 +158,9 @@ impl Outside {
                     ));
                 }
                 // Where nothing was ever stored, no log is kept: that is said of the whole.
-                for segment in found.gone.iter().filter(|_| !there.is_empty()) {
+                let unanswered =
+                    |segment: &&Segment| !there.is_empty() && !held.holes.iter().any(|hole| hole.covers(**segment));
+                for segment in found.gone.iter().filter(unanswered) {
                     if missing.insert(segment.to_string()) {
                         let why = "the source has finished it and no longer has it, and it is neither in the store nor in the spool";
                         audit.findings.push(Finding::new("wal_missing", format!("log {segment}"), why));
