@@ -323,7 +323,8 @@ fn a_hole_that_somebody_answers_for_is_no_finding_and_still_a_hole() {
     let object = bench.objects(&names[2]).0;
     let bytes = std::fs::read(&object).unwrap();
     std::fs::write(&object, &bytes[..bytes.len() / 2]).unwrap();
-    verify(&bench).expect(3);
+    let found = audit(&verify(&bench).expect(3));
+    assert_eq!((&found["uploading"], &found["delayed"]), (&serde_json::json!([]), &serde_json::json!([])), "{found}");
     let WalName::Segment(damaged) = names[2].parse().unwrap() else { panic!() };
     let lsn = damaged.start(1 << 20).unwrap();
     let place = lifeboat::domain::lsn::Lsn(lsn.0 + 77).to_string();
@@ -352,8 +353,23 @@ fn without_a_log_or_with_what_waits_nothing_is_acknowledged() {
         assert!(ran.stderr.contains(says) && ran.stderr.contains("hint:"), "{says}: {ran:?}");
     };
     bench.home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    verify(&bench).expect(4);
     ask("there is no log of orders");
     bench.beat(1, 1);
     bench.archive();
     ask("there is no physical backup");
+}
+
+#[test]
+fn a_source_of_which_nobody_keeps_a_log_is_no_finding_and_no_proof() {
+    let server = crate::support::server::Server::start_with(crate::support::server::Options {
+        initdb: vec!["--locale=C.UTF-8", "--wal-segsize=1"],
+        ..Default::default()
+    });
+    server.sql("postgres", &format!("create database {DATABASE}"));
+    let home = crate::support::home::Home::new(&server, DATABASE);
+    home.run(&["backup", POLICY, "--job", "physical"]).expect(0);
+    server.sql(DATABASE, "select pg_switch_wal()");
+    let ran = home.run(&["--output", "json", "verify", POLICY, "--wal"]).expect(4);
+    assert!(audit(&ran)["remarks"].to_string().contains("nobody keeps a log"), "{ran:?}");
 }

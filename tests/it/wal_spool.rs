@@ -3,7 +3,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
+
+use lifeboat::domain::ids::{BackupId, PolicyName};
+use lifeboat::engine::wal::Log;
+use lifeboat::judge::wal::{self, Follow};
+use lifeboat::seal::{self, Opener, TrustedSigners};
+use lifeboat::store::{FileStore, Store};
 
 use crate::support::data::DATABASE;
 use crate::support::home::{POLICY, Ran, ran, walk};
@@ -51,6 +58,27 @@ fn lying(spool: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     (records, objects)
 }
 
+/// The last commit that the store could bring back, of what it had by a moment.
+fn last_commit_by(bench: &Bench, by: Option<jiff::Timestamp>) -> Option<jiff::Timestamp> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let policy: PolicyName = POLICY.parse().unwrap();
+    let store: Arc<dyn Store> = Arc::new(FileStore::open_existing(&bench.home.store()).unwrap());
+    let key = |name: &str| bench.home.path().join("keys").join(name);
+    let opener = Opener::read(&[key("working.agekey")]).unwrap();
+    let trusted = TrustedSigners::read(&[key("signing.pub.pem")]).unwrap();
+    let backup: BackupId = bench.home.newest_backup().file_name().unwrap().to_str().unwrap().parse().unwrap();
+    runtime.block_on(async {
+        let log = Log::list(&[Arc::clone(&store)], &policy, &trusted).await.unwrap();
+        let sealed = seal::load_manifest(&*store, &policy, &backup, &trusted).await.unwrap();
+        let (archive, findings) = log.behind(&sealed.manifest, &opener, by).await.unwrap();
+        assert_eq!(findings, vec![]);
+        wal::reach(sealed.manifest.wal.as_ref().unwrap(), &archive, Follow::Latest)
+            .unwrap()
+            .last_commit
+            .map(|last| last.at)
+    })
+}
+
 /// Ends the segment and waits for it; gives the name of its file, which nobody has pushed.
 fn segment(bench: &Bench) -> String {
     let last = bench.server.sql(DATABASE, "select pg_walfile_name(pg_switch_wal())");
@@ -71,6 +99,7 @@ fn what_waits_in_the_spool_is_told_and_comes_back_with_the_store() {
     let status = || ran(bench.home.command(&["status", POLICY]).env("COLUMNS", "160")).stdout;
     assert!(!spool.exists() && !status().contains("spool"), "nothing waits");
     assert!(flush(&bench).expect(0).stdout.contains("nothing waits"));
+    let before_away = bench.now().parse::<jiff::Timestamp>().unwrap();
     let away = Away::take(&bench);
     bench.beat(4, 6);
     let names = bench.archive();
@@ -98,6 +127,7 @@ fn what_waits_in_the_spool_is_told_and_comes_back_with_the_store() {
     assert_eq!((records.len(), objects.len()), (names.len() + 1, names.len() + 1));
     assert!(flush(&bench).expect(1).stderr.contains("takes nothing"));
     drop(away);
+    let in_spool = lifeboat::clock::now();
 
     let said = status();
     assert!(said.contains("wait in the spool since") && said.contains("the store does not have them"), "{said}");
@@ -108,6 +138,9 @@ fn what_waits_in_the_spool_is_told_and_comes_back_with_the_store() {
     assert_eq!(flushed["flushed"]["moved"].as_array().unwrap().len(), names.len() + 1);
     assert_eq!(lying(&spool), (vec![], vec![]));
     assert!(!status().contains("spool"));
+    // It was sealed before, and counts as stored from now on: a loss before that would have cost it.
+    assert!(last_commit_by(&bench, Some(in_spool)).is_none_or(|last| last <= before_away));
+    assert!(last_commit_by(&bench, None).is_some_and(|last| last > before_away));
     // What came into the store is what had waited, byte for byte.
     let (object, record) = bench.objects(&last);
     assert!(before.contains(&std::fs::read(&object).unwrap()));

@@ -80,6 +80,8 @@ pub(super) struct Held {
     pub histories: BTreeMap<u32, History>,
     /// What somebody answers for.
     pub holes: Vec<Acknowledged>,
+    /// Segments that are there and not right: they are neither on their way nor late.
+    pub damaged: BTreeSet<Segment>,
     /// Of which clusters the physical backups are, and where in the log they end.
     pub backups: Vec<(String, Lsn)>,
 }
@@ -116,7 +118,7 @@ pub async fn audit(
     let (holes, wrong) = seal::load_holes(&**store, policy, trusted).await?;
     audit.findings.extend(wrong);
     audit.acknowledged = holes.iter().map(|hole| Limit { hole: hole.clone(), limits: Vec::new() }).collect();
-    let mut held = Held { records, pieces, histories, holes, backups: Vec::new() };
+    let mut held = Held { records, pieces, histories, holes, damaged: BTreeSet::new(), backups: Vec::new() };
     while let Some((name, read)) = reading.next().await {
         match read {
             Ok(Some((record, history))) => {
@@ -138,7 +140,12 @@ pub async fn audit(
             )),
             // That it is damaged is what is answered for.
             Err(Stop::Found(_)) if held.answers_for(name) => {}
-            Err(Stop::Found(findings)) => audit.findings.extend(findings),
+            Err(Stop::Found(findings)) => {
+                if let WalName::Segment(segment) = name {
+                    held.damaged.insert(segment);
+                }
+                audit.findings.extend(findings);
+            }
             Err(Stop::Broke(broke)) => return Err(broke),
         }
     }

@@ -134,7 +134,15 @@ impl Outside {
                     WalName::Segment(segment) => Some(*segment),
                     _ => None,
                 });
-                let there: BTreeSet<Segment> = held.records.keys().copied().chain(spooled).collect();
+                let there: BTreeSet<Segment> =
+                    held.records.keys().chain(&held.damaged).copied().chain(spooled).collect();
+                let kept = policy.wal.as_ref().is_some_and(|wal| wal.stream) || source.archiver.is_some();
+                if there.is_empty() && !kept {
+                    audit
+                        .remarks
+                        .push("nobody keeps a log of the source: it archives nothing, and none is received".to_owned());
+                    return;
+                }
                 let found = underway::underway(source, from, &there, TOLERANCE.min(rpo));
                 for one in &found.young {
                     let words = format!("the source finished it {} ago: {}", one.age, one.why);
