@@ -301,6 +301,8 @@ fn the_runbook_brings_both_kinds_of_backup_back_with_public_tools_alone() {
     server.sql("postgres", &format!("create tablespace fast location '{}'", fast.display()));
     server.sql("postgres", "create database orders");
     server.sql("postgres", "create role clerk login");
+    server.sql("orders", lifeboat::probe::heartbeat::TABLE);
+    server.sql("orders", "insert into lifeboat.heartbeat values (1, 1, now())");
     server.sql(
         "orders",
         "create table orders as select g as id, md5(g::text) || md5((g * 7)::text) as note from generate_series(1, 60000) g;

@@ -25,6 +25,7 @@ fn what_was_received_comes_back_whole_segments_and_the_one_that_is_not() {
     bench.wait_until_durable(&mut receiver);
     assert_eq!(bench.brought("running"), 9);
     bench.beat(10, 12);
+    bench.wait_until_durable(&mut receiver);
     assert!(check().contains("a receiver is at work; the source keeps"), "{}", check());
     receiver.stop();
     assert!(check().contains("no receiver is at work, and the source keeps"), "{}", check());
