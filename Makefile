@@ -3,10 +3,10 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench faults
+.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench bench-replay faults
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## install what is missing (PostgreSQL, age, zstd), or say what to install
 	@deploy/setup.sh
@@ -60,3 +60,6 @@ mutants: ## are the tests of the deciding rooms able to fail? (cargo-mutants, ab
 
 bench: release ## lifeboat and its peers on one cluster (SCALE=100 RUNS=5); a table in Markdown
 	@benches/peers.sh
+
+bench-replay: release ## replay by several restore_commands (SEGMENTS=64 RUNS=5); a table in Markdown
+	@benches/replay.sh

@@ -176,7 +176,6 @@ CONF
     say "$(tail -n 1 "$RAW")"
     as_user "$PGBIN/pg_ctl" -D "$BACK" -m immediate stop >/dev/null
     if find "$BACK/pg_wal" -name 'lifeboat*' | grep -q .; then say "left in pg_wal: $(find "$BACK/pg_wal" -name 'lifeboat*')"; fi
-    if [ "$name" = "${KEEP_LOG:-}" ]; then cp "$W/back.log" "${DIR:-/var/tmp}/replay.log"; fi
     rm -f "$W/back.log"
 }
 

@@ -216,27 +216,30 @@ pub fn misused(error: &clap::Error) -> Exit {
     let _ = error.print();
     match error.exit_code() {
         0 => Exit::Ok,
-        // It would take 2 for the end of the log.
-        _ if is_wal_fetch() => Exit::ServerMustStop,
-        _ => Exit::Usage,
+        _ => for_a_server().unwrap_or(Exit::Usage),
     }
 }
 
-/// A server that asks must stop whatever breaks, also before the arguments are understood: it would take a panic's 101 for the end of the log.
+/// How a server must be answered when something breaks, also before the arguments are understood; none: no server asks.
+///
+/// One that asks for a file takes 2, or a panic's 101, for the end of the log. One that is process 1 of a container inherits what a fetch
+/// leaves behind, and takes all but 0 and 1 for a crash of its own.
+fn for_a_server() -> Option<Exit> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // Options may stand between the two; where in doubt the server stops.
+    let are = |second: &str| ["wal", second].iter().all(|word| words.iter().any(|one| one == word));
+    if are("fetch") { Some(Exit::ServerMustStop) } else { are("ahead").then_some(Exit::Error) }
+}
+
+/// From here on a panic ends the process with what a server must be answered.
 pub fn guard() {
-    if is_wal_fetch() {
+    if let Some(exit) = for_a_server() {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             tell(panic);
-            std::process::exit(i32::from(Exit::ServerMustStop as u8));
+            std::process::exit(i32::from(exit as u8));
         }));
     }
-}
-
-/// Whether the words look like it. Options may stand between the two; where in doubt it is.
-fn is_wal_fetch() -> bool {
-    let words: Vec<OsString> = std::env::args_os().collect();
-    ["wal", "fetch"].iter().all(|word| words.iter().any(|one| one == word))
 }
 
 /// What can be done before there is a runtime: all of it, where a server waits for a segment that was fetched ahead.

@@ -55,7 +55,7 @@ enum What {
     Acknowledge(super::wal_acknowledge::Args),
     /// Bring one file of the log back: for restore_command.
     #[command(
-        after_help = "In a server's postgresql.conf:\n  restore_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal fetch POLICY %f %p'\n\nExit codes: 0 it is there, whole and verified; 1 it is certainly not in the store; 200 anything else, and the server stops."
+        after_help = "In a server's postgresql.conf:\n  restore_command = 'lifeboat --config /etc/lifeboat/lifeboat.toml wal fetch POLICY %f %p'\n\nExit codes: 0 it is there, whole and verified; 1 it is certainly not in the store; 200 anything else, and the server stops.\n\nA process stays behind that keeps the next segments ready in a folder lifeboat.ahead beside %p. It ends, and takes the folder away, when recovery does, or when nobody has asked for 30 seconds."
     )]
     Fetch {
         /// Whose log.
@@ -129,6 +129,6 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         What::Acknowledge(args) => super::wal_acknowledge::run(cli, args).await,
         What::Flush { policy } => super::wal_flush::run(cli, policy).await,
         What::Fetch { policy, name, fetch } => fetch.run(cli, policy, name).await,
-        What::Ahead { policy, fetch } => fetch.fill(cli, policy).await,
+        What::Ahead { policy, fetch } => Ok(fetch.fill(cli, policy).await),
     }
 }

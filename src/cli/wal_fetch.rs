@@ -77,10 +77,10 @@ impl Fetch {
     }
 
     /// The process that was left behind. Nobody hears it: whatever goes wrong, the fetch that wants the segment will find and say it.
-    pub async fn fill(&self, cli: &Cli, policy: &str) -> Result<Exit, Failure> {
+    pub async fn fill(&self, cli: &Cli, policy: &str) -> Exit {
         // The server signals its children by their group, and has nothing to tell this one.
         let _ = rustix::process::setsid();
-        let (means, policy, files) = self.means(cli, policy)?;
+        let Ok((means, policy, files)) = self.means(cli, policy) else { return Exit::Error };
         if let Some(call) = self.call(cli, policy.as_str()) {
             let origin = Origin::new(call, files, &means.stores);
             let fill = Fill {
@@ -94,7 +94,7 @@ impl Fetch {
             };
             ahead::fill(&fill).await;
         }
-        Ok(Exit::Ok)
+        Exit::Ok
     }
 
     /// Stores and keys, and the files that they come from. No catalog, no drill.

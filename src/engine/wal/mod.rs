@@ -24,7 +24,7 @@ pub use stream::{LAG, stream};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::domain::policy::{BackupJob, Method, Policy};
 
@@ -44,11 +44,16 @@ enum Sync {
     Theirs,
 }
 
-/// Writes a file of the log whole or not at all: under another name first. What is there under its name is replaced.
-fn write_whole(to: &Path, bytes: &[u8], owner: Option<(u32, u32)>, sync: Sync) -> std::io::Result<()> {
+/// What it is called while it is written.
+fn temporary(to: &Path) -> PathBuf {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".lifeboat-tmp");
-    let temporary = to.with_file_name(name);
+    to.with_file_name(name)
+}
+
+/// Writes a file of the log whole or not at all: under another name first. What is there under its name is replaced.
+fn write_whole(to: &Path, bytes: &[u8], owner: Option<(u32, u32)>, sync: Sync) -> std::io::Result<()> {
+    let temporary = temporary(to);
     // What a killed one left. Made anew, and never through a link.
     let _ = std::fs::remove_file(&temporary);
     let put = || {

@@ -44,7 +44,15 @@ pub struct Fill<'a> {
 /// Fills the folder, and follows the server, until recovery is over or nobody asks any more. At most one process does, for a destination.
 pub async fn fill(what: &Fill<'_>) {
     let Ok(folder) = Folder::open(&beside(what.to)) else { return };
-    let Ok(Some(lock)) = folder.lock() else { return };
+    let mut lock = folder.lock();
+    for _ in 0..3 {
+        // A fetch that looks whether anybody fills holds it for a moment too.
+        if matches!(lock, Ok(None)) {
+            tokio::time::sleep(PAUSE).await;
+            lock = folder.lock();
+        }
+    }
+    let Ok(Some(lock)) = lock else { return };
     let folder = Arc::new(folder);
     // What a killed one left is whole or nothing, but maybe for another origin: its names do not tell.
     folder.empty();

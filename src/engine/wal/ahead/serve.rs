@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::temporary;
 use super::folder::Folder;
 use super::{At, FORMAT, Origin, beside, depth, place};
 use crate::domain::wal::Segment;
@@ -26,6 +27,8 @@ pub fn serve(call: &[String], segment: Segment, to: &Path, ahead: usize) -> Opti
         } else if folder.give(name, to).is_ok() {
             let left = there.iter().filter(|(one, _)| place(one) > place(&segment)).count();
             let few = left * 2 < depth(ahead, at.segment_bytes);
+            // What a fetch that was killed left. Another fetch would write over it, but there may be none.
+            let _ = std::fs::remove_file(temporary(to));
             // Where it cannot be written, whoever fills ends for want of news, and later fetches go to the store.
             let _ = folder.set_at(&At { segment, ..at });
             return Some(Served { hungry: few && nobody_fills(&folder) });
