@@ -261,7 +261,7 @@ fn a_source_that_dies_in_the_middle_is_an_error_over_the_wire_too() {
             if let Piece::Data(data) = piece {
                 bytes += data.len();
                 if bytes > 4 << 20 {
-                    server.kill();
+                    server.kill_hard();
                 }
             }
             Ok(())

@@ -73,13 +73,14 @@ impl Ground {
         }
         let mut names = seal::list_wal(&**store, policy).await?;
         let mut history = History::default();
-        for timeline in 2..=identity.timeline {
+        // Its own first: that names those that came before it, of which a server may not have kept the file.
+        let mut wanted: Vec<u32> = Vec::from_iter((identity.timeline > 1).then_some(identity.timeline));
+        while let Some(timeline) = wanted.pop() {
             let newest = timeline == identity.timeline;
             let name = WalName::History { timeline };
             if names.contains(&name) && !newest {
                 continue;
             }
-            // Timelines that the server was never on have none.
             let bytes = match wire.history(timeline).await {
                 Ok(bytes) => bytes,
                 Err(broke) if newest => return Err(broke),
@@ -91,6 +92,7 @@ impl Ground {
             let parsed = History::parse(&String::from_utf8_lossy(&bytes));
             let parsed = parsed.map_err(|why| Broke::new(format!("{endpoint} sent a history that is none: {why}")))?;
             if newest {
+                wanted.extend(parsed.ancestors.iter().map(|(ancestor, _)| *ancestor).filter(|ancestor| *ancestor > 1));
                 history = parsed;
             }
             let system_identifier = Some(identity.system_identifier.clone());
