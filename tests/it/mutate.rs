@@ -110,7 +110,7 @@ fn every_fault_of_a_physical_backup_turns_its_drill_red() {
         "settings",
         "amcheck",
     ];
-    let red = all_is_caught(&home, "restore-latest", &alone, &["globals_lost"]);
+    let red = all_is_caught(&home, "restore-latest", &alone, &["globals_lost", "heartbeat_lost"]);
     each_is_needed(&home, "restore-latest", &alone, &red);
 
     let status = home.run(&["status", POLICY]);
@@ -134,7 +134,7 @@ fn every_fault_of_a_logical_backup_turns_its_drill_red() {
     let (_server, home) = home("logical");
     let alone =
         ["completeness", "content", "sequences", "extensions", "collations", "encodings", "settings", "amcheck"];
-    let not_applied = ["wal_lost", "page_flipped", "unread_page_flipped"];
+    let not_applied = ["wal_lost", "page_flipped", "unread_page_flipped", "heartbeat_lost"];
     let red = all_is_caught(&home, "restore-logical", &alone, &not_applied);
     each_is_needed(&home, "restore-logical", &alone, &red);
 }

@@ -130,6 +130,10 @@ fn a_random_moment_is_brought_back_with_both_sides_of_it() {
         let beat: Timestamp = check["beat"]["committed_at"].as_str().unwrap().parse().unwrap();
         assert!(beat <= lost_at, "{check}");
     }
+    // A row that is missing in the middle, as `drill --mutate` takes it away.
+    let test = ["drill", POLICY, "--drill", "moment", "--mutate", "--only", "heartbeat_lost", "--output", "json"];
+    let tested = bench.home.run(&test).expect(0).json();
+    assert_eq!(tested["tests"][0]["mutations"][0]["came"]["caught"]["as_expected"], true, "{tested:#}");
     // A row that the source had, and that is not in the copy: the heartbeat says so.
     bench.home.write_drill("gap", &include_str!("../../drills/moment.toml").replace("name = \"moment\"", "name = \"gap\"").replace(
         "[[steps]]\nawait-ready",
