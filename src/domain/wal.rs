@@ -390,7 +390,9 @@ mod tests {
             "0000000A0000000000000003.partial",
             "000000010000000A000000FF.00000000-0001F4A8.piece",
         ] {
-            assert_eq!(text.parse::<WalName>().unwrap().to_string(), text);
+            let name = text.parse::<WalName>().unwrap();
+            assert_eq!((name.to_string(), String::from(name)), (text.to_owned(), text.to_owned()));
+            assert_eq!(format!("{:08X}", name.timeline()), text[..8]);
         }
         for text in [
             "",
@@ -460,6 +462,8 @@ mod tests {
             assert_eq!(history.timeline_at(Lsn(lsn), 4), timeline, "{lsn:x}");
         }
         assert_eq!(History::parse("").unwrap().timeline_at(Lsn(5), 1), 1);
+        // A timeline may be left where it began.
+        assert_eq!(History::parse("1 0/3\n2 0/3").unwrap().timeline_at(Lsn(3), 3), 3);
         for text in ["x 0/0", "1", "1 here", "2 0/1\n1 0/2", "1 0/2\n2 0/1", "1 0/1\n1 0/2"] {
             assert!(History::parse(text).is_err(), "{text:?}");
         }
