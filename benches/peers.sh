@@ -10,54 +10,12 @@
 set -euo pipefail
 
 SCALE=${SCALE:-100}
-RUNS=${RUNS:-5}
-BIN=${BIN:-target/release/lifeboat}
-ONLY=${ONLY:-.}
-PGBIN=${PGBIN:-$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1)}
-LEVEL=3
-JOBS=2
-NAME=bench
-
-say() { echo "$(date +%T) $*" >&2; }
-die() { echo "peers.sh: $*" >&2; exit 1; }
-have() { command -v "$1" >/dev/null 2>&1 || { say "SKIPPED: $1 is not installed here"; return 1; }; }
-
-[ -x "$BIN" ] || die "there is no $BIN: make release"
-[ -x "$PGBIN/postgres" ] || die "no PostgreSQL found: name the folder of its programs with PGBIN"
-for tool in /usr/bin/time jq setpriv; do command -v "$tool" >/dev/null || die "$tool is needed"; done
-MAJOR=$("$PGBIN/postgres" --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
-
-# Everything runs as one unprivileged user: PostgreSQL refuses root, and the tools shall have the same rights.
-USER_NAME=$(id -un)
-if [ "$(id -u)" = 0 ]; then USER_NAME=postgres; fi
-as_user() {
-    if [ "$(id -u)" = 0 ]; then
-        setpriv --reuid="$USER_NAME" --regid="$USER_NAME" --init-groups env HOME="$W" "$@"
-    else
-        env HOME="$W" "$@"
-    fi
-}
-
-W=$(mktemp -d "${DIR:-/var/tmp}/lifeboat-bench-XXXXXX")
-PGDATA=$W/source
-BACK=$W/back
-RAW=$W/raw.tsv
-ended() {
-    set +e
+NAME_OF_RUN=bench
+. "$(dirname "$0")/ground.sh"
+for tool in /usr/bin/time jq; do command -v "$tool" >/dev/null || die "$tool is needed"; done
+and_end() {
     [ -f "$W/barman.conf" ] && as_user barman -c "$W/barman.conf" receive-wal --stop "$NAME" >/dev/null 2>&1
-    for data in "$BACK" "$PGDATA"; do
-        [ -f "$data/postmaster.pid" ] && as_user "$PGBIN/pg_ctl" -D "$data" -m immediate stop >/dev/null 2>&1
-    done
-    rm -rf "$W"
 }
-trap ended EXIT
-trap 'exit 130' INT TERM
-chmod 755 "$W"
-if [ "$(id -u)" = 0 ]; then chown "$USER_NAME": "$W"; fi
-install -m 755 "$BIN" "$W/lifeboat"
-export LC_ALL=C PGUSER=bench PGHOST=$W PGPORT=5432 PGDATABASE=bench
-
-sql() { as_user "$PGBIN/psql" -XqAt -v ON_ERROR_STOP=1 "$@"; }
 
 # --- the source ---------------------------------------------------------------------------------------------------------------
 say "a cluster of scale $SCALE, PostgreSQL $MAJOR, data checksums on"
