@@ -95,11 +95,11 @@ pub async fn fill(what: &Fill<'_>) {
         let fetched = futures_util::future::join_all(fetching).await;
         for (segment, bytes) in missing.into_iter().zip(fetched) {
             // Absent, damaged, out of reach: the fetch of it will say so. What lies behind a hole is not wanted.
-            let Some((bytes, key)) = bytes else {
+            let Some((bytes, hash)) = bytes else {
                 stuck = Some(segment);
                 break;
             };
-            writing.begin(&folder, segment, key, bytes);
+            writing.begin(&folder, segment, what.origin.key(segment), hash, bytes);
         }
         // No room, most likely: none is taken from the server.
         if writing.all_but(at_once).await.is_err() {
@@ -118,10 +118,10 @@ struct Writing {
 }
 
 impl Writing {
-    fn begin(&mut self, folder: &Arc<Folder>, segment: Segment, key: [u8; 32], bytes: Vec<u8>) {
+    fn begin(&mut self, folder: &Arc<Folder>, segment: Segment, key: [u8; 32], hash: blake3::Hash, bytes: Vec<u8>) {
         let folder = Arc::clone(folder);
         self.segments.push(segment);
-        self.tasks.spawn_blocking(move || (segment, folder.put(segment, &key, &bytes)));
+        self.tasks.spawn_blocking(move || (segment, folder.put(segment, &key, &hash, &bytes)));
     }
 
     /// Takes in what is written, and waits until no more than so many are left.
@@ -148,14 +148,15 @@ impl Writing {
 }
 
 impl Fill<'_> {
-    /// A whole segment, verified and opened, with the key of its name.
-    async fn fetch(&self, segment: Segment, segment_bytes: u64) -> Option<(Vec<u8>, [u8; 32])> {
+    /// A whole segment, verified and opened, and the BLAKE3 by which it was verified: to hash it once more would be a tenth of all the work.
+    async fn fetch(&self, segment: Segment, segment_bytes: u64) -> Option<(Vec<u8>, blake3::Hash)> {
         for store in self.stores {
             let name = WalName::Segment(segment);
             let fetched = seal::fetch_wal(&**store, self.policy, name, self.trusted, self.opener).await.ok()?;
-            if let Some((_, bytes)) = fetched {
+            if let Some((record, bytes)) = fetched {
+                let hash = blake3::Hash::from_hex(record.plain_blake3).ok()?;
                 let right = bytes.len() as u64 == segment_bytes && begins(&bytes, segment, segment_bytes);
-                return right.then(|| (bytes, self.origin.key(segment)));
+                return right.then_some((bytes, hash));
             }
         }
         None

@@ -109,20 +109,20 @@ impl Folder {
         Ok(rustix::fs::renameat(&self.dir, from, &self.dir, to)?)
     }
 
-    /// Puts a verified segment in, under the hash that it has by this key.
-    pub(super) fn put(&self, segment: Segment, key: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
+    /// Puts a verified segment in, whose BLAKE3 is known from having verified it, under the name that it has by this key.
+    pub(super) fn put(&self, segment: Segment, key: &[u8; 32], hash: &blake3::Hash, bytes: &[u8]) -> io::Result<()> {
         let half = format!("{HALF}{segment}");
         let file = self.write(&half, bytes)?;
         // The server makes it durable before it replays it, and waits for that. Here nobody waits, and then there is little left to do.
         let synced = file.sync_data();
-        synced.and_then(|()| self.rename(&half, &name_of(segment, blake3::keyed_hash(key, bytes))))
+        synced.and_then(|()| self.rename(&half, &name_of(segment, key, hash)))
     }
 
     /// Whether a file is that segment, whole: read again, for it was written by another process at another time.
     pub(super) fn verifies(&self, name: &str, segment: Segment, segment_bytes: u64, key: &[u8; 32]) -> bool {
         let read = || -> io::Result<bool> {
             let mut file = self.open_file(name)?;
-            let (mut hasher, mut chunk, mut length) = (blake3::Hasher::new_keyed(key), vec![0; CHUNK], 0);
+            let (mut hasher, mut chunk, mut length) = (blake3::Hasher::new(), vec![0; CHUNK], 0);
             loop {
                 let count = file.read(&mut chunk)?;
                 let Some(bytes) = chunk.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
@@ -132,7 +132,7 @@ impl Folder {
                 hasher.update(bytes);
                 length += count as u64;
             }
-            Ok(length == segment_bytes && name == name_of(segment, hasher.finalize()))
+            Ok(length == segment_bytes && name == name_of(segment, key, &hasher.finalize()))
         };
         read().unwrap_or(false)
     }
@@ -178,8 +178,8 @@ impl Folder {
     }
 }
 
-fn name_of(segment: Segment, hash: blake3::Hash) -> String {
-    format!("{segment}.{}", hash.to_hex())
+fn name_of(segment: Segment, key: &[u8; 32], hash: &blake3::Hash) -> String {
+    format!("{segment}.{}", blake3::keyed_hash(key, hash.as_bytes()).to_hex())
 }
 
 /// Whether bytes begin like a segment of this name and length.

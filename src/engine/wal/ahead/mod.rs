@@ -5,7 +5,7 @@
 //!
 //! - `at`: the segment that was given out last, and for whom. Each fetch writes it; the filling process follows it.
 //! - `lock`: held by the one process that fills.
-//! - `<segment>.<hash>`: a whole segment. The hash is keyed by the segment's name and by all that led to it ([`Origin`]), so a file that
+//! - `<segment>.<hash>`: a whole segment. The hash is that of its bytes' BLAKE3, keyed by the segment's name and by all that led to it ([`Origin`]), so a file that
 //!   was changed, renamed, cut, or fetched for another policy, store or key has a wrong name, and is removed instead of given out.
 //!
 //! Only presence is ever answered from there. What is absent, damaged or out of reach is for the fetch itself to find, each time.
