@@ -149,10 +149,11 @@ fn make_file(path: &Path) -> Result<(), CatalogError> {
 
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), CatalogError> {
     let sqlite = |error: rusqlite::Error| CatalogError::sqlite("set up the file", path, &error);
-    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
+    // In this order: whoever makes a catalog marks it before it has a table, and may be doing so just now.
     let foreign: i64 = connection
         .query_row("select count(*) from sqlite_schema where name <> 'refinery_schema_history'", [], |row| row.get(0))
         .map_err(sqlite)?;
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
     if application != APPLICATION_ID && foreign > 0 {
         return Err(CatalogError::Foreign { path: path.to_owned() });
     }
