@@ -27,7 +27,7 @@ const RESTORE_POINTS: usize = 100;
 const OF_TRANSACTIONS: u8 = 1;
 const COMMITS: [u8; 2] = [0x00, 0x30];
 /// 1970-01-01 to 2000-01-01, in seconds.
-const POSTGRES_EPOCH: i64 = 946_684_800;
+pub(super) const POSTGRES_EPOCH: i64 = 946_684_800;
 
 /// Why bytes are not a segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,12 +6,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 use postgres_protocol::message::frontend;
 
+use super::scan::POSTGRES_EPOCH;
 use crate::backup::wire::{Wire, garbled};
 use crate::domain::check::Broke;
 use crate::domain::lsn::Lsn;
-
-/// 1970-01-01 to 2000-01-01, in seconds.
-const POSTGRES_EPOCH: i64 = 946_684_800;
 
 /// Who answers, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::domain::transcript::LogReplayed;
 use crate::engine::House;
 use crate::engine::wal::{Bring, Log};
 use crate::judge::wal::{self, Archive, Follow, Reach, Until};
-use crate::probe::{self, Endpoint};
+use crate::probe;
 use crate::progress::Progress;
 use crate::scratch::{Recovery, Started};
 use crate::seal::{self, Opener, SealedManifest};
@@ -186,22 +186,13 @@ impl Behind {
     }
 
     /// What came of it, by the server's own word.
-    pub(super) async fn told(&self, server: &Endpoint, started: &Started) -> Result<LogReplayed, Stop> {
-        let broke =
-            |error: tokio_postgres::Error| Broke::new(format!("the last transaction could not be asked for: {error}"));
-        let client = server.connect().await.map_err(Broke::from)?;
-        let sql = "select to_char(pg_last_xact_replay_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at";
-        let row = client.query_one(sql, &[]).await.map_err(broke)?;
-        let text: Option<String> = row.try_get("at").map_err(broke)?;
-        let last_commit = text.map(|text| text.parse::<Timestamp>()).transpose();
-        let last_commit =
-            last_commit.map_err(|error| Broke::new(format!("the server's time cannot be read: {error}")))?;
-        Ok(LogReplayed {
+    pub(super) fn told(&self, started: &Started) -> LogReplayed {
+        LogReplayed {
             segments: self.reach.segments.len() as u64,
             timeline: self.reach.timeline,
             until: if self.until.is_some() { started.replayed_to } else { self.reach.until },
-            last_commit,
-        })
+            last_commit: started.last_replayed,
+        }
     }
 }
 

@@ -253,11 +253,14 @@ impl<'a> Receiver<'a> {
         Ok(())
     }
 
+    /// Until all that is there has come again, nothing is new. A page's header alone tells nothing.
+    fn has_new(&self) -> bool {
+        self.bytes.len() > self.handed_on && self.there.is_empty() && self.bytes.len() >= 64
+    }
+
     /// Gives what has come to be sealed, unless something waits already; a segment that is whole always.
     fn hand_on(&mut self, whole: bool) {
-        // Until all that is there has come again, nothing is new. A page's header alone tells nothing.
-        let new = self.bytes.len() > self.handed_on && self.there.is_empty() && self.bytes.len() >= 64;
-        if self.pending.is_some() || !(whole || new) {
+        if self.pending.is_some() || !(whole || self.has_new()) {
             return;
         }
         if !whole && self.jobs.capacity() == 0 {
@@ -288,8 +291,7 @@ impl<'a> Receiver<'a> {
     /// What has come becomes durable, however long the store takes: the process is given up only when it was asked to stop.
     async fn finish(&mut self) -> Result<(), Broke> {
         self.send_waiting().await?;
-        let new = self.bytes.len() > self.handed_on && self.there.is_empty() && self.bytes.len() >= 64;
-        if new {
+        if self.has_new() {
             // There is room, or there will be.
             while self.jobs.capacity() == 0 {
                 self.wait_for_change().await?;
