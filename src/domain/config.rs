@@ -34,7 +34,18 @@ pub struct Config {
 
 /// One store.
 #[derive(Clone, Debug, PartialEq)]
-pub enum StoreConfig {
+pub struct StoreConfig {
+    /// Where it is.
+    pub place: StorePlace,
+    /// What it is made of: copies on one medium can be lost together.
+    pub media: PlaceName,
+    /// Where in the world it stands; none: nobody said, so nobody knows whether it is off-site.
+    pub site: Option<PlaceName>,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StorePlace {
     /// A folder.
     File {
         /// Its path.

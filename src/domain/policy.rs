@@ -47,6 +47,8 @@ pub struct Source {
     pub tls_ca: Option<PathBuf>,
     /// Which databases a logical backup holds.
     pub databases: Databases,
+    /// Where in the world it stands, in the words of the stores' `site`; none: nobody knows which copies are off-site.
+    pub site: Option<PlaceName>,
 }
 
 /// Where a password comes from: never argv, never the configuration itself.

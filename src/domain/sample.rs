@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::domain::artifact::{Basis, MANIFEST_FORMAT, Manifest, RecoveryPoint, Stream, StreamKind};
 use crate::domain::check::{Assertion, CheckName, CheckResult, Expectation, Finding, Measure, Outcome, Unchecked};
-use crate::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig};
+use crate::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use crate::domain::drill::{
     AwaitReady, Check, Drill, IsolationDemand, Loss, Pick, Restore, ScratchKind, ScratchPlan, Step, Target,
 };
@@ -75,6 +75,7 @@ pub fn policy() -> Policy {
             tls: None,
             tls_ca: None,
             databases: Databases::Url,
+            site: None,
         },
         objectives: objectives(),
         backups: vec![job("nightly", Method::Physical), job("dump", Method::Logical)],
@@ -116,7 +117,11 @@ pub fn config() -> Config {
         reports: PathBuf::from("/var/lib/lifeboat/reports"),
         stores: BTreeMap::from([(
             "primary".parse().unwrap(),
-            StoreConfig::File { path: PathBuf::from("/srv/backups") },
+            StoreConfig {
+                place: StorePlace::File { path: PathBuf::from("/srv/backups") },
+                media: "disk".parse().unwrap(),
+                site: None,
+            },
         )]),
         keys: Keys {
             identities: vec![PathBuf::from("/etc/lifeboat/keys/working.agekey")],

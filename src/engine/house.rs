@@ -16,7 +16,7 @@ use crate::domain::run::Event;
 use crate::load::Loaded;
 use crate::probe::Endpoint;
 use crate::seal::{Opener, Signer, TrustedSigners};
-use crate::store::{self, Store};
+use crate::store::{self, Duty, Store};
 
 /// A configured lifeboat.
 pub struct House {
@@ -64,7 +64,15 @@ impl House {
         if let Some(stand_in) = self.stand_ins.get(name) {
             return Ok(Arc::clone(stand_in));
         }
-        store_to_read(&self.config, name)
+        store_for(&self.config, name, Duty::Read)
+    }
+
+    /// A store by name, to delete from it.
+    pub fn store_to_prune(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        if self.stand_ins.contains_key(name) {
+            return Err(Broke::new("nothing is deleted while a drill is tested"));
+        }
+        store_for(&self.config, name, Duty::Prune)
     }
 
     /// A store by name, for a backup: a folder is made if need be, unless backups are known to be in it.
@@ -88,7 +96,7 @@ impl House {
                 }
             }
         }
-        store::open(config).map_err(Broke::from)
+        store::open(config, Duty::Backup).map_err(Broke::from)
     }
 
     /// Every store that a policy's backups go to, by name.
@@ -133,12 +141,12 @@ impl House {
 /// The stores that a policy's backups go to, for who only reads: no catalog is opened for it.
 pub fn stores_to_read(config: &Config, policy: &Policy) -> Result<Vec<Arc<dyn Store>>, Broke> {
     let names: BTreeSet<&PlaceName> = policy.backups.iter().map(|job| &job.store).collect();
-    names.into_iter().map(|name| store_to_read(config, name)).collect()
+    names.into_iter().map(|name| store_for(config, name, Duty::Read)).collect()
 }
 
-fn store_to_read(config: &Config, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+fn store_for(config: &Config, name: &PlaceName, duty: Duty) -> Result<Arc<dyn Store>, Broke> {
     let config = store_config(config, name)?;
-    store::open_existing(config).map_err(|error| {
+    store::open_existing(config, duty).map_err(|error| {
         let missing = store::is_missing(config);
         let broke = Broke::from(error);
         let hint = format!("`lifeboat backup` makes it, if {name} never held one; else see whether it is mounted");

@@ -13,7 +13,7 @@ use crate::domain::run::{Event, Work};
 use crate::domain::units::Span;
 use crate::progress::Progress;
 use crate::seal::{self, Opener, TrustedSigners};
-use crate::store::{self, Store};
+use crate::store::{self, Duty, Store};
 
 use super::House;
 use super::house::new_run;
@@ -131,7 +131,7 @@ fn open_stores(
             let known = house.config.stores.keys().map(PlaceName::as_str);
             return Err(super::house::unknown("store", name.as_str(), known));
         };
-        match store::open_existing(config) {
+        match store::open_existing(config, Duty::Read) {
             Ok(store) => {
                 stores.insert(name, store);
             }

@@ -7,7 +7,7 @@ use super::document::Document;
 use super::login;
 use super::problem::Problems;
 use super::raw::config::{RawConfig, StoreKind};
-use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer, StoreConfig};
+use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer, StoreConfig, StorePlace};
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
 
@@ -50,11 +50,13 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         list.into_iter().map(|path| path.0.resolve(folder)).collect()
     };
     let stores = raw.stores.into_iter().filter_map(|(name, store)| {
-        let store = match store.kind {
-            StoreKind::File => StoreConfig::File { path: store.path.0.resolve(folder) },
-        };
         // The walker has seen that every name is one.
-        Some((PlaceName::from_str(&name).ok()?, store))
+        let place = match store.kind {
+            StoreKind::File => StorePlace::File { path: store.path.0.resolve(folder) },
+        };
+        let media = store.media.map_or_else(|| PlaceName::from_str("disk").ok(), |media| Some(media.0))?;
+        let site = store.site.map(|site| site.0);
+        Some((PlaceName::from_str(&name).ok()?, StoreConfig { place, media, site }))
     });
     let servers = raw.scratch.servers.into_iter().filter_map(|(name, server)| {
         warnings.extend(login::tls_warning(&format!("scratch server {name}"), &server.url.0.0, server.tls));

@@ -156,6 +156,7 @@ pub(super) fn convert(
             Some(RawDatabases::All) => Databases::All,
             Some(RawDatabases::Named(names)) => Databases::Named(names),
         },
+        site: raw.source.site.map(|site| site.0),
     };
     let drills = raw.drill.into_iter().map(|drill| DrillUse {
         drill: drill.drill.0,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::domain::artifact::Manifest;
-use crate::domain::config::{Config, StoreConfig};
+use crate::domain::config::{Config, StoreConfig, StorePlace};
 use crate::domain::drill::{Drill, Step};
 use crate::domain::inventory::Role;
 use crate::domain::policy::{Method, Policy};
@@ -327,7 +327,7 @@ fn identity(config: &Config) -> String {
 
 fn store_path(config: &Config, record: &ArtifactRecord) -> String {
     match config.stores.get(&record.store) {
-        Some(StoreConfig::File { path }) => path.display().to_string(),
+        Some(StoreConfig { place: StorePlace::File { path }, .. }) => path.display().to_string(),
         None => format!("STORE-{}", record.store),
     }
 }

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::domain::check::Broke;
-use crate::domain::config::StoreConfig;
+use crate::domain::config::{StoreConfig, StorePlace};
+use crate::domain::observed::Observed;
 
 pub use file::FileStore;
 pub use key::{MAX_KEY_BYTES, MAX_SEGMENT_BYTES, key_fault};
@@ -32,6 +33,26 @@ pub struct ObjectInfo {
     pub bytes: u64,
     /// When the store says it was written. Never taken for a recovery point.
     pub modified: Timestamp,
+}
+
+/// What keeps an object from being deleted, as its store says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Until when nobody may delete it; none: from now on anybody may.
+    pub until: Option<Timestamp>,
+    /// Whether somebody put a hold on it, which has no end.
+    pub legal_hold: bool,
+}
+
+/// For what a store is opened. Each can have credentials of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Duty {
+    /// Write what is new; nothing else is needed for a backup.
+    Backup,
+    /// Read: drills, restores, verification.
+    Read,
+    /// Delete.
+    Prune,
 }
 
 /// A place for artifacts.
@@ -53,6 +74,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
     /// Removes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
+    /// What keeps an object from being deleted; absent: this store knows no such thing.
+    async fn protection(&self, key: &str) -> Result<Observed<Protection>, StoreError> {
+        let _ = key;
+        Ok(Observed::Absent)
+    }
+    /// Puts the store's own hold on an object, or takes it away. False: this store knows no such thing.
+    async fn set_legal_hold(&self, key: &str, held: bool) -> Result<bool, StoreError> {
+        let _ = (key, held);
+        Ok(false)
+    }
 }
 
 /// What can go wrong with a store.
@@ -168,24 +199,24 @@ impl From<StoreError> for Broke {
 }
 
 /// Opens the store of a configuration; a folder is made if need be.
-pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
-    match config {
-        StoreConfig::File { path } => Ok(Arc::new(FileStore::open(path)?)),
+pub fn open(config: &StoreConfig, duty: Duty) -> Result<Arc<dyn Store>, StoreError> {
+    match (&config.place, duty) {
+        (StorePlace::File { path }, _) => Ok(Arc::new(FileStore::open(path)?)),
     }
 }
 
 /// The same, but a folder that is not there is an error: for those who only read.
-pub fn open_existing(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
-    match config {
-        StoreConfig::File { path } => Ok(Arc::new(FileStore::open_existing(path)?)),
+pub fn open_existing(config: &StoreConfig, duty: Duty) -> Result<Arc<dyn Store>, StoreError> {
+    match (&config.place, duty) {
+        (StorePlace::File { path }, _) => Ok(Arc::new(FileStore::open_existing(path)?)),
     }
 }
 
 /// Whether a store was never made: certainly no folder is there, but its parent is.
 pub fn is_missing(config: &StoreConfig) -> bool {
     let certainly_not = |path: &Path| path.try_exists().is_ok_and(|there| !there);
-    match config {
-        StoreConfig::File { path } => certainly_not(path) && path.parent().is_some_and(Path::is_dir),
+    match &config.place {
+        StorePlace::File { path } => certainly_not(path) && path.parent().is_some_and(Path::is_dir),
     }
 }
 

@@ -10,7 +10,7 @@ use assert_cmd::Command as Program;
 use lifeboat::catalog::{Catalog, SqliteCatalog};
 use lifeboat::domain::artifact::{Manifest, Part, Stream, StreamKind};
 use lifeboat::domain::check::CheckName;
-use lifeboat::domain::config::{Config, StoreConfig};
+use lifeboat::domain::config::{Config, StoreConfig, StorePlace};
 use lifeboat::domain::inventory::{Content, Database, LargeObjects, Snapshot, Table, Tablespace};
 use lifeboat::domain::observed::Observed;
 use lifeboat::domain::policy::Method;
@@ -206,7 +206,14 @@ impl Bench {
 
     fn config(&self) -> Config {
         let mut config = sample::config();
-        config.stores.insert("primary".parse().unwrap(), StoreConfig::File { path: self.path("store") });
+        config.stores.insert(
+            "primary".parse().unwrap(),
+            StoreConfig {
+                place: StorePlace::File { path: self.path("store") },
+                media: "disk".parse().unwrap(),
+                site: None,
+            },
+        );
         config.keys.identities = vec![self.path("key")];
         config.keys.trusted_signers = vec![self.path("signing.pub.pem")];
         config

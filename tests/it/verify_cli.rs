@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lifeboat::catalog::Catalog;
 use lifeboat::domain::check::Broke;
-use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig};
+use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::exposure::Covered;
 use lifeboat::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use lifeboat::domain::mutation::DrillTest;
@@ -266,6 +266,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
             tls: None,
             tls_ca: None,
             databases: Databases::Url,
+            site: None,
         },
         objectives: Objectives { rpo: Span::ZERO, rto: Span::ZERO, proof_max_age: Span::ZERO, allowances: vec![] },
         backups: vec![job],
@@ -281,7 +282,14 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         policies: folder.clone(),
         drills: folder.clone(),
         reports: folder.clone(),
-        stores: BTreeMap::from([(place("primary"), StoreConfig::File { path: folder.join("store") })]),
+        stores: BTreeMap::from([(
+            place("primary"),
+            StoreConfig {
+                place: StorePlace::File { path: folder.join("store") },
+                media: "disk".parse().unwrap(),
+                site: None,
+            },
+        )]),
         keys: Keys::default(),
         scratch: ScratchConfig { dir: folder, user: "postgres".to_owned(), preload: vec![], servers: BTreeMap::new() },
         bin_dirs: vec![],

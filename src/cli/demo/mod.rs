@@ -16,7 +16,7 @@ use self::source::Source;
 use self::story::Story;
 use super::{Cli, Exit, Failure, init, output, report};
 use crate::domain::check::{Broke, CheckName, Outcome};
-use crate::domain::config::StoreConfig;
+use crate::domain::config::StorePlace;
 use crate::domain::drill::{Drill, Sabotage, Step};
 use crate::domain::policy::Policy;
 use crate::domain::transcript::{Transcript, Verdict};
@@ -143,7 +143,7 @@ fn with_flipped_byte(house: &House, folder: &Path) -> Result<House, Broke> {
     let broke = |error: std::io::Error| Broke::new(format!("the store could not be copied: {error}"));
     let mut config = house.config.clone();
     for (name, store) in &mut config.stores {
-        let StoreConfig::File { path } = store;
+        let StorePlace::File { path } = &mut store.place;
         let copy = folder.join(format!("tampered-{name}"));
         for entry in walkdir::WalkDir::new(&*path).into_iter().flatten() {
             let Ok(below) = entry.path().strip_prefix(&*path) else { continue };

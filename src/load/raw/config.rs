@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::policy::RawTls;
+use crate::domain::ids::PlaceName;
 use crate::domain::policy::TlsMode;
 use crate::domain::units::Span;
 use crate::load::format::{FilePath, Url, Variable, Words, Written};
@@ -66,6 +67,11 @@ pub(in crate::load) struct RawStore {
     pub(in crate::load) kind: StoreKind,
     /// The folder.
     pub(in crate::load) path: Written<FilePath>,
+    /// What it is made of: copies on one medium can be lost together. Default: disk.
+    pub(in crate::load) media: Option<Written<PlaceName>>,
+    /// Where in the world it stands, in your own words; a copy at the source's own site is not off-site. Left out: nobody
+    /// knows.
+    pub(in crate::load) site: Option<Written<PlaceName>>,
 }
 
 /// Kinds of store.

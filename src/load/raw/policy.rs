@@ -70,6 +70,8 @@ pub(in crate::load) struct RawSource {
     pub(in crate::load) tls: Option<TlsMode>,
     /// Certificate authorities in PEM form, instead of the machine's own.
     pub(in crate::load) tls_ca: Option<Written<FilePath>>,
+    /// Where in the world it stands, in the words of the stores' `site`. Left out: nobody knows which copies are off-site.
+    pub(in crate::load) site: Option<Written<PlaceName>>,
 }
 
 /// Kinds of source.
