@@ -41,7 +41,8 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             | Event::Committed(_)
             | Event::Drilled(_)
             | Event::DrillTested(_)
-            | Event::HoleAcknowledged(_) => {}
+            | Event::HoleAcknowledged(_)
+            | Event::ImmutabilityTried { .. } => {}
         }
     }
     run
@@ -68,6 +69,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Drilled(_) => "drilled",
         Event::DrillTested(_) => "drill_tested",
         Event::HoleAcknowledged(_) => "hole_acknowledged",
+        Event::ImmutabilityTried { .. } => "immutability_tried",
         Event::Finished { .. } => "finished",
         Event::Abandoned { .. } => "abandoned",
     }

@@ -10,12 +10,17 @@ use jiff::Timestamp;
 use crate::domain::check::Broke;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::immutability::Immutability;
 use crate::domain::mutation::DrillTest;
+use crate::domain::observed::Observed;
 use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::transcript::Transcript;
 
 pub use error::CatalogError;
 pub use sqlite::SqliteCatalog;
+
+/// A trial of a store's immutability.
+pub type Trial = (PlaceName, Timestamp, Observed<Immutability>);
 
 /// The catalog. Every implementation passes one contract suite.
 #[async_trait]
@@ -44,6 +49,8 @@ pub trait Catalog: Send + Sync {
     async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke>;
     /// What was written down so since a moment, oldest first, and the last before it.
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke>;
+    /// What came of the newest trial of each store's immutability, and when that was.
+    async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke>;
     /// The sequence number of the policy's next backup.
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
     /// Finds an artifact by its id, in whichever policy and stores.

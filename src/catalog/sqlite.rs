@@ -19,9 +19,9 @@ use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::transcript::Transcript;
 
-use super::Catalog;
 use super::error::{BUSY_SECONDS, CatalogError};
 use super::fold::{fold, kind};
+use super::{Catalog, Trial};
 
 mod coverage;
 
@@ -409,6 +409,27 @@ impl Catalog for SqliteCatalog {
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
         let policy = policy.clone();
         self.with("read what was covered", move |connection| coverage::since(connection, &policy, since)).await
+    }
+
+    async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read trials of immutability", move |connection| {
+            let mut statement = connection.prepare_cached(
+                "select seq, at, policy, run, body from event
+                 where policy = ?1 and kind = 'immutability_tried' order by seq desc",
+            )?;
+            let mut rows = statement.query([policy])?;
+            let mut newest: Vec<Trial> = Vec::new();
+            while let Some(row) = rows.next()? {
+                if let (_, _, at, Event::ImmutabilityTried { store, found }) = read_event(row)?
+                    && newest.iter().all(|(known, _, _)| *known != store)
+                {
+                    newest.push((store, at, found));
+                }
+            }
+            Ok(newest)
+        })
+        .await
     }
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {

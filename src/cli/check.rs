@@ -1,5 +1,6 @@
 //! `lifeboat check`: validates the configuration, tries everything that it names, says what each backup would do.
 
+mod immutability;
 mod local;
 mod log;
 mod source;
@@ -23,6 +24,10 @@ pub struct Args {
     /// Validate only; try nothing.
     #[arg(long)]
     offline: bool,
+    /// Try to delete and to overwrite what the locked stores hold, with the credentials of backups, on an object of our own;
+    /// nothing else is checked.
+    #[arg(long, conflicts_with_all = ["offline", "schema"])]
+    immutability: bool,
     /// Print the JSON Schema of a kind of file, for editors. Needs no configuration.
     #[arg(long, value_enum, value_name = "KIND")]
     schema: Option<Kind>,
@@ -48,6 +53,9 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Kind::Drill => FileKind::Drill,
         }));
         return Ok(Exit::Ok);
+    }
+    if args.immutability {
+        return immutability::run(cli).await;
     }
     if let Some(missing) = config_missing(&cli.config) {
         return Err(Failure::usage(missing));

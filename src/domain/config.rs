@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::bucket::Bucket;
 use super::ids::PlaceName;
 use super::policy::{PasswordSource, TlsMode};
 use super::units::Span;
@@ -51,6 +52,8 @@ pub enum StorePlace {
         /// Its path.
         path: PathBuf,
     },
+    /// A bucket.
+    S3(Box<Bucket>),
 }
 
 /// Files with keys. Private ones have mode 0600.

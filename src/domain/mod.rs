@@ -4,6 +4,7 @@
 //! [`crate::judge`], their TOML form is in [`crate::load`], their pictures are in [`crate::render`].
 
 pub mod artifact;
+pub mod bucket;
 pub mod check;
 pub mod config;
 pub mod drift;
@@ -12,6 +13,7 @@ pub mod exposure;
 pub mod heartbeat;
 pub mod hole;
 pub mod ids;
+pub mod immutability;
 pub mod inventory;
 pub mod lsn;
 pub mod mutation;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bucket::Lock;
 use super::ids::{DrillName, JobName, PlaceName, PolicyName};
 use super::units::{ByteSize, Span};
 
@@ -26,6 +27,8 @@ pub struct Policy {
     pub wal: Option<WalPlan>,
     /// Who can open the artifacts.
     pub encryption: Encryption,
+    /// How long what is written to a locked store cannot be deleted; none: as the bucket itself says.
+    pub lock: Option<Lock>,
     /// How tables are compared.
     pub content: ContentPlan,
     /// How recovery is rehearsed.

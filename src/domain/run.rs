@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::artifact::Manifest;
 use super::hole::Acknowledged;
 use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
+use super::immutability::Immutability;
 use super::mutation::{DrillTest, Mutation};
+use super::observed::Observed;
 use super::policy::Method;
 use super::transcript::{Transcript, Verdict};
 use super::units::{ByteSize, Span};
@@ -99,6 +101,13 @@ pub enum Event {
     DrillTested(Box<DrillTest>),
     /// Somebody answers for a hole of the log. What counts is the same in the store.
     HoleAcknowledged(Box<Acknowledged>),
+    /// Somebody tried to destroy what a store holds, on an object of our own.
+    ImmutabilityTried {
+        /// In which store.
+        store: PlaceName,
+        /// What came of it; absent: the store knows no lock.
+        found: Observed<Immutability>,
+    },
     /// It ended.
     Finished {
         /// How.

@@ -80,6 +80,7 @@ pub fn policy() -> Policy {
         objectives: objectives(),
         backups: vec![job("nightly", Method::Physical), job("dump", Method::Logical)],
         wal: None,
+        lock: None,
         encryption: Encryption { recipients: vec!["age1working".to_owned(), "age1escrow".to_owned()] },
         content: ContentPlan::default(),
         drills: vec![drill("restore-latest"), drill("restore-logical")],

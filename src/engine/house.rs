@@ -75,28 +75,28 @@ impl House {
         store_for(&self.config, name, Duty::Prune)
     }
 
-    /// A store by name, for a backup: a folder is made if need be, unless backups are known to be in it.
-    pub async fn store_to_fill(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+    /// A store by name, to write there for a policy: a folder is made if need be, unless backups are known to be in it.
+    pub async fn store_to_fill(&self, policy: &Policy, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
         if self.stand_ins.contains_key(name) {
             return Err(Broke::new("no backup is taken while a drill is tested"));
         }
         let config = store_config(&self.config, name)?;
         if store::is_missing(config) {
-            for policy in &self.policies {
-                let known = self.catalog.artifacts(&policy.name).await?;
+            for known_policy in &self.policies {
+                let known = self.catalog.artifacts(&known_policy.name).await?;
                 let count = known.iter().filter(|artifact| artifact.store == *name).count();
                 if count > 0 {
                     return Err(Broke::hinted(
                         format!(
                             "the store {name} is not there, and the catalog knows {count} backups of {} in it",
-                            policy.name
+                            known_policy.name
                         ),
                         "is it mounted? If it is lost for good, make an empty folder in its place by hand",
                     ));
                 }
             }
         }
-        store::open(config, Duty::Backup).map_err(Broke::from)
+        store::open(config, Duty::Backup, policy.lock.as_ref()).map_err(Broke::from)
     }
 
     /// Every store that a policy's backups go to, by name.

@@ -5,6 +5,7 @@ pub mod drill;
 pub mod find;
 pub mod heartbeat;
 pub mod house;
+pub mod immutability;
 pub mod interrupt;
 pub mod mutate;
 pub mod process;

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use super::document::Document;
 use super::login;
 use super::problem::Problems;
-use super::raw::config::{RawConfig, StoreKind};
-use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer, StoreConfig, StorePlace};
+use super::raw::config::RawConfig;
+use super::store;
+use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer};
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
 
@@ -22,16 +23,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
         login::rules(document, &server.node, problems);
     }
     document.more_than_none(&document.root, "limits.connect_timeout", problems);
-    let stores = document.root.get("stores").map(|stores| stores.entries()).unwrap_or_default();
-    for (at, store) in stores.iter().enumerate() {
-        let path = |node: &super::document::Node| node.get("path").and_then(|path| path.text().map(str::to_owned));
-        if let (Some(node), Some(this)) = (store.node.get("path"), path(&store.node))
-            && let Some(other) = stores[..at].iter().find(|other| path(&other.node).as_ref() == Some(&this))
-        {
-            let message = format!("store `{}` is the same folder as store `{}`", store.key, other.key);
-            problems.add(document.problem(&node.span, message).hint("give each store a place of its own"));
-        }
-    }
+    store::rules(document, problems);
 }
 
 /// The folders of policies and drills, as far as they can be told.
@@ -49,14 +41,9 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
     let all = |list: Vec<super::format::Written<super::format::FilePath>>| -> Vec<PathBuf> {
         list.into_iter().map(|path| path.0.resolve(folder)).collect()
     };
-    let stores = raw.stores.into_iter().filter_map(|(name, store)| {
+    let stores = raw.stores.into_iter().filter_map(|(name, raw)| {
         // The walker has seen that every name is one.
-        let place = match store.kind {
-            StoreKind::File => StorePlace::File { path: store.path.0.resolve(folder) },
-        };
-        let media = store.media.map_or_else(|| PlaceName::from_str("disk").ok(), |media| Some(media.0))?;
-        let site = store.site.map(|site| site.0);
-        Some((PlaceName::from_str(&name).ok()?, StoreConfig { place, media, site }))
+        Some((PlaceName::from_str(&name).ok()?, store::convert(raw, folder)?))
     });
     let servers = raw.scratch.servers.into_iter().filter_map(|(name, server)| {
         warnings.extend(login::tls_warning(&format!("scratch server {name}"), &server.url.0.0, server.tls));

@@ -12,6 +12,7 @@ mod login;
 mod policy;
 mod problem;
 mod raw;
+mod store;
 mod walk;
 
 use std::path::{Path, PathBuf};

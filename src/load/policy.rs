@@ -6,7 +6,8 @@ use super::document::{Document, Node};
 use super::login;
 use super::problem::Problems;
 use super::raw::RawDatabases;
-use super::raw::policy::{RawJob, RawPolicy, RawRead, SourceKind};
+use super::raw::policy::{RawJob, RawLockMode, RawPolicy, RawRead, SourceKind};
+use crate::domain::bucket::{Lock, LockMode};
 use crate::domain::policy::{
     BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, ReadBy, Retention, Schedule,
     Source, Spool, WalPlan,
@@ -58,7 +59,8 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&recipient.span, message).hint(hint));
         }
     }
-    for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag"] {
+    for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag", "lock.keep"]
+    {
         document.more_than_none(root, key, problems);
     }
     if let Some(max) = root.get("wal.spool.max")
@@ -179,6 +181,13 @@ pub(super) fn convert(
             lag: wal.lag.map(|span| span.0),
             heartbeat: wal.heartbeat.map(|span| span.0),
             spool: wal.spool.map(|spool| Spool { dir: spool.dir.0.resolve(folder), max: spool.max.0 }),
+        }),
+        lock: raw.lock.map(|lock| Lock {
+            mode: match lock.mode {
+                RawLockMode::Governance => LockMode::Governance,
+                RawLockMode::Compliance => LockMode::Compliance,
+            },
+            keep: lock.keep.0,
         }),
         encryption: Encryption { recipients: raw.encryption.recipients.into_iter().map(|text| text.0.0).collect() },
         content: raw.content.map_or_else(ContentPlan::default, |content| ContentPlan {

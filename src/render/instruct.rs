@@ -89,8 +89,9 @@ fn provision(source: &Source<'_>) -> String {
          the server (never root). There must be room for {} and as much again for the log.\n\n{}",
         source.artifact.record.plain_bytes,
         block(&format!(
-            "BACKUP={}\nKEY={}\nADMIN={}\nTARGET=$HOME/restored\nSOCKET=$HOME/restored-socket\nset -o pipefail\n\
+            "{}BACKUP={}\nKEY={}\nADMIN={}\nTARGET=$HOME/restored\nSOCKET=$HOME/restored-socket\nset -o pipefail\n\
              mkdir -m 0700 -- \"$TARGET\" \"$SOCKET\"\ncd -- \"$BACKUP\"",
+            source.fetch.as_deref().unwrap_or_default(),
             quote(&source.folder()),
             quote(source.key),
             quote(&source.admin)

@@ -5,6 +5,7 @@ mod instruct;
 mod layout;
 pub mod mutations;
 pub mod narrate;
+mod place;
 pub mod report;
 pub mod runbook;
 pub mod status;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::domain::artifact::Manifest;
-use crate::domain::config::{Config, StoreConfig, StorePlace};
+use crate::domain::config::Config;
 use crate::domain::drill::{Drill, Step};
 use crate::domain::inventory::Role;
 use crate::domain::policy::{Method, Policy};
@@ -14,6 +14,7 @@ use crate::domain::transcript::{Phase, Transcript};
 use crate::domain::units::Span;
 
 use super::instruct::{block, instruct, quote, signature};
+use super::place;
 use super::words::{self, plain};
 
 /// The newest artifact of one method.
@@ -52,6 +53,8 @@ impl<'a> Facts<'a> {
 pub struct Source<'a> {
     pub(super) artifact: Artifact<'a>,
     pub(super) store: String,
+    /// Commands that bring it there first.
+    pub(super) fetch: Option<String>,
     pub(super) key: &'a str,
     pub(super) signers: &'a [String],
     pub(super) database: &'a str,
@@ -138,7 +141,7 @@ fn title(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
                 words::moment(record.recovery_point),
                 record.plain_bytes,
                 record.sealed_bytes,
-                code(&store_path(facts.config, record))
+                code(&place::address(facts.config, record))
             )?;
         }
         writeln!(out)?;
@@ -193,7 +196,9 @@ fn assessment(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
         None => writeln!(out, "{}", block(&verify)),
         Some((source, key, signers)) => {
             let source = Source { key: &key, signers: &signers, ..source };
-            let by_hand = format!("{verify}\n# or by hand:\ncd -- {}\n{}", quote(&source.folder()), signature(&source));
+            let fetch = source.fetch.as_deref().unwrap_or_default();
+            let folder = quote(&source.folder());
+            let by_hand = format!("{verify}\n# or by hand:\n{fetch}cd -- {folder}\n{}", signature(&source));
             writeln!(out, "{}", block(&by_hand))
         }
     }
@@ -211,7 +216,7 @@ fn steps(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
         commands.push_str(&format!(
             "# on a machine that has neither configuration nor catalog:\nlifeboat restore {} --store {} --identity {} --to \"$HOME/restored\"",
             policy.name,
-            quote(&store_path(facts.config, artifact.record)),
+            quote(&place::address(facts.config, artifact.record)),
             quote(&key)
         ));
     }
@@ -312,7 +317,8 @@ fn source<'a>(facts: &'a Facts<'_>, artifact: Artifact<'a>) -> (Source<'a>, Stri
     let signers = facts.config.keys.trusted_signers.iter().map(|path| path.display().to_string()).collect();
     let source = Source {
         artifact,
-        store: store_path(facts.config, artifact.record),
+        store: place::folder(facts.config, artifact.record),
+        fetch: place::fetch(facts.config, artifact.record),
         key: "",
         signers: &[],
         database: database(&facts.policy.source.url),
@@ -323,13 +329,6 @@ fn source<'a>(facts: &'a Facts<'_>, artifact: Artifact<'a>) -> (Source<'a>, Stri
 
 fn identity(config: &Config) -> String {
     config.keys.identities.first().map_or("KEYFILE".to_owned(), |path| path.display().to_string())
-}
-
-fn store_path(config: &Config, record: &ArtifactRecord) -> String {
-    match config.stores.get(&record.store) {
-        Some(StoreConfig { place: StorePlace::File { path }, .. }) => path.display().to_string(),
-        None => format!("STORE-{}", record.store),
-    }
 }
 
 /// A superuser that can log in, by what the backup says of its source: `postgres` if it is one. Else the URL's role.

@@ -9,6 +9,7 @@
 
 mod file;
 mod key;
+mod s3;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +18,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::domain::bucket::{Lock, LockMode};
 use crate::domain::check::Broke;
 use crate::domain::config::{StoreConfig, StorePlace};
+use crate::domain::immutability::Immutability;
 use crate::domain::observed::Observed;
 
 pub use file::FileStore;
 pub use key::{MAX_KEY_BYTES, MAX_SEGMENT_BYTES, key_fault};
+pub use s3::{S3Store, bucket_of_url, endpoint_fault};
 
 /// An object in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +88,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let _ = (key, held);
         Ok(false)
     }
+    /// Writes an object of its own under lock, and tries to destroy it in every way that its credentials have. Absent: this store
+    /// knows no lock.
+    async fn try_to_destroy(&self, mode: LockMode) -> Result<Observed<Immutability>, StoreError> {
+        let _ = mode;
+        Ok(Observed::Absent)
+    }
 }
 
 /// What can go wrong with a store.
@@ -116,6 +126,20 @@ pub enum StoreError {
         /// Why.
         why: String,
     },
+    /// The service refused, or failed, or did not answer.
+    #[error("could not {doing} {key} in {store}: {why}")]
+    Service {
+        /// `read`, `write`, `list`, `delete`.
+        doing: &'static str,
+        /// Which object.
+        key: String,
+        /// Where.
+        store: String,
+        /// What it said.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// Reading or writing failed.
     #[error("could not {doing} {key} in {store}")]
     Io {
@@ -143,6 +167,10 @@ impl StoreError {
             }
             StoreError::BadKey(_) => {
                 "a key is relative, of `/`-separated names without `.` and `..`, each at most 255 bytes"
+            }
+            StoreError::Service { hint, .. } => hint,
+            StoreError::Unusable { store, .. } if store.starts_with("s3:") => {
+                "look at the store in lifeboat.toml, or at the URL: docs/s3.md has what can stand there"
             }
             StoreError::Unusable { .. } => {
                 "give an existing folder, or one whose parent exists, that this user may read and write; look whether \
@@ -198,17 +226,19 @@ impl From<StoreError> for Broke {
     }
 }
 
-/// Opens the store of a configuration; a folder is made if need be.
-pub fn open(config: &StoreConfig, duty: Duty) -> Result<Arc<dyn Store>, StoreError> {
-    match (&config.place, duty) {
-        (StorePlace::File { path }, _) => Ok(Arc::new(FileStore::open(path)?)),
+/// Opens the store of a configuration; a folder is made if need be. What is written to a locked bucket is locked.
+pub fn open(config: &StoreConfig, duty: Duty, lock: Option<&Lock>) -> Result<Arc<dyn Store>, StoreError> {
+    match &config.place {
+        StorePlace::File { path } => Ok(Arc::new(FileStore::open(path)?)),
+        StorePlace::S3(bucket) => Ok(Arc::new(S3Store::new((**bucket).clone(), duty, lock.cloned()))),
     }
 }
 
 /// The same, but a folder that is not there is an error: for those who only read.
 pub fn open_existing(config: &StoreConfig, duty: Duty) -> Result<Arc<dyn Store>, StoreError> {
-    match (&config.place, duty) {
-        (StorePlace::File { path }, _) => Ok(Arc::new(FileStore::open_existing(path)?)),
+    match &config.place {
+        StorePlace::File { path } => Ok(Arc::new(FileStore::open_existing(path)?)),
+        StorePlace::S3(bucket) => Ok(Arc::new(S3Store::new((**bucket).clone(), duty, None))),
     }
 }
 
@@ -217,10 +247,12 @@ pub fn is_missing(config: &StoreConfig) -> bool {
     let certainly_not = |path: &Path| path.try_exists().is_ok_and(|there| !there);
     match &config.place {
         StorePlace::File { path } => certainly_not(path) && path.parent().is_some_and(Path::is_dir),
+        // A bucket is made by hand.
+        StorePlace::S3(_) => false,
     }
 }
 
-/// Opens an existing store by what a person types after `--store`: a folder, or `file:///…`. Nothing is made here, so that
+/// Opens an existing store by what a person types after `--store`: a folder, `file:///…`, or `s3://bucket/prefix?…`. Nothing is made here, so that
 /// a misspelt path is an error and not an empty store.
 pub fn open_url(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let unusable = |why: &str| StoreError::Unusable { store: url.to_owned(), why: why.to_owned() };
@@ -231,7 +263,7 @@ pub fn open_url(url: &str) -> Result<Arc<dyn Store>, StoreError> {
             .map_err(|error| unusable(&error.to_string()))?
             .to_file_path()
             .map_err(|()| unusable("a file URL has three slashes and no host: file:///srv/backups"))?,
-        Some(("s3", _)) => return Err(unusable("s3:// stores come later; this version knows folders")),
+        Some(("s3", _)) => return Ok(Arc::new(S3Store::new(bucket_of_url(url)?, Duty::Read, None))),
         Some((scheme, _)) => return Err(unusable(&format!("{scheme}:// is no kind of store that this version knows"))),
     };
     Ok(Arc::new(FileStore::open_existing(&path)?))

@@ -67,7 +67,7 @@ fn rooms_call_only_those_below_them() {
         ("domain", &[]),
         ("judge", &[]),
         ("render", &["judge"]),
-        ("load", &["judge", "probe", "seal"]),
+        ("load", &["judge", "probe", "seal", "store"]),
         ("store", &["clock"]),
         ("seal", &["store", "judge", "progress"]),
         ("probe", &["clock", "judge"]),

@@ -35,6 +35,8 @@ mod real_day;
 mod render_cli;
 mod restore_logical;
 mod restore_physical;
+mod s3;
+mod s3_faults;
 mod scratch;
 mod scratch_database;
 mod seal;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lifeboat::domain::check::Broke;
-use lifeboat::store::{FileStore, Store, StoreError, open_url};
+use lifeboat::domain::units::ByteSize;
+use lifeboat::store::{Duty, FileStore, S3Store, Store, StoreError, open_url};
 
+use crate::support::s3::{Kind, S3Server};
 use crate::support::server::unprivileged;
 
 fn keys(list: &[lifeboat::store::ObjectInfo]) -> Vec<&str> {
@@ -22,7 +24,7 @@ async fn contract(store: Arc<dyn Store>) {
     assert!(matches!(store.get("a/b").await, Err(StoreError::NotFound { .. })));
     assert!(matches!(store.get("a").await, Err(StoreError::NotFound { .. })));
 
-    let big = Bytes::from((0..3_000_000_u32).map(|i| (i % 251) as u8).collect::<Vec<u8>>());
+    let big = Bytes::from((0..12_000_000_u32).map(|i| (i % 251) as u8).collect::<Vec<u8>>());
     store.put_new("p/one/base/00000.zst.age", big.clone()).await.unwrap();
     store.put_new("p/one/base/16384/00000.zst.age", Bytes::from_static(b"x")).await.unwrap();
     store.put_new("p/one/manifest.json", Bytes::from_static(b"{}")).await.unwrap();
@@ -36,7 +38,7 @@ async fn contract(store: Arc<dyn Store>) {
     let sorted =
         ["p/one-b/empty", "p/one/base/00000.zst.age", "p/one/base/16384/00000.zst.age", "p/one/manifest.json", "top"];
     assert_eq!(keys(&all), sorted);
-    assert_eq!(all[1].bytes, 3_000_000);
+    assert_eq!(all[1].bytes, 12_000_000);
     let age = lifeboat::clock::now().duration_since(all[1].modified).as_secs();
     assert!((-5..600).contains(&age), "written {age} s ago");
     assert_eq!(keys(&store.list("p/one/base/0").await.unwrap()), ["p/one/base/00000.zst.age"]);
@@ -81,11 +83,43 @@ async fn contract(store: Arc<dyn Store>) {
         assert!(matches!(store.get(key).await, Err(StoreError::NotFound { .. })));
     }
     assert_eq!(store.list("").await.unwrap(), vec![]);
-    // A key that was deleted is free again, and a folder that was an object's can be one's name.
-    store.put_new("p", Bytes::from_static(b"now a name")).await.unwrap();
-    let below = store.put_new("p/one", Bytes::new()).await;
-    assert!(below.is_err(), "an object cannot be a folder too: {below:?}");
-    store.delete("p").await.unwrap();
+    // A key that was deleted is free again.
+    store.put_new("p/one/manifest.json", Bytes::from_static(b"again")).await.unwrap();
+    assert_eq!(store.get("p/one/manifest.json").await.unwrap(), Bytes::from_static(b"again"));
+    store.delete("p/one/manifest.json").await.unwrap();
+    assert_eq!(store.half_written("").await.unwrap(), vec![], "nothing is left half written");
+}
+
+/// Buckets of each server keep the contract: whole, part of one, with versions and lock, in pieces, read back.
+async fn buckets(kind: Kind) {
+    let Some(server) = S3Server::start(kind) else { return };
+    server.make_bucket("whole", false).await;
+    server.make_bucket("versions", true).await;
+    let mut pieces = server.bucket("whole", "db/in pieces");
+    // The contract's largest object then has three.
+    pieces.piece = ByteSize(5 << 20);
+    pieces.read_back = true;
+    let mut plain = server.bucket("whole", "plain");
+    plain.checksums = false;
+    for bucket in [server.bucket("versions", "db"), pieces, plain, server.bucket("whole", "")] {
+        eprintln!("{}", bucket.url());
+        contract(Arc::new(S3Store::new(bucket, Duty::Backup, None))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_of_seaweedfs_keep_the_contract() {
+    buckets(Kind::Weed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_of_seaweedfs_over_tls_keep_the_contract() {
+    buckets(Kind::WeedTls).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_of_moto_keep_the_contract() {
+    buckets(Kind::Moto).await;
 }
 
 fn folder() -> tempfile::TempDir {
@@ -96,6 +130,11 @@ fn folder() -> tempfile::TempDir {
 async fn a_folder_keeps_the_contract() {
     let dir = folder();
     contract(Arc::new(FileStore::open(&dir.path().join("store")).unwrap())).await;
+    let store = FileStore::open(&dir.path().join("store")).unwrap();
+    store.put_new("p", Bytes::from_static(b"a name")).await.unwrap();
+    let below = store.put_new("p/one", Bytes::new()).await;
+    assert!(below.is_err(), "a file cannot be a folder too: {below:?}");
+    store.delete("p").await.unwrap();
     let left: Vec<_> = std::fs::read_dir(dir.path().join("store")).unwrap().collect();
     assert!(left.is_empty(), "empty folders and temporary files are gone: {left:?}");
 }
@@ -161,7 +200,8 @@ fn paths_that_cannot_be_a_store_say_why() {
     assert_eq!(open_url(&text).unwrap().url(), open_url(&url).unwrap().url());
     let typo = dir.path().join("typo");
     for (url, why) in [
-        ("s3://bucket/x", "come later"),
+        ("s3://bucket/x?colour=red", "no option `colour`"),
+        ("s3://", "bucket"),
         ("ftp://host/x", "no kind of store"),
         ("file://host/x", "three slashes"),
         ("", "empty"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lifeboat::catalog::Catalog;
+use lifeboat::catalog::{Catalog, Trial};
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::exposure::Covered;
@@ -233,6 +233,9 @@ impl Catalog for Memory {
     async fn covered(&self, _policy: &PolicyName, _since: Timestamp) -> Result<Vec<Covered>, Broke> {
         Ok(vec![])
     }
+    async fn immutability(&self, _policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
+        Ok(vec![])
+    }
     async fn next_sequence(&self, _policy: &PolicyName) -> Result<u64, Broke> {
         Ok(1)
     }
@@ -271,6 +274,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         objectives: Objectives { rpo: Span::ZERO, rto: Span::ZERO, proof_max_age: Span::ZERO, allowances: vec![] },
         backups: vec![job],
         wal: None,
+        lock: None,
         encryption: Encryption { recipients: vec![yard.recipient.clone()] },
         content: ContentPlan::default(),
         drills: vec![],

@@ -49,7 +49,7 @@ pub(super) async fn stores(config: &Config, tried: &mut Vec<Tried>) {
 }
 
 async fn probe_store(config: &StoreConfig) -> Result<String, Broke> {
-    let store = store::open(config, Duty::Backup).map_err(Broke::from)?;
+    let store = store::open(config, Duty::Backup, None).map_err(Broke::from)?;
     let key = format!("{PROBE}/{}", uuid::Uuid::now_v7());
     let bytes = Bytes::from_static(b"lifeboat check: may be deleted\n");
     store.put_new(&key, bytes.clone()).await.map_err(Broke::from)?;

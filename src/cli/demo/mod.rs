@@ -143,7 +143,8 @@ fn with_flipped_byte(house: &House, folder: &Path) -> Result<House, Broke> {
     let broke = |error: std::io::Error| Broke::new(format!("the store could not be copied: {error}"));
     let mut config = house.config.clone();
     for (name, store) in &mut config.stores {
-        let StorePlace::File { path } = &mut store.place;
+        // The demo made it, a folder.
+        let StorePlace::File { path } = &mut store.place else { continue };
         let copy = folder.join(format!("tampered-{name}"));
         for entry in walkdir::WalkDir::new(&*path).into_iter().flatten() {
             let Ok(below) = entry.path().strip_prefix(&*path) else { continue };

@@ -77,7 +77,7 @@ impl Order<'_> {
             Broke::hinted(error, "nothing was kept; take it again")
         };
         let look = async {
-            let store = self.house.store_to_fill(&self.job.store).await?;
+            let store = self.house.store_to_fill(self.policy, &self.job.store).await?;
             let endpoint = self.house.source(&self.policy.source)?;
             let part_bytes = self.part_bytes(&endpoint).await?;
             Ok::<_, Broke>((store, endpoint, part_bytes))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Trial};
 use crate::domain::check::Broke;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
@@ -34,6 +34,7 @@ impl Catalog for Aside {
             | Event::ScratchMade { .. }
             | Event::ScratchDestroyed { .. }
             | Event::HoleAcknowledged(_)
+            | Event::ImmutabilityTried { .. }
             | Event::Finished { .. }
             | Event::Abandoned { .. }) => event,
         };
@@ -88,6 +89,10 @@ impl Catalog for Aside {
 
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
         self.catalog.covered(policy, since).await
+    }
+
+    async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
+        self.catalog.immutability(policy).await
     }
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {

@@ -102,7 +102,7 @@ pub async fn acknowledge(
         }
     }
     let job = needs_log(policy)?;
-    let (store, trusted, signer) = (house.store(&job.store)?, house.trusted()?, house.signer()?);
+    let (store, trusted, signer) = (house.store_to_fill(policy, &job.store).await?, house.trusted()?, house.signer()?);
     // Asked before the store is looked at, as for `verify --wal`.
     let outside = outside(house, policy).await;
     let names = seal::list_wal(&*store, &policy.name).await?;

@@ -60,7 +60,7 @@ pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed,
     };
     let spool = policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()).map(|plan| Spool::new(plan, &policy.name));
     let mut pushed = Pushing { warnings, waiting: None };
-    let down = match house.store_to_fill(&job.store).await {
+    let down = match house.store_to_fill(policy, &job.store).await {
         Err(broke) => broke,
         Ok(store) => {
             let sealer = sealer(Arc::clone(&store), signer.clone())?;
@@ -101,7 +101,7 @@ pub async fn push(house: &House, policy: &Policy, path: &Path) -> Result<Pushed,
 /// Whether another store would have taken the file.
 fn takes_nothing(error: &StoreError) -> bool {
     match error {
-        StoreError::Unusable { .. } | StoreError::Io { .. } => true,
+        StoreError::Unusable { .. } | StoreError::Service { .. } | StoreError::Io { .. } => true,
         StoreError::NotFound { .. } | StoreError::AlreadyThere { .. } | StoreError::BadKey(_) => false,
     }
 }

@@ -78,7 +78,7 @@ pub async fn flush(house: &House, policy: &Policy) -> Result<Option<Flushed>, Br
         return Ok(Some(Flushed::default()));
     }
     let (signer, trusted) = (house.signer()?, house.trusted()?);
-    let store = match house.store_to_fill(&job.store).await {
+    let store = match house.store_to_fill(policy, &job.store).await {
         Ok(store) => store,
         Err(down) => {
             return Ok(Some(Flushed { down: Some(down), left: spool.waiting().await?, ..Flushed::default() }));

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::policy::RawTls;
-use crate::domain::ids::PlaceName;
+use super::store::RawStore;
 use crate::domain::policy::TlsMode;
 use crate::domain::units::Span;
 use crate::load::format::{FilePath, Url, Variable, Words, Written};
@@ -57,29 +57,6 @@ pub(in crate::load) struct RawFolders {
     pub(in crate::load) drills: Option<Written<FilePath>>,
     /// Default: reports.
     pub(in crate::load) reports: Option<Written<FilePath>>,
-}
-
-/// One store.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::load) struct RawStore {
-    /// What kind of store it is.
-    pub(in crate::load) kind: StoreKind,
-    /// The folder.
-    pub(in crate::load) path: Written<FilePath>,
-    /// What it is made of: copies on one medium can be lost together. Default: disk.
-    pub(in crate::load) media: Option<Written<PlaceName>>,
-    /// Where in the world it stands, in your own words; a copy at the source's own site is not off-site. Left out: nobody
-    /// knows.
-    pub(in crate::load) site: Option<Written<PlaceName>>,
-}
-
-/// Kinds of store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::load) enum StoreKind {
-    /// A folder.
-    File,
 }
 
 /// Key files.

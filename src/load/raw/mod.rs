@@ -4,6 +4,7 @@
 pub(super) mod config;
 pub(super) mod drill;
 pub(super) mod policy;
+pub(super) mod store;
 
 use std::borrow::Cow;
 use std::sync::OnceLock;

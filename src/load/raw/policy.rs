@@ -29,6 +29,8 @@ pub(in crate::load) struct RawPolicy {
     pub(in crate::load) wal: Option<RawWal>,
     /// Who can open the backups.
     pub(in crate::load) encryption: RawEncryption,
+    /// How long what is written to a locked store cannot be deleted.
+    pub(in crate::load) lock: Option<RawLock>,
     /// How tables are compared.
     pub(in crate::load) content: Option<RawContent>,
     /// The drills that prove it.
@@ -234,6 +236,26 @@ pub(in crate::load) struct RawEncryption {
     /// age recipients. Two are wanted: a working key, and an escrow key that is kept elsewhere.
     #[schemars(length(min = 1))]
     pub(in crate::load) recipients: Vec<Written<Recipient>>,
+}
+
+/// How long what is written to a locked store cannot be deleted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::load) struct RawLock {
+    /// Who may still take a lock away.
+    pub(in crate::load) mode: RawLockMode,
+    /// How long an object is locked, from the moment of its writing.
+    pub(in crate::load) keep: Written<Span>,
+}
+
+/// Who may take a lock away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::load) enum RawLockMode {
+    /// Who has the right to bypass it.
+    Governance,
+    /// Nobody, the account's owner included.
+    Compliance,
 }
 
 /// How much of the tables' content is digested.

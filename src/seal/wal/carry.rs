@@ -33,7 +33,9 @@ pub enum CarryError {
 impl From<SealError> for CarryError {
     fn from(error: SealError) -> CarryError {
         match error {
-            SealError::Store(StoreError::Unusable { .. } | StoreError::Io { .. }) => CarryError::Store(error),
+            SealError::Store(StoreError::Unusable { .. } | StoreError::Service { .. } | StoreError::Io { .. }) => {
+                CarryError::Store(error)
+            }
             other => CarryError::Stays(other.into()),
         }
     }

@@ -3,11 +3,13 @@
 pub mod artifacts;
 pub mod copies;
 pub mod data;
+pub mod faulty;
 pub mod home;
 pub mod invariants;
 pub mod majors;
 pub mod receiver;
 pub mod recovered;
+pub mod s3;
 pub mod server;
 pub mod sink;
 

@@ -53,7 +53,7 @@ pub async fn stream(house: &House, policy: &Policy, once: bool, progress: &dyn P
             "add a [[backup]] with method = \"physical\" to the policy",
         )
     })?;
-    let (endpoint, store) = (house.source(&policy.source)?, house.store_to_fill(&job.store).await?);
+    let (endpoint, store) = (house.source(&policy.source)?, house.store_to_fill(policy, &job.store).await?);
     let (signer, trusted) = (house.signer()?, house.trusted()?);
     let sealer = || {
         let recipients = &policy.encryption.recipients;

@@ -1,0 +1,62 @@
+//! The negative test: an attempt to destroy what a locked store holds, with the credentials that backups use.
+
+use std::collections::BTreeSet;
+
+use crate::domain::bucket::LockMode;
+use crate::domain::check::Broke;
+use crate::domain::config::StorePlace;
+use crate::domain::ids::{PlaceName, PolicyName};
+use crate::domain::immutability::Immutability;
+use crate::domain::observed::Observed;
+use crate::domain::policy::Policy;
+use crate::domain::run::Event;
+
+use super::House;
+use super::house::new_run;
+
+/// What came of one trial.
+#[derive(Debug)]
+pub struct Tried {
+    /// For which policy.
+    pub policy: PolicyName,
+    /// In which store.
+    pub store: PlaceName,
+    /// The lock that the probe had.
+    pub mode: LockMode,
+    /// What came of it; absent: the store knows no lock.
+    pub found: Result<Observed<Immutability>, Broke>,
+}
+
+/// The stores of a policy that are said to be locked.
+pub fn locked_stores(house: &House, policy: &Policy) -> BTreeSet<PlaceName> {
+    let all = policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies));
+    let is_locked = |name: &&PlaceName| {
+        house.config.stores.get(*name).is_some_and(|store| match &store.place {
+            StorePlace::S3(bucket) => bucket.locked,
+            StorePlace::File { .. } => false,
+        })
+    };
+    all.filter(is_locked).cloned().collect()
+}
+
+/// Tries every locked store of these policies, and writes down what came of it.
+pub async fn try_all(house: &House, policies: &[&Policy]) -> Result<Vec<Tried>, Broke> {
+    let mut trials = Vec::new();
+    for policy in policies {
+        let mode = policy.lock.as_ref().map_or(LockMode::Governance, |lock| lock.mode);
+        for name in locked_stores(house, policy) {
+            let found = match house.store_to_fill(policy, &name).await {
+                Ok(store) => store.try_to_destroy(mode).await.map_err(Broke::from),
+                Err(broke) => Err(broke),
+            };
+            let event = match &found {
+                Ok(found) => found.clone(),
+                Err(broke) => Observed::Unknown(broke.error.clone()),
+            };
+            let event = Event::ImmutabilityTried { store: name.clone(), found: event };
+            house.record(&policy.name, new_run(), event).await?;
+            trials.push(Tried { policy: policy.name.clone(), store: name, mode, found });
+        }
+    }
+    Ok(trials)
+}
