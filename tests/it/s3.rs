@@ -28,7 +28,7 @@ async fn backup_drill_verify_and_restore_with_nothing_work_in_a_bucket() {
     data::fill(&server);
     let expected = server.sql(DATABASE, QUESTION);
     let home = home_in(&s3, &server, "backups");
-    let checked = home.run(&["check"]);
+    let checked = home.run(&["check", "--output", "json"]);
     assert!(checked.stdout.contains("s3://backups/db: an object was written, read, listed and deleted"), "{checked:?}");
     home.run(&["backup", POLICY]).expect(0);
     let verified = home.run(&["verify", POLICY]).expect(0);
@@ -88,4 +88,117 @@ async fn a_killed_backup_leaves_no_upload_for_long_and_no_manifest() {
     assert!(taken.stderr.contains("leftover"), "{taken:?}");
     let verified = home.run(&["verify", POLICY]).expect(0);
     assert!(verified.stdout.contains("1 backup"), "{verified:?}");
+}
+
+/// The key of every object, and how many versions and markers of it there are.
+async fn delete_everything(client: &aws_sdk_s3::Client, bucket: &str) -> usize {
+    let listed = client.list_objects_v2().bucket(bucket).send().await.unwrap();
+    for object in listed.contents() {
+        client.delete_object().bucket(bucket).key(object.key().unwrap()).send().await.unwrap();
+    }
+    listed.contents().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_locked_withstands_deletion_and_comes_back_from_its_versions() {
+    let Some(s3) = S3Server::start(Kind::Weed) else { return };
+    s3.make_bucket("locked", true).await;
+    let server = Server::start();
+    data::fill(&server);
+    let expected = server.sql(DATABASE, QUESTION);
+    let home = home_in(&s3, &server, "locked");
+    // Nothing is said to be locked: nothing is proved.
+    let none = home.run(&["check", "--immutability"]).expect(4);
+    assert!(none.stderr.contains("hint:"), "{none:?}");
+    home.edit_config(|text| text.replace("bucket = \"locked\"\n", "bucket = \"locked\"\nlocked = true\n"));
+    home.edit_policy(|text| format!("{text}\n[lock]\nmode = \"compliance\"\nkeep = \"1h\"\n"));
+    let tried = home.run(&["check", "--immutability"]).expect(0);
+    assert!(tried.stdout.contains("orders / primary: immutable (compliance)"), "{tried:?}");
+    assert_eq!(tried.stdout.matches("withstood").count(), 5, "{tried:?}");
+    home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+
+    // Each object is locked, for an hour.
+    let client = s3.client();
+    let listed = client.list_objects_v2().bucket("locked").prefix("db/orders/").send().await.unwrap();
+    assert!(listed.contents().len() >= 4, "{listed:?}");
+    for object in listed.contents() {
+        let key = object.key().unwrap();
+        let lock = client.get_object_retention().bucket("locked").key(key).send().await.unwrap();
+        let until = lock.retention.and_then(|retention| retention.retain_until_date).unwrap().secs();
+        let left = until - lifeboat::clock::now().as_second();
+        assert!((3_000..=3_601).contains(&left), "{key} is locked for {left} s");
+    }
+
+    // Somebody deletes all that they may, and it looks gone.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let before = lifeboat::clock::now();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(delete_everything(&client, "locked").await >= 4);
+    let gone = home.run(&["verify", POLICY]);
+    assert_eq!(gone.code, 3, "{gone:?}");
+    let key = home.path().join("keys/working.agekey");
+    let url = |as_of: &str| {
+        format!(
+            "s3://locked/db?endpoint={}&path_style=true&region=us-east-1&credentials={}{as_of}",
+            s3.endpoint(),
+            s3.credentials().display()
+        )
+    };
+    let fresh = Server::start();
+    let database = fresh.url("back");
+    let restore = |url: &str| {
+        home.run(&["restore", "--store", url, "--identity", key.to_str().unwrap(), "--to-database", &database])
+    };
+    let nothing = restore(&url(""));
+    assert_ne!(nothing.code, 0, "{nothing:?}");
+    restore(&url(&format!("&as_of={before}"))).expect(0);
+    assert_eq!(fresh.sql("back", QUESTION), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_without_lock_is_never_called_immutable() {
+    let Some(s3) = S3Server::start(Kind::Weed) else { return };
+    s3.make_bucket("plain", false).await;
+    let server = Server::start();
+    data::fill(&server);
+    let home = home_in(&s3, &server, "plain");
+    home.edit_config(|text| text.replace("bucket = \"plain\"\n", "bucket = \"plain\"\nlocked = true\n"));
+    home.edit_policy(|text| format!("{text}\n[lock]\nmode = \"governance\"\nkeep = \"1h\"\n"));
+    let tried = home.run(&["check", "--immutability"]).expect(4);
+    assert!(tried.stdout.contains("unproven") && tried.stdout.contains("keeps no versions"), "{tried:?}");
+    // Nor is a backup written that would not be locked as was promised.
+    let refused = home.run(&["backup", POLICY, "--job", "logical"]).expect(1);
+    assert!(refused.stderr.contains("hint:"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_duty_works_with_a_login_of_its_own_and_no_more() {
+    let Some(s3) = S3Server::start(Kind::Weed) else { return };
+    s3.make_bucket("duties", false).await;
+    let server = Server::start();
+    data::fill(&server);
+    let home = home_in(&s3, &server, "duties");
+    let (writer, reader) = (s3.credentials_of("writer", "AKIDWRITER"), s3.credentials_of("reader", "AKIDREADER"));
+    home.edit_config(|text| {
+        let begin = text.find("login = ").expect("the store has a login");
+        let end = begin + text[begin..].find('\n').expect("of one line");
+        format!(
+            "{}login = {{ file = \"{}\" }}\nbackup_login = {{ file = \"{}\" }}{}",
+            &text[..begin],
+            reader.display(),
+            writer.display(),
+            &text[end..]
+        )
+    });
+    home.run(&["backup", POLICY]).expect(0);
+    home.run(&["verify", POLICY]).expect(0);
+    home.run(&["drill", POLICY, "--drill", "restore-logical"]).expect(0);
+    // The reader's login cannot write, and says so.
+    home.edit_config(|text| text.replace(&writer.display().to_string(), &reader.display().to_string()));
+    let refused = home.run(&["backup", POLICY, "--job", "logical"]).expect(1);
+    assert!(refused.stderr.contains("AccessDenied") && refused.stderr.contains("hint:"), "{refused:?}");
+    // Others must not be able to read a secret.
+    std::fs::set_permissions(&reader, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let open = home.run(&["verify", POLICY]).expect(1);
+    assert!(open.stdout.contains("chmod 600") || open.stderr.contains("chmod 600"), "{open:?}");
 }
