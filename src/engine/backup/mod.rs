@@ -243,7 +243,11 @@ fn refuse_unknown_method(method: Method) -> Result<(), Broke> {
 /// flight can still land after a list was made, so it is made until it stays empty. What cannot be removed is an orphan: harmless.
 async fn remove_parts(store: &dyn Store, prefix: &str) {
     for name in [MANIFEST_NAME, SIGNATURE_NAME] {
-        let _ = store.delete(&format!("{prefix}/{name}")).await;
+        if let Err(error) = store.delete(&format!("{prefix}/{name}")).await {
+            // As long as the manifest may be there, its parts stay: then all of it is there, or it counts for nothing.
+            tracing::warn!(prefix, %error, "what a broken backup wrote could not be removed; `lifeboat prune` will");
+            return;
+        }
     }
     let mut empty = 0;
     for _ in 0..50 {
