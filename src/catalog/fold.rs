@@ -41,7 +41,11 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             | Event::Committed(_)
             | Event::Drilled(_)
             | Event::DrillTested(_)
-            | Event::HoleAcknowledged(_) => {}
+            | Event::HoleAcknowledged(_)
+            | Event::Marked { .. }
+            | Event::Removed(_)
+            | Event::LogRemoved { .. }
+            | Event::OrphansRemoved { .. } => {}
         }
     }
     run
@@ -68,6 +72,10 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Drilled(_) => "drilled",
         Event::DrillTested(_) => "drill_tested",
         Event::HoleAcknowledged(_) => "hole_acknowledged",
+        Event::Marked { .. } => "marked",
+        Event::Removed(_) => "removed",
+        Event::LogRemoved { .. } => "log_removed",
+        Event::OrphansRemoved { .. } => "orphans_removed",
         Event::Finished { .. } => "finished",
         Event::Abandoned { .. } => "abandoned",
     }

@@ -11,7 +11,7 @@ use crate::domain::check::Broke;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
-use crate::domain::run::{ArtifactRecord, Event, Run};
+use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 pub use error::CatalogError;
@@ -34,7 +34,7 @@ pub trait Catalog: Send + Sync {
     async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke>;
     /// The test of a drill that this run was.
     async fn drill_test(&self, run: RunId) -> Result<Option<DrillTest>, Broke>;
-    /// The artifacts of a policy, newest recovery point first.
+    /// The artifacts of a policy that were not deleted, newest recovery point first.
     async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke>;
     /// Scratches that were made and not yet destroyed: run and name.
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke>;
@@ -46,6 +46,10 @@ pub trait Catalog: Send + Sync {
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke>;
     /// The sequence number of the policy's next backup.
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
+    /// When each backup of the policy that was ever known was durable, also of those that are gone.
+    async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke>;
+    /// Every backup of the policy that a drill ever proved.
+    async fn proofs(&self, policy: &PolicyName) -> Result<Vec<Proof>, Broke>;
     /// Finds an artifact by its id, in whichever policy and stores.
     async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke>;
 }

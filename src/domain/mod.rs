@@ -14,6 +14,7 @@ pub mod hole;
 pub mod ids;
 pub mod inventory;
 pub mod lsn;
+pub mod mark;
 pub mod mutation;
 pub mod observed;
 pub mod policy;

@@ -8,6 +8,7 @@ pub mod house;
 pub mod interrupt;
 pub mod mutate;
 pub mod process;
+pub mod prune;
 pub mod restore;
 pub mod sweep;
 pub mod verify;

@@ -102,7 +102,7 @@ pub(super) async fn random_moment(house: &House, policy: &Policy) -> Result<Time
     let (trusted, opener) = (house.trusted()?, house.opener()?);
     let mut manifests = Vec::new();
     for store in house.stores_of(policy)?.values() {
-        for (_, backup) in seal::list_backups(&**store, Some(&policy.name)).await.map_err(Broke::from)? {
+        for (_, backup) in seal::list_backups(&**store, Some(&policy.name), &trusted).await.map_err(Broke::from)? {
             match seal::load_manifest(&**store, &policy.name, &backup, &trusted).await {
                 Ok(sealed) => manifests.extend(sealed.manifest.wal.is_some().then_some(sealed.manifest)),
                 // A bad one is found by who brings it back.
