@@ -35,6 +35,7 @@ mod real_day;
 mod render_cli;
 mod restore_logical;
 mod restore_physical;
+mod retention;
 mod scratch;
 mod scratch_database;
 mod seal;
