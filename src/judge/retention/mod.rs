@@ -156,7 +156,8 @@ pub fn plan(shelf: &Shelf<'_>, now: Timestamp) -> Plan {
     let live: Vec<&Kept> = shelf.backups.iter().filter(|backup| backup.deleted.is_none()).collect();
     let all: Vec<&Kept> = shelf.backups.iter().collect();
     // What was deleted satisfies no promise: it is left out. And it is looked at once more whether it would be kept today.
-    let (kept, spared) = (kept(&live, shelf.jobs, now), kept(&all, shelf.jobs, now));
+    let kept = must_stay(&live, &Reasons::new(), shelf.jobs, now);
+    let spared = must_stay(&all, &kept, shelf.jobs, now);
     let standstill = standstill(shelf, &live);
     let stop = standstill.first().map(|finding| format!("nothing is deleted: {}", finding.message));
     let mut backups: Vec<Entry> = shelf
@@ -213,8 +214,8 @@ fn keep(reasons: &mut Reasons, backup: &Kept, why: String) {
     reasons.entry(backup.id.clone()).or_default().push(why);
 }
 
-/// Which of these backups must stay, and why.
-fn kept(backups: &[&Kept], jobs: &[Job], now: Timestamp) -> Reasons {
+/// Which of these backups must stay, and why. `anyway`: those that stay whatever comes of this; they count where a number is to be reached.
+fn must_stay(backups: &[&Kept], anyway: &Reasons, jobs: &[Job], now: Timestamp) -> Reasons {
     let mut reasons = Reasons::new();
     for backup in backups {
         for why in unconditional(backup, jobs, now) {
@@ -233,7 +234,7 @@ fn kept(backups: &[&Kept], jobs: &[Job], now: Timestamp) -> Reasons {
         if let Some((job, retention)) =
             jobs.iter().find(|job| job.name == *name).and_then(|job| Some((job, job.retention.as_ref()?)))
         {
-            by_retention(&of_job, job, retention, now, &mut reasons);
+            by_retention(&of_job, anyway, job, retention, now, &mut reasons);
         }
     }
     reasons
@@ -274,7 +275,14 @@ fn last_ones(of_job: &[(&Kept, &Says)], name: &JobName, reasons: &mut Reasons) {
 }
 
 /// What the job's retention keeps. `of_job`: the newest first.
-fn by_retention(of_job: &[(&Kept, &Says)], job: &Job, retention: &Retention, now: Timestamp, reasons: &mut Reasons) {
+fn by_retention(
+    of_job: &[(&Kept, &Says)],
+    anyway: &Reasons,
+    job: &Job,
+    retention: &Retention,
+    now: Timestamp,
+    reasons: &mut Reasons,
+) {
     for (backup, says) in of_job {
         // A source whose clock is wrong makes no backup old.
         let age = Span::between(says.recovery_point.max(says.finished_at), now);
@@ -286,10 +294,10 @@ fn by_retention(of_job: &[(&Kept, &Says)], job: &Job, retention: &Retention, now
         keep(reasons, backup, why);
     }
     let wanted = usize::try_from(retention.at_least).unwrap_or(usize::MAX);
-    let stay = of_job.iter().filter(|(backup, _)| reasons.contains_key(&backup.id)).count();
-    let others: Vec<&Kept> =
-        of_job.iter().map(|(backup, _)| *backup).filter(|backup| !reasons.contains_key(&backup.id)).collect();
-    for backup in others.into_iter().take(wanted.saturating_sub(stay)) {
+    let stays = |backup: &Kept| reasons.contains_key(&backup.id) || anyway.contains_key(&backup.id);
+    let (stay, others): (Vec<&Kept>, Vec<&Kept>) = of_job.iter().map(|(backup, _)| *backup).partition(|one| stays(one));
+    let short = wanted.saturating_sub(stay.len());
+    for backup in others.into_iter().take(short) {
         keep(reasons, backup, format!("one of the {wanted} that job {} keeps at the least", job.name));
     }
 }

@@ -22,11 +22,11 @@ impl Days {
     fn new(count: i64, parts: usize) -> Days {
         let home = Home::for_url("postgresql://nobody@/orders?host=/nowhere");
         home.edit_policy(|text| {
-            let cut = |text: &str| text.split("[[drill]]").next().unwrap().to_owned();
-            cut(&text).replace(
-                "method = \"physical\"\n",
-                "method = \"physical\"\nretention = { keep = \"2d\", at_least = 2 }\n",
-            )
+            // No drills, and of the two jobs only the physical one has a retention.
+            let text = text.split("[[drill]]").next().unwrap().to_owned();
+            let text = text.replace("retention = { keep = \"14d\", weekly = 8, at_least = 3 }\n", "");
+            let physical = "method = \"physical\"\n";
+            text.replace(physical, &format!("{physical}retention = {{ keep = \"2d\", at_least = 2 }}\n"))
         });
         std::fs::create_dir_all(home.store()).unwrap();
         let now = lifeboat::clock::now();
