@@ -42,7 +42,11 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             | Event::Drilled(_)
             | Event::DrillTested(_)
             | Event::HoleAcknowledged(_)
-            | Event::ImmutabilityTried { .. } => {}
+            | Event::ImmutabilityTried { .. }
+            | Event::Marked { .. }
+            | Event::Removed(_)
+            | Event::LogRemoved { .. }
+            | Event::OrphansRemoved { .. } => {}
         }
     }
     run
@@ -70,6 +74,10 @@ pub fn kind(event: &Event) -> &'static str {
         Event::DrillTested(_) => "drill_tested",
         Event::HoleAcknowledged(_) => "hole_acknowledged",
         Event::ImmutabilityTried { .. } => "immutability_tried",
+        Event::Marked { .. } => "marked",
+        Event::Removed(_) => "removed",
+        Event::LogRemoved { .. } => "log_removed",
+        Event::OrphansRemoved { .. } => "orphans_removed",
         Event::Finished { .. } => "finished",
         Event::Abandoned { .. } => "abandoned",
     }

@@ -13,7 +13,7 @@ use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::immutability::Immutability;
 use crate::domain::mutation::DrillTest;
 use crate::domain::observed::Observed;
-use crate::domain::run::{ArtifactRecord, Event, Run};
+use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 pub use error::CatalogError;
@@ -39,7 +39,7 @@ pub trait Catalog: Send + Sync {
     async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke>;
     /// The test of a drill that this run was.
     async fn drill_test(&self, run: RunId) -> Result<Option<DrillTest>, Broke>;
-    /// The artifacts of a policy, newest recovery point first.
+    /// The artifacts of a policy that were not deleted, newest recovery point first.
     async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke>;
     /// Scratches that were made and not yet destroyed: run and name.
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke>;
@@ -53,6 +53,10 @@ pub trait Catalog: Send + Sync {
     async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke>;
     /// The sequence number of the policy's next backup.
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
+    /// When each backup of the policy that was ever known was durable, also of those that are gone.
+    async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke>;
+    /// Every backup of the policy that a drill ever proved.
+    async fn proofs(&self, policy: &PolicyName) -> Result<Vec<Proof>, Broke>;
     /// Finds an artifact by its id, in whichever policy and stores.
     async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke>;
 }

@@ -16,7 +16,7 @@ use crate::domain::check::Broke;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
-use crate::domain::run::{ArtifactRecord, Event, Run};
+use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 use super::error::{BUSY_SECONDS, CatalogError};
@@ -24,6 +24,7 @@ use super::fold::{fold, kind};
 use super::{Catalog, Trial};
 
 mod coverage;
+mod retention;
 
 mod migrations {
     refinery::embed_migrations!("src/catalog/migrations");
@@ -434,17 +435,17 @@ impl Catalog for SqliteCatalog {
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {
         let policy = policy.as_str().to_owned();
-        self.with("read artifacts", move |connection| {
-            let newest: Option<i64> = connection
-                .prepare_cached("select max(sequence) from artifact where policy = ?1")?
-                .query_row([policy], |row| row.get(0))?;
-            let newest = newest.map_or(Ok(0), u64::try_from);
-            newest
-                .ok()
-                .and_then(|newest| newest.checked_add(1))
-                .ok_or_else(|| QueryError::Row("a sequence number is out of range".to_owned()))
-        })
-        .await
+        self.with("read artifacts", move |connection| retention::next_sequence(connection, &policy)).await
+    }
+
+    async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read artifacts", move |connection| retention::taken(connection, &policy)).await
+    }
+
+    async fn proofs(&self, policy: &PolicyName) -> Result<Vec<Proof>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read proofs", move |connection| retention::proofs(connection, &policy)).await
     }
 
     async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {

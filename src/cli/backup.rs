@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::backup_hold::What;
 use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::Broke;
@@ -12,19 +13,32 @@ use crate::engine::sweep::{self, Leftover};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     /// Which policy.
-    #[arg(value_name = "POLICY")]
-    policy: String,
+    #[arg(value_name = "POLICY", required = true)]
+    policy: Option<String>,
     /// Only this backup job of the policy; without it, all of them in order.
     #[arg(long, value_name = "NAME")]
     job: Option<String>,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+impl Args {
+    /// Whether it hears a signal itself and ends in good order.
+    pub fn stops_itself(&self) -> bool {
+        self.what.is_none()
+    }
 }
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
+    if let Some(what) = &args.what {
+        return what.run(cli).await;
+    }
     let house = cli.house()?;
-    let policy = house.policy(&args.policy).map_err(Failure::usage)?;
+    let policy = house.policy(args.policy.as_deref().unwrap_or_default()).map_err(Failure::usage)?;
     let jobs = jobs_of(policy, args.job.as_deref()).map_err(Failure::usage)?;
     output::say_swept(&sweep::sweep(&house).await?);
     // A store that cannot be listed cannot be written either: the backup itself will say so, and be on record.

@@ -146,7 +146,9 @@ async fn rebuild(house: &House, now: Timestamp) -> Result<Rebuilt, Failure> {
     let mut records = Vec::new();
     for name in house.config.stores.keys() {
         let listed = match house.store(name) {
-            Ok(store) => seal::list_backups(&*store, None).await.map(|list| (store, list)).map_err(Broke::from),
+            Ok(store) => {
+                seal::list_backups(&*store, None, &trusted).await.map(|list| (store, list)).map_err(Broke::from)
+            }
             Err(broke) => Err(broke),
         };
         let (store, backups) = match listed {

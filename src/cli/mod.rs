@@ -6,6 +6,7 @@ pub mod progress;
 
 mod alone;
 mod backup;
+mod backup_hold;
 mod catalog;
 mod check;
 mod demo;
@@ -13,6 +14,7 @@ mod drill;
 mod find;
 mod init;
 mod mutate;
+mod prune;
 mod report;
 mod restore;
 mod runbook;
@@ -77,6 +79,8 @@ enum Verb {
     Find(find::Args),
     /// Read artifacts back and verify them, without restoring.
     Verify(verify::Args),
+    /// Delete what no retention keeps: never the last proven backup, nor one on hold.
+    Prune(prune::Args),
     /// The log: into the store (archive_command), and back (restore_command).
     Wal(wal::Args),
     /// Where every policy stands.
@@ -102,6 +106,7 @@ impl Verb {
             Verb::Restore(_) => "restore",
             Verb::Find(_) => "find",
             Verb::Verify(_) => "verify",
+            Verb::Prune(_) => "prune",
             Verb::Wal(_) => "wal",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
@@ -114,7 +119,8 @@ impl Verb {
     /// Whether it hears a signal itself and ends in good order.
     fn stops_itself(&self) -> bool {
         match self {
-            Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_) => true,
+            Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Prune(_) | Verb::Demo(_) => true,
+            Verb::Backup(args) => args.stops_itself(),
             Verb::Wal(args) => args.stops_itself(),
             Verb::Find(args) => args.makes_scratches(),
             Verb::Init(_)
@@ -200,6 +206,7 @@ impl Cli {
             Verb::Restore(args) => restore::run(self, args).await,
             Verb::Find(args) => find::run(self, args).await,
             Verb::Verify(args) => verify::run(self, args).await,
+            Verb::Prune(args) => prune::run(self, args).await,
             Verb::Wal(args) => wal::run(self, args).await,
             Verb::Status(args) => status::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,

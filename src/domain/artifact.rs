@@ -225,3 +225,16 @@ pub struct SignatureFile {
     /// The ed25519 signature over the bytes of `manifest.json`, base64.
     pub signature: String,
 }
+
+/// Whether an object of a backup's folder is called as lifeboat calls one: manifest, signature, globals, or a part.
+pub fn is_object_name(name: &str) -> bool {
+    let part = |name: &str| {
+        let (folder, file) = name.rsplit_once('/')?;
+        let number = file.strip_suffix(".zst.age")?;
+        let numbered = number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit());
+        let database = |rest: &str| rest.strip_prefix('/').is_some_and(|oid| oid.parse::<u32>().is_ok());
+        let stream = folder.strip_prefix("base").is_some_and(|rest| rest.is_empty() || database(rest));
+        (numbered && stream).then_some(())
+    };
+    matches!(name, MANIFEST_NAME | SIGNATURE_NAME | "globals.sql.zst.age") || part(name).is_some()
+}

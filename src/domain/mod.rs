@@ -16,6 +16,7 @@ pub mod ids;
 pub mod immutability;
 pub mod inventory;
 pub mod lsn;
+pub mod mark;
 pub mod mutation;
 pub mod observed;
 pub mod policy;

@@ -210,6 +210,8 @@ pub struct WalPlan {
     pub heartbeat: Option<Span>,
     /// Where `wal push` puts files while the store takes none; none: nowhere, the source keeps them.
     pub spool: Option<Spool>,
+    /// For how long every moment stays within reach; none: from the oldest backup on.
+    pub keep: Option<Span>,
 }
 
 /// A folder on this machine in which files of the log wait for the store.

@@ -7,11 +7,13 @@ use super::artifact::Manifest;
 use super::hole::Acknowledged;
 use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
 use super::immutability::Immutability;
+use super::mark::Mark;
 use super::mutation::{DrillTest, Mutation};
 use super::observed::Observed;
 use super::policy::Method;
 use super::transcript::{Transcript, Verdict};
 use super::units::{ByteSize, Span};
+use super::wal::WalName;
 
 /// What a run does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub enum Work {
     },
     /// Reads artifacts back.
     Verify,
+    /// Deletes what no retention keeps.
+    Prune,
 }
 
 impl Work {
@@ -57,6 +61,7 @@ impl Work {
             Work::Find { at: None } => "find".to_owned(),
             Work::Find { at: Some(at) } => format!("find, a look at {at}"),
             Work::Verify => "verify".to_owned(),
+            Work::Prune => "prune".to_owned(),
         }
     }
 }
@@ -107,6 +112,41 @@ pub enum Event {
         store: PlaceName,
         /// What came of it; absent: the store knows no lock.
         found: Observed<Immutability>,
+    },
+    /// A backup was held, released, deleted or brought back. What counts is the same in the store.
+    Marked {
+        /// In which store.
+        store: PlaceName,
+        /// What was said, by whom and why.
+        mark: Box<Mark>,
+    },
+    /// A backup that was deleted is gone from a store.
+    Removed(Removed),
+    /// Files of the log that nothing needed are gone from a store.
+    LogRemoved {
+        /// From which.
+        store: PlaceName,
+        /// The first by its place in the log, and the last.
+        first: WalName,
+        /// See there.
+        last: WalName,
+        /// How many.
+        files: u64,
+        /// How long their objects were.
+        bytes: ByteSize,
+        /// Why.
+        why: String,
+    },
+    /// Objects that belonged to no backup are gone from a store.
+    OrphansRemoved {
+        /// From which.
+        store: PlaceName,
+        /// Of which backup that never was; none: of no backup.
+        backup: Option<BackupId>,
+        /// How many.
+        objects: u64,
+        /// How long they were.
+        bytes: ByteSize,
     },
     /// It ended.
     Finished {
@@ -189,6 +229,30 @@ impl ArtifactRecord {
             system_identifier: manifest.fingerprint.server.system_identifier.clone(),
         }
     }
+}
+
+/// A backup that is gone from a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Which.
+    pub backup: BackupId,
+    /// From which store.
+    pub store: PlaceName,
+    /// How many objects.
+    pub objects: u64,
+    /// How long they were.
+    pub bytes: ByteSize,
+    /// Why.
+    pub reasons: Vec<String>,
+}
+
+/// A drill that proved a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Which backup.
+    pub backup: BackupId,
+    /// When the newest drill that proved it ended.
+    pub at: Timestamp,
 }
 
 /// A run, as its events add up.

@@ -99,6 +99,14 @@ impl House {
         store::open(config, Duty::Backup, policy.lock.as_ref()).map_err(Broke::from)
     }
 
+    /// A store by name, to write a mark beside a backup: without a lock, for a mark goes when the backup goes.
+    pub fn store_to_mark(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        if self.stand_ins.contains_key(name) {
+            return Err(Broke::new("no backup is marked while a drill is tested"));
+        }
+        store_for(&self.config, name, Duty::Backup)
+    }
+
     /// Every store that a policy's backups go to, by name.
     pub fn stores_of(&self, policy: &Policy) -> Result<BTreeMap<PlaceName, Arc<dyn Store>>, Broke> {
         policy.backups.iter().map(|job| Ok((job.store.clone(), self.store(&job.store)?))).collect()

@@ -9,6 +9,7 @@ pub mod immutability;
 pub mod interrupt;
 pub mod mutate;
 pub mod process;
+pub mod prune;
 pub mod restore;
 pub mod sweep;
 pub mod verify;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::domain::artifact::{Manifest, Part};
-use crate::domain::check::{Broke, Finding};
+use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::policy::Policy;
 use crate::domain::run::{Event, Work};
@@ -74,7 +74,7 @@ pub async fn verify(
     let mut report = Report::default();
     let known = known_artifacts(house, target, only).await?;
     let stores = open_stores(house, target, only, &known, &mut report)?;
-    let wanted = list_wanted(&stores, target, &known, &mut report).await;
+    let wanted = list_wanted(&stores, target, &known, &reading.trusted, &mut report).await;
     let policies: BTreeSet<&PolicyName> = wanted.iter().map(|(_, policy, _)| policy).collect();
     // One backup is of one policy; should two claim the same id, the run goes under the first.
     let policy = target.policy().or(policies.first().copied()).cloned();
@@ -104,7 +104,7 @@ pub async fn verify_stores(
     reading: &Reading,
 ) -> Report {
     let mut report = Report::default();
-    let wanted = list_wanted(stores, target, known, &mut report).await;
+    let wanted = list_wanted(stores, target, known, &reading.trusted, &mut report).await;
     verify_all(stores, &wanted, reading, &mut report).await;
     report
 }
@@ -166,19 +166,31 @@ async fn list_wanted(
     stores: &BTreeMap<PlaceName, Arc<dyn Store>>,
     target: &Target,
     known: &[Place],
+    trusted: &TrustedSigners,
     report: &mut Report,
 ) -> BTreeSet<Place> {
-    let mut wanted = BTreeSet::new();
+    let (mut wanted, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     for (name, store) in stores {
-        match seal::list_backups(&**store, target.policy()).await {
-            Ok(backups) => {
+        let listed = async {
+            let backups = seal::list_backups(&**store, target.policy(), trusted).await?;
+            Ok::<_, seal::SealError>((backups, seal::list_tombstones(&**store, target.policy(), trusted).await?))
+        };
+        match listed.await {
+            Ok((backups, tombstones)) => {
                 let mine = backups.into_iter().filter(|(policy, backup)| target.wants(policy, backup));
                 wanted.extend(mine.map(|(policy, backup)| (name.clone(), policy, backup)));
+                for ((policy, backup), mark) in tombstones {
+                    if matches!(target, Target::Backup(id) if *id == backup) {
+                        report.unproven.push(format!("{backup} in {name} is not verified: {}", mark.words()));
+                    }
+                    deleted.insert((name.clone(), policy, backup));
+                }
             }
             Err(error) => report.trouble(name.as_str(), error.into()),
         }
     }
-    for place in known {
+    // What was deleted need not be there.
+    for place in known.iter().filter(|place| !deleted.contains(*place)) {
         if stores.contains_key(&place.0) {
             wanted.insert(place.clone());
         } else if !report.troubles.iter().any(|trouble| trouble.place == place.0.as_str()) {
@@ -243,6 +255,12 @@ pub async fn verify_backup(
                     "who made it: no trusted signer is configured ([keys] trusted_signers), and anybody can sign"
                         .to_owned(),
                 );
+            }
+            match seal::load_marks(&*store, policy, backup, &reading.trusted).await {
+                // Without anybody to trust nothing can be said of them.
+                Ok(marks) if !reading.trusted.is_empty() => verified.findings.extend(marks.doubts),
+                Ok(_) => {}
+                Err(error) => verified.stopped(Stop::Broke(error.into())),
             }
             verify_parts(store, &sealed.manifest, &mut verified, reading).await;
         }

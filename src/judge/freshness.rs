@@ -201,6 +201,8 @@ fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Ti
             Work::Verify => true,
             // A restore that did not work is the business of who made it; the drills say whether the backup is good.
             Work::Restore => false,
+            // What it could not delete is still there.
+            Work::Prune => false,
             // What it sought is the business of who asked.
             Work::Find { .. } => false,
             // A test of a drill says something about the drill, and nothing about the backups.

@@ -6,6 +6,7 @@ pub mod freshness;
 pub mod hole;
 pub mod integrity;
 pub mod mutation;
+pub mod retention;
 pub mod schedule;
 pub mod search;
 pub mod spool;

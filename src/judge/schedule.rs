@@ -7,7 +7,8 @@
 use std::str::FromStr;
 
 use cron::TimeUnitSpec;
-use jiff::civil::DateTime;
+use jiff::ToSpan;
+use jiff::civil::{Date, DateTime};
 
 use crate::domain::units::Span;
 
@@ -41,14 +42,14 @@ struct Field {
 }
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 const FIELDS: [Field; 5] = [
     Field { what: "minute", least: 0, greatest: 59, names: &[] },
     Field { what: "hour", least: 0, greatest: 23, names: &[] },
     Field { what: "day of month", least: 1, greatest: 31, names: &[] },
     Field { what: "month", least: 1, greatest: 12, names: &MONTHS },
-    Field { what: "day of week", least: 0, greatest: 7, names: &DAYS },
+    Field { what: "day of week", least: 0, greatest: 7, names: &WEEKDAYS },
 ];
 
 const HOW: &str =
@@ -169,7 +170,36 @@ fn value(field: &Field, text: &str) -> Result<u32, String> {
     }
 }
 
+/// So many days are looked through for when something is due: leap days come at least so often, but for one time in a century.
+const DAYS: i32 = 1_500;
+
 impl Cadence {
+    /// The longest time between two days of the years from `from` on at which it is due.
+    pub fn longest_wait(&self, from: Date) -> Span {
+        let schedules = match self {
+            Cadence::Every(span) => return *span,
+            Cadence::Cron(schedules) => schedules,
+        };
+        let number = |value: i8| u32::try_from(value).unwrap_or_default();
+        let due = |day: Date| {
+            schedules.iter().any(|schedule| {
+                schedule.days_of_month().includes(number(day.day()))
+                    && schedule.months().includes(number(day.month()))
+                    && schedule.days_of_week().includes(number(day.weekday().to_sunday_one_offset()))
+            })
+        };
+        let (mut longest, mut last) = (0, None);
+        for (at, day) in (0..DAYS).zip(from.series(1.day())) {
+            if due(day) {
+                longest = longest.max(at - last.unwrap_or(at));
+                last = Some(at);
+            }
+        }
+        // One that is due only once in all these days is waited for all of them.
+        let days = if longest == 0 { DAYS } else { longest };
+        Span::from_secs(i64::from(days) * 86_400)
+    }
+
     /// Whether a minute of the wall clock matches. (`every` matches none: it counts from the run before.)
     pub fn matches(&self, at: DateTime) -> bool {
         let Cadence::Cron(schedules) = self else { return false };
@@ -246,6 +276,26 @@ mod tests {
             assert_eq!(days_due(text), days, "{text}");
         }
         assert_eq!(days_due("0 3 * * 6-7"), [1, 7, 8, 14, 15, 21, 22, 28, 29]);
+    }
+
+    #[test]
+    fn the_longest_wait_is_that_of_the_calendar() {
+        for (text, days) in [
+            ("0 3 * * *", 1),
+            ("@hourly", 1),
+            ("0 3 * * 1-5", 3),
+            ("@weekly", 7),
+            ("@monthly", 31),
+            ("0 0 31 * *", 61),
+            ("@yearly", 366),
+            ("0 0 29 2 *", 1_461),
+            ("every 6h", 0),
+        ] {
+            let wait = parse(text).unwrap().longest_wait(jiff::civil::date(2026, 1, 1));
+            let wanted = if days == 0 { Span::from_secs(21_600) } else { Span::from_secs(days * 86_400) };
+            // The one leap day within reach has no other: then all that was looked through is waited.
+            assert!(wait == wanted || (days == 1_461 && wait == Span::from_secs(1_500 * 86_400)), "{text}: {wait}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::document::{Document, Node};
+use super::document::{Document, Entry, Node, Value};
 use super::login;
 use super::problem::Problems;
 use super::raw::RawDatabases;
@@ -40,6 +40,9 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             let message = "`read` says how the files of a physical backup are read; this job takes another";
             problems.add(document.problem(&read.span, message).hint("leave it out, or use method = \"physical\""));
         }
+        if let Some(retention) = job.entry("retention") {
+            keeps_something(document, retention, problems);
+        }
         let store = job.get("store").and_then(Node::text);
         for copy in job.get("copies").map(Node::items).unwrap_or_default() {
             if copy.text().is_some() && copy.text() == store {
@@ -59,7 +62,8 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&recipient.span, message).hint(hint));
         }
     }
-    for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag", "lock.keep"]
+    for key in
+        ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag", "wal.keep", "lock.keep"]
     {
         document.more_than_none(root, key, problems);
     }
@@ -75,6 +79,21 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
         let message = "`sample_percent` without `sample_over` samples nothing";
         let hint = "add sample_over = \"100 GiB\", the size above which tables are sampled; or leave both out";
         problems.add(document.problem(&percent.span, message).hint(hint));
+    }
+}
+
+/// A retention that names nothing to keep would delete all but the last.
+fn keeps_something(document: &Document, retention: &Entry, problems: &mut Problems) {
+    let named = |node: &Node| match &node.value {
+        Value::Integer(count) => *count != 0,
+        // A time, or something that is wrong in another way.
+        _ => node.text().and_then(|text| text.parse::<Span>().ok()) != Some(Span::ZERO),
+    };
+    if matches!(retention.node.value, Value::Table(_))
+        && !retention.node.entries().iter().any(|entry| named(&entry.node))
+    {
+        let hint = "write how long, such as { keep = \"14d\", weekly = 8, at_least = 3 }; left out, every backup is kept for ever";
+        problems.add(document.problem(&retention.span, "this retention keeps nothing").hint(hint));
     }
 }
 
@@ -181,6 +200,7 @@ pub(super) fn convert(
             lag: wal.lag.map(|span| span.0),
             heartbeat: wal.heartbeat.map(|span| span.0),
             spool: wal.spool.map(|spool| Spool { dir: spool.dir.0.resolve(folder), max: spool.max.0 }),
+            keep: wal.keep.map(|span| span.0),
         }),
         lock: raw.lock.map(|lock| Lock {
             mode: match lock.mode {

@@ -12,6 +12,7 @@ use crate::domain::observed::Observed;
 use crate::store::{Store, StoreError};
 
 use super::keys::verify_signature;
+use super::mark::{Owner, owner_of, tombstones_in};
 use super::{SealError, Signer, TrustedSigners, manifest_findings};
 
 /// A manifest as it was found in a store, with what its signature is worth.
@@ -154,21 +155,23 @@ fn read_signature(bytes: &[u8], sha256: &str, signature: Option<&[u8]>) -> (Obse
     (signed_by, findings)
 }
 
-/// The backups that exist in a store (those with a manifest), oldest first; of one policy or of all.
+/// The backups that exist in a store (those with a manifest), oldest first; of one policy or of all. Those that were deleted and
+/// are not gone yet are left out, if somebody who is trusted has deleted them.
 pub async fn list_backups(
     store: &dyn Store,
     policy: Option<&PolicyName>,
+    trusted: &TrustedSigners,
 ) -> Result<Vec<(PolicyName, BackupId)>, SealError> {
     let prefix = policy.map_or_else(String::new, |policy| format!("{policy}/"));
     let objects = store.list(&prefix).await?;
+    let deleted = tombstones_in(store, &objects, trusted).await?;
     let mut backups: Vec<_> = objects.iter().filter_map(|object| backup_of(&object.key)).collect();
+    backups.retain(|backup| !deleted.contains_key(backup));
     backups.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
     Ok(backups)
 }
 
 /// Which backup's manifest this key is.
-fn backup_of(key: &str) -> Option<(PolicyName, BackupId)> {
-    let mut segments = key.split('/');
-    let (policy, backup) = (segments.next()?.parse().ok()?, segments.next()?.parse().ok()?);
-    (segments.next() == Some(MANIFEST_NAME) && segments.next().is_none()).then_some((policy, backup))
+fn backup_of(key: &str) -> Option<Owner> {
+    owner_of(key).filter(|(_, name)| *name == MANIFEST_NAME).map(|(owner, _)| owner)
 }

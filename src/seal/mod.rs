@@ -12,6 +12,7 @@
 
 mod keys;
 mod manifest;
+mod mark;
 mod open;
 mod shape;
 mod wal;
@@ -20,10 +21,12 @@ mod yard;
 
 pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signing_key, recipient_of};
 pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, store_manifest};
+pub use mark::{MARKS, Owner, list_tombstones, load_marks, owner_of, put_mark, tombstones_in};
 pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
 pub use shape::{is_inside, manifest_findings};
 pub use wal::{
     Carried, CarryError, Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_holes, load_wal_record,
+    put_hole, remove_wal, wal_record_in,
 };
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
 pub use yard::Fill;

@@ -25,7 +25,7 @@ mod carry;
 mod hole;
 
 pub use carry::{Carried, CarryError};
-pub use hole::load_holes;
+pub use hole::{load_holes, put_hole};
 
 /// So often a killed writer may have left an object without its record behind.
 const ATTEMPTS: usize = 100;
@@ -176,31 +176,39 @@ impl WalSealer {
 
     /// Takes a file away that another one has made superfluous: its record first, so that there is never one without its object.
     pub async fn remove(&self, name: WalName) -> Result<(), SealError> {
-        let key = record_key(&self.policy, name);
-        let text = match self.store.get(&key).await {
-            Ok(text) => text,
-            Err(StoreError::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let object = serde_json::from_slice::<WalRecord>(line).ok().map(|record| record.key);
-        self.store.delete(&key).await?;
-        if let Some(object) = object.filter(|object| is_inside(object)) {
-            self.store.delete(&format!("{}/wal/{object}", self.policy)).await?;
-        }
-        Ok(())
+        remove_wal(&*self.store, &self.policy, name).await.map(|_| ())
     }
 
     fn signed(&self, record: &impl Serialize) -> Result<Vec<u8>, SealError> {
-        let json =
-            |error: serde_json::Error| SealError::Refused(format!("the record cannot be written as JSON: {error}"));
-        let mut text = serde_json::to_vec(record).map_err(json)?;
-        let signature = self.signer.signature_file(&text);
-        text.push(b'\n');
-        serde_json::to_writer(&mut text, &signature).map_err(json)?;
-        text.push(b'\n');
-        Ok(text)
+        signed(record, &self.signer)
     }
+}
+
+/// Two lines: what is said, and the signature over the bytes of the first.
+pub(super) fn signed(record: &impl Serialize, signer: &Signer) -> Result<Vec<u8>, SealError> {
+    let json = |error: serde_json::Error| SealError::Refused(format!("the record cannot be written as JSON: {error}"));
+    let mut text = serde_json::to_vec(record).map_err(json)?;
+    let signature = signer.signature_file(&text);
+    text.push(b'\n');
+    serde_json::to_writer(&mut text, &signature).map_err(json)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// Takes a file of the log away: its record first, so that there is never one without its object. Gives how long the object was.
+pub async fn remove_wal(store: &dyn Store, policy: &PolicyName, name: WalName) -> Result<u64, SealError> {
+    let key = record_key(policy, name);
+    let text = match store.get(&key).await {
+        Ok(text) => text,
+        Err(StoreError::NotFound { .. }) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let record = serde_json::from_slice::<WalRecord>(line).ok().filter(|record| is_inside(&record.key));
+    store.delete(&key).await?;
+    let Some(record) = record else { return Ok(0) };
+    store.delete(&format!("{policy}/wal/{}", record.key)).await?;
+    Ok(record.sealed_bytes)
 }
 
 /// From the log's own folder; `attempt`: how many such names were taken.
@@ -215,14 +223,15 @@ fn record_key(policy: &PolicyName, name: WalName) -> String {
 
 /// The files of a policy's log that exist in a store: those with a record.
 pub async fn list_wal(store: &dyn Store, policy: &PolicyName) -> Result<BTreeSet<WalName>, Broke> {
-    let prefix = format!("{policy}/wal/");
-    let objects = store.list(&prefix).await?;
-    let name = |key: &str| {
-        let (folder, file) = key.strip_prefix(&prefix)?.split_once('/')?;
-        let name: WalName = file.strip_suffix(RECORD)?.parse().ok()?;
-        (folder == format!("{:08X}", name.timeline())).then_some(name)
-    };
-    Ok(objects.iter().filter_map(|object| name(&object.key)).collect())
+    let objects = store.list(&format!("{policy}/wal/")).await?;
+    Ok(objects.iter().filter_map(|object| wal_record_in(policy, &object.key)).collect())
+}
+
+/// The file of a policy's log whose record this key is.
+pub fn wal_record_in(policy: &PolicyName, key: &str) -> Option<WalName> {
+    let (folder, file) = key.strip_prefix(policy.as_str())?.strip_prefix("/wal/")?.split_once('/')?;
+    let name: WalName = file.strip_suffix(RECORD)?.parse().ok()?;
+    (folder == format!("{:08X}", name.timeline())).then_some(name)
 }
 
 /// The record of a file: `None`, if it is certainly not there. One that is not what its signer signed is a finding.

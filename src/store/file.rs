@@ -294,7 +294,11 @@ impl Folder {
             return Ok(());
         }
         match fs::remove_file(&path) {
-            Ok(()) => path.parent().map_or(Ok(()), sync_folder).map_err(failed)?,
+            Ok(()) => match path.parent().map_or(Ok(()), sync_folder) {
+                // Somebody deleted the last one beside it meanwhile, and the folder went too.
+                Err(error) if is_absence(&error) => {}
+                synced => synced.map_err(failed)?,
+            },
             Err(error) if is_absence(&error) => {}
             Err(error) => return Err(failed(error)),
         }

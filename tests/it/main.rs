@@ -37,6 +37,7 @@ mod restore_logical;
 mod restore_physical;
 mod s3;
 mod s3_faults;
+mod retention;
 mod scratch;
 mod scratch_database;
 mod seal;

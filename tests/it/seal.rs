@@ -713,11 +713,11 @@ async fn a_manifest_is_written_last_once_and_only_when_it_is_right() {
     let deep = format!("orders/{}/base/manifest.json", backup(5));
     yard.store.put_new(&deep, Bytes::new()).await.unwrap();
     let expected = vec![(policy(), backup(1)), (policy(), backup(2))];
-    assert_eq!(seal::list_backups(&*yard.store, None).await.unwrap(), expected);
-    assert_eq!(seal::list_backups(&*yard.store, Some(&policy())).await.unwrap(), expected);
-    assert_eq!(seal::list_backups(&*yard.store, Some(&"order".parse().unwrap())).await.unwrap(), vec![]);
+    assert_eq!(seal::list_backups(&*yard.store, None, &yard.trusted).await.unwrap(), expected);
+    assert_eq!(seal::list_backups(&*yard.store, Some(&policy()), &yard.trusted).await.unwrap(), expected);
+    assert_eq!(seal::list_backups(&*yard.store, Some(&"order".parse().unwrap()), &yard.trusted).await.unwrap(), vec![]);
     let empty = FileStore::open(&yard.folder.path().join("empty")).unwrap();
-    assert_eq!(seal::list_backups(&empty, None).await.unwrap(), vec![]);
+    assert_eq!(seal::list_backups(&empty, None, &yard.trusted).await.unwrap(), vec![]);
 }
 
 /// Runs in a process of its own, whose memory it measures.

@@ -15,7 +15,7 @@ use lifeboat::domain::mutation::DrillTest;
 use lifeboat::domain::policy::{
     BackupJob, ContentPlan, Databases, Encryption, Method, Objectives, PasswordSource, Policy, Source,
 };
-use lifeboat::domain::run::{ArtifactRecord, Event, Run, RunOutcome, Work};
+use lifeboat::domain::run::{ArtifactRecord, Event, Proof, Run, RunOutcome, Work};
 use lifeboat::domain::transcript::Transcript;
 use lifeboat::domain::units::{ByteSize, Span};
 use lifeboat::engine::House;
@@ -178,7 +178,7 @@ async fn a_store_that_cannot_be_read_is_no_finding() {
     assert_eq!((report.conclusion(), codes(&report)), (Conclusion::Broke, vec![]));
     assert_eq!(report.troubles[0].place, "primary");
     assert!(report.troubles[0].hint.as_ref().unwrap().contains("mounted"));
-    assert!(seal::list_backups(&*yard.store, None).await.is_err());
+    assert!(seal::list_backups(&*yard.store, None, &yard.trusted).await.is_err());
 }
 
 /// A catalog that knows these artifacts and remembers events.
@@ -238,6 +238,12 @@ impl Catalog for Memory {
     }
     async fn next_sequence(&self, _policy: &PolicyName) -> Result<u64, Broke> {
         Ok(1)
+    }
+    async fn taken(&self, _policy: &PolicyName) -> Result<Vec<Timestamp>, Broke> {
+        Ok(self.known.iter().map(|record| record.finished_at).collect())
+    }
+    async fn proofs(&self, _policy: &PolicyName) -> Result<Vec<Proof>, Broke> {
+        Ok(vec![])
     }
     async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {
         let found = self.known.iter().filter(|record| record.backup == *backup);

@@ -26,8 +26,13 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes the mistake, and looks for the second before it; whether it was found.
 pub async fn undo(house: &House, policy: &Policy, source: &Source, story: &Story) -> Result<bool, Failure> {
-    let wal =
-        WalPlan { stream: true, lag: Some(Span::from_millis(200)), heartbeat: Some(Span::from_secs(1)), spool: None };
+    let wal = WalPlan {
+        stream: true,
+        lag: Some(Span::from_millis(200)),
+        heartbeat: Some(Span::from_secs(1)),
+        spool: None,
+        keep: None,
+    };
     let policy = Policy { wal: Some(wal), ..policy.clone() };
     let receiving = engine::wal::stream(house, &policy, true, &Silent);
     let made_at = tokio::select! {

@@ -1,6 +1,6 @@
 //! Which backup a drill brings back: from what the stores hold, not from what the catalog remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use crate::domain::drill::{Drill, Pick};
 use crate::domain::ids::{BackupId, PlaceName};
 use crate::domain::policy::{Method, Policy};
 use crate::domain::units::Span;
+use crate::engine::restore::choose::deleted_one;
 use crate::seal;
 use crate::store::Store;
 
@@ -40,7 +41,7 @@ pub async fn is_known(house: &House, policy: &Policy, backup: &BackupId) -> Resu
         return Ok(true);
     }
     for store in house.stores_of(policy)?.values() {
-        let held = seal::list_backups(&**store, Some(&policy.name)).await.map_err(Broke::from)?;
+        let held = seal::list_backups(&**store, Some(&policy.name), &house.trusted()?).await.map_err(Broke::from)?;
         if held.iter().any(|(_, held)| held == backup) {
             return Ok(true);
         }
@@ -57,10 +58,7 @@ pub async fn pick(house: &House, policy: &Policy, drill: &Drill, lost_at: Timest
     });
     if let Pick::Id(id) = &drill.pick {
         let named = candidates.into_iter().find(|candidate| candidate.backup == *id);
-        let candidate = named.ok_or_else(|| {
-            let message = "the drill asks for this backup, and no store of the policy holds it";
-            Stop::from(Finding::new("artifact_missing", format!("backup {id}"), message))
-        })?;
+        let Some(candidate) = named else { return Err(not_there(house, policy, id).await) };
         return Ok(picked(candidate, "the drill names it".to_owned()));
     }
     candidates.retain(|candidate| candidate.durable_at <= lost_at);
@@ -88,6 +86,27 @@ pub async fn pick(house: &House, policy: &Policy, drill: &Drill, lost_at: Timest
     Ok(picked(candidates.swap_remove(index), why))
 }
 
+/// Why a backup that is asked for by its id is none that can be had.
+async fn not_there(house: &House, policy: &Policy, id: &BackupId) -> Stop {
+    let deleted = async {
+        let trusted = house.trusted()?;
+        for store in house.stores_of(policy)?.values() {
+            let mut tombstones = seal::list_tombstones(&**store, Some(&policy.name), &trusted).await?;
+            if let Some(mark) = tombstones.remove(&(policy.name.clone(), id.clone())) {
+                return Ok(Some(deleted_one(id, &mark)));
+            }
+        }
+        Ok::<_, Broke>(None)
+    };
+    match deleted.await {
+        Ok(Some(broke)) | Err(broke) => broke.into(),
+        Ok(None) => {
+            let message = "the drill asks for this backup, and no store of the policy holds it";
+            Finding::new("artifact_missing", format!("backup {id}"), message).into()
+        }
+    }
+}
+
 fn picked(candidate: Candidate, why: String) -> Picked {
     Picked { backup: candidate.backup, store: candidate.store, why }
 }
@@ -98,8 +117,18 @@ async fn candidates(house: &House, policy: &Policy) -> Result<Vec<Candidate>, St
     let known = house.catalog.artifacts(&policy.name).await?;
     let stores = house.stores_of(policy)?;
     let mut found: BTreeMap<(PlaceName, BackupId), Candidate> = BTreeMap::new();
+    let trusted = house.trusted()?;
+    let mut deleted = BTreeSet::new();
+    for (name, store) in &stores {
+        let tombstones = seal::list_tombstones(&**store, Some(&policy.name), &trusted).await.map_err(Broke::from)?;
+        deleted.extend(tombstones.into_keys().map(|(_, backup)| (name.clone(), backup)));
+    }
     for record in known {
         let Some(store) = stores.get(&record.store) else { continue };
+        // The catalog of another machine may not have heard of it.
+        if deleted.contains(&(record.store.clone(), record.backup.clone())) {
+            continue;
+        }
         let store = Arc::clone(store);
         found.insert(
             (record.store, record.backup.clone()),
@@ -112,9 +141,8 @@ async fn candidates(house: &House, policy: &Policy) -> Result<Vec<Candidate>, St
             },
         );
     }
-    let trusted = house.trusted()?;
     for (name, store) in &stores {
-        for (_, backup) in seal::list_backups(&**store, Some(&policy.name)).await.map_err(Broke::from)? {
+        for (_, backup) in seal::list_backups(&**store, Some(&policy.name), &trusted).await.map_err(Broke::from)? {
             if found.contains_key(&(name.clone(), backup.clone())) {
                 continue;
             }

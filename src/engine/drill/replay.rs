@@ -97,12 +97,12 @@ fn no_log(policy: &Policy) -> Broke {
     )
 }
 
-/// Any moment from the end of the oldest physical backup to the last commit that the newest can be brought to.
+/// Any moment from the end of the oldest physical backup (of the first from which all of the log is kept) to the last commit that the newest can be brought to.
 pub(super) async fn random_moment(house: &House, policy: &Policy) -> Result<Timestamp, Stop> {
     let (trusted, opener) = (house.trusted()?, house.opener()?);
     let mut manifests = Vec::new();
     for store in house.stores_of(policy)?.values() {
-        for (_, backup) in seal::list_backups(&**store, Some(&policy.name)).await.map_err(Broke::from)? {
+        for (_, backup) in seal::list_backups(&**store, Some(&policy.name), &trusted).await.map_err(Broke::from)? {
             match seal::load_manifest(&**store, &policy.name, &backup, &trusted).await {
                 Ok(sealed) => manifests.extend(sealed.manifest.wal.is_some().then_some(sealed.manifest)),
                 // A bad one is found by who brings it back.
@@ -120,7 +120,11 @@ pub(super) async fn random_moment(house: &House, policy: &Policy) -> Result<Time
     let (archive, _) = log.behind(newest, &opener, None).await?;
     let range = newest.wal.as_ref().ok_or_else(|| no_log(policy))?;
     let reach = wal::reach(range, &archive, Follow::Latest).map_err(|no| Broke::new(no.0))?;
-    let (from, last) = (oldest.ended(), reach.last_commit.ok_or_else(|| no_log(policy))?.at);
+    // Before the window of `[wal] keep` the log has gaps on purpose.
+    let horizon =
+        policy.wal.as_ref().and_then(|wal| wal.keep).and_then(|keep| crate::clock::now().checked_sub(keep.0).ok());
+    let first = horizon.and_then(|at| manifests.iter().rev().find(|manifest| manifest.recovery_point.at <= at));
+    let (from, last) = (first.unwrap_or(oldest).ended(), reach.last_commit.ok_or_else(|| no_log(policy))?.at);
     let window = u64::try_from(last.duration_since(from).as_micros()).ok().filter(|window| *window > 0);
     let window = window.ok_or_else(|| no_log(policy))?;
     let random = getrandom::u64().map_err(|error| Broke::new(format!("no random number could be had: {error}")))?;

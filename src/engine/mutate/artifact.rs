@@ -73,7 +73,7 @@ impl<'a> Original<'a> {
     pub async fn open(house: &House, policy: &'a Policy, backup: &BackupId) -> Result<Original<'a>, Broke> {
         let trusted = house.trusted()?;
         for (place, store) in house.stores_of(policy)? {
-            let held = seal::list_backups(&*store, Some(&policy.name)).await?;
+            let held = seal::list_backups(&*store, Some(&policy.name), &trusted).await?;
             if !held.iter().any(|(_, held)| held == backup) {
                 continue;
             }

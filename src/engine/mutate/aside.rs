@@ -10,7 +10,7 @@ use crate::domain::check::Broke;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
-use crate::domain::run::{ArtifactRecord, Event, Run, RunOutcome, Work};
+use crate::domain::run::{ArtifactRecord, Event, Proof, Run, RunOutcome, Work};
 use crate::domain::transcript::Transcript;
 
 /// Beside the real catalog.
@@ -35,6 +35,10 @@ impl Catalog for Aside {
             | Event::ScratchDestroyed { .. }
             | Event::HoleAcknowledged(_)
             | Event::ImmutabilityTried { .. }
+            | Event::Marked { .. }
+            | Event::Removed(_)
+            | Event::LogRemoved { .. }
+            | Event::OrphansRemoved { .. }
             | Event::Finished { .. }
             | Event::Abandoned { .. }) => event,
         };
@@ -97,6 +101,14 @@ impl Catalog for Aside {
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {
         self.catalog.next_sequence(policy).await
+    }
+
+    async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke> {
+        self.catalog.taken(policy).await
+    }
+
+    async fn proofs(&self, policy: &PolicyName) -> Result<Vec<Proof>, Broke> {
+        self.catalog.proofs(policy).await
     }
 
     async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Request;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PolicyName};
+use crate::domain::mark::Mark;
 use crate::domain::policy::Method;
 use crate::engine::house::unknown;
 use crate::progress::Progress;
@@ -44,6 +45,12 @@ pub(in crate::engine) async fn candidates(
     if let Some(id) = &request.backup {
         let mut stores = held.iter().filter(|(backup, _)| backup == id);
         let Some((_, store)) = stores.next() else {
+            for store in &request.stores {
+                let deleted = seal::list_tombstones(&**store, Some(&policy), &request.trusted).await;
+                if let Some(mark) = deleted.map_err(Broke::from)?.get(&(policy.clone(), id.clone())) {
+                    return Err(deleted_one(id, mark).into());
+                }
+            }
             return Err(
                 unknown("backup", id.as_str(), held.iter().rev().take(5).map(|(backup, _)| backup.as_str())).into()
             );
@@ -92,12 +99,18 @@ pub(in crate::engine) async fn candidates(
     Ok(found)
 }
 
+/// What is said of a backup that was deleted and is not gone yet.
+pub(in crate::engine) fn deleted_one(backup: &BackupId, mark: &Mark) -> Broke {
+    let hint = format!("until it is removed, `lifeboat backup undelete {backup} --by WHO` brings it back");
+    Broke::hinted(format!("backup {backup} is {}", mark.words()), hint)
+}
+
 /// The backups of the policy, the one begun first first, each with the first store that has it.
 async fn held(request: &Request) -> Result<(PolicyName, Vec<(BackupId, Arc<dyn Store>)>), Broke> {
     let mut held: Vec<(PolicyName, BackupId, Arc<dyn Store>)> = Vec::new();
     let mut policies: Vec<PolicyName> = Vec::new();
     for store in &request.stores {
-        for (policy, backup) in seal::list_backups(&**store, request.policy.as_ref()).await? {
+        for (policy, backup) in seal::list_backups(&**store, request.policy.as_ref(), &request.trusted).await? {
             if !policies.contains(&policy) {
                 policies.push(policy.clone());
             }

@@ -217,7 +217,7 @@ impl Ground<'_> {
     /// Id, timeline, end and length of segments of each physical backup, oldest first.
     async fn backups(&self) -> Result<Vec<(BackupId, u32, Lsn, u64)>, Broke> {
         let mut found = Vec::new();
-        for (_, backup) in seal::list_backups(&*self.store, Some(&self.policy.name)).await? {
+        for (_, backup) in seal::list_backups(&*self.store, Some(&self.policy.name), &self.trusted).await? {
             match seal::load_manifest(&*self.store, &self.policy.name, &backup, &self.trusted).await {
                 Ok(sealed) => {
                     let bytes = sealed.manifest.fingerprint.server.wal_segment_bytes;

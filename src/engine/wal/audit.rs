@@ -160,7 +160,7 @@ pub async fn audit(
         }
     }
     let mut missing = BTreeSet::new();
-    for (_, backup) in seal::list_backups(&**store, Some(policy)).await? {
+    for (_, backup) in seal::list_backups(&**store, Some(policy), trusted).await? {
         let sealed = match seal::load_manifest(&**store, policy, &backup, trusted).await {
             Ok(sealed) => sealed,
             // That is for `verify` without --wal to say.

@@ -41,7 +41,7 @@ async fn backup_behind(
     record: &WalRecord,
 ) -> Result<Option<Timestamp>, Broke> {
     let (store, trusted) = (house.store(place)?, house.trusted()?);
-    for (_, backup) in seal::list_backups(&*store, Some(&policy.name)).await?.into_iter().rev() {
+    for (_, backup) in seal::list_backups(&*store, Some(&policy.name), &trusted).await?.into_iter().rev() {
         let sealed = match seal::load_manifest(&*store, &policy.name, &backup, &trusted).await {
             Ok(sealed) => sealed,
             // That is for `verify` to say.

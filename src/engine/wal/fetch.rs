@@ -48,7 +48,7 @@ pub async fn fetch(
     for store in stores {
         // A store that holds nothing at all of the policy may be an empty folder where a disk is not mounted.
         let known = !seal::list_wal(&**store, policy).await?.is_empty()
-            || !seal::list_backups(&**store, Some(policy)).await.map_err(Broke::from)?.is_empty();
+            || !seal::list_backups(&**store, Some(policy), trusted).await.map_err(Broke::from)?.is_empty();
         if !known {
             let error =
                 format!("{} holds nothing of policy {policy}: it cannot be said that {name} is not there", store.url());

@@ -217,6 +217,8 @@ pub(in crate::load) struct RawWal {
     pub(in crate::load) heartbeat: Option<Written<Span>>,
     /// Where `wal push` puts files while the store takes none. Left out: nowhere, the source keeps them.
     pub(in crate::load) spool: Option<RawSpool>,
+    /// For how long every moment stays within reach: `lifeboat prune` takes away the log before that. Left out: from the oldest backup on.
+    pub(in crate::load) keep: Option<Written<Span>>,
 }
 
 /// A folder on this machine in which files of the log wait for the store.

@@ -48,6 +48,14 @@ fn a_wrong_policy_is_told_with_place_and_hint() {
         ("store = \"primary\"", "store = \"primry\"", "orders.toml:21:9", "no store `primry`", "\"primary\""),
         ("[\"dr-region\"]", "[\"primary\"]", "orders.toml:22:11", "a copy in the same store", "another"),
         ("[\"dr-region\"]", "\"dr-region\"", "orders.toml:22:10", "must be an array", "brackets"),
+        (
+            "{ keep = \"14d\", weekly = 8, monthly = 12, at_least = 3 }",
+            "{ weekly = 0, keep = \"0s\" }",
+            "orders.toml:23:1",
+            "this retention keeps nothing",
+            "at_least = 3",
+        ),
+        ("stream = true", "stream = true\nkeep = \"0s\"", "orders.toml:27:8", "no time at all", "5m"),
         ("weekly = 8", "weekly = -8", "orders.toml:23:38", "`weekly` is -8", "from 0"),
         ("weekly = 8", "weekly = \"8\"", "orders.toml:23:38", "must be an integer", "without quotes"),
         (

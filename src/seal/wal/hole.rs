@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{RECORD, WalSealer, signed_line};
+use super::{RECORD, WalSealer, signed, signed_line};
 use crate::domain::check::{Broke, Finding};
 use crate::domain::hole::{Acknowledged, HOLE_FORMAT};
 use crate::domain::ids::PolicyName;
 use crate::domain::wal::Segment;
-use crate::seal::{SealError, TrustedSigners};
+use crate::seal::{SealError, Signer, TrustedSigners};
 use crate::store::{Store, StoreError};
 
 const HOLE: &str = ".hole";
@@ -15,13 +15,18 @@ const HOLE: &str = ".hole";
 impl WalSealer {
     /// Signs an acknowledgement and stores it. One that begins with the same segment is never replaced: false.
     pub async fn put_hole(&self, hole: &Acknowledged) -> Result<bool, SealError> {
-        let text = self.signed(hole)?;
-        let key = format!("{}/wal/{:08X}/{}{HOLE}{RECORD}", self.policy, hole.from.timeline, hole.from);
-        match self.store.put_new(&key, Bytes::from(text)).await {
-            Ok(()) => Ok(true),
-            Err(StoreError::AlreadyThere { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        put_hole(&*self.store, hole, &self.signer).await
+    }
+}
+
+/// The same without anything to seal with.
+pub async fn put_hole(store: &dyn Store, hole: &Acknowledged, signer: &Signer) -> Result<bool, SealError> {
+    let text = signed(hole, signer)?;
+    let key = format!("{}/wal/{:08X}/{}{HOLE}{RECORD}", hole.policy, hole.from.timeline, hole.from);
+    match store.put_new(&key, Bytes::from(text)).await {
+        Ok(()) => Ok(true),
+        Err(StoreError::AlreadyThere { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

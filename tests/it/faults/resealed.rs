@@ -19,7 +19,7 @@ async fn exchange(home: &Home, globals: bool, from: &str, to: &str) {
     let key = |name: &str| home.path().join("keys").join(name);
     let store: Arc<dyn Store> = Arc::new(FileStore::open(&home.store()).unwrap());
     let trusted = TrustedSigners::read(&[key("signing.pub.pem")]).unwrap();
-    let (_, id) = seal::list_backups(&*store, Some(&policy())).await.unwrap().pop().unwrap();
+    let (_, id) = seal::list_backups(&*store, Some(&policy()), &trusted).await.unwrap().pop().unwrap();
     let mut manifest: Manifest = seal::load_manifest(&*store, &policy(), &id, &trusted).await.unwrap().manifest;
     let recipients = manifest.recipients.clone();
     let stream = manifest.streams.iter_mut().find(|stream| (stream.kind == StreamKind::Globals) == globals).unwrap();

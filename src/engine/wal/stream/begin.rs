@@ -146,7 +146,7 @@ pub(super) async fn backups(
     identity: &Identity,
 ) -> Result<Vec<Place>, Broke> {
     let mut found = Vec::new();
-    for (_, backup) in seal::list_backups(&**store, Some(policy)).await? {
+    for (_, backup) in seal::list_backups(&**store, Some(policy), trusted).await? {
         match seal::load_manifest(&**store, policy, &backup, trusted).await {
             Ok(sealed) => {
                 let of = &sealed.manifest.fingerprint.server.system_identifier;
