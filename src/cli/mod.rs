@@ -8,6 +8,8 @@ mod alone;
 mod backup;
 mod catalog;
 mod check;
+mod copies;
+mod copy;
 mod demo;
 mod drill;
 mod find;
@@ -77,6 +79,10 @@ enum Verb {
     Find(find::Args),
     /// Read artifacts back and verify them, without restoring.
     Verify(verify::Args),
+    /// Copy what is missing into second stores, verified there.
+    Copy(copy::Args),
+    /// Compare the copies in second stores with the first, and judge 3-2-1-1-0.
+    Copies(copies::Args),
     /// The log: into the store (archive_command), and back (restore_command).
     Wal(wal::Args),
     /// Where every policy stands.
@@ -102,6 +108,8 @@ impl Verb {
             Verb::Restore(_) => "restore",
             Verb::Find(_) => "find",
             Verb::Verify(_) => "verify",
+            Verb::Copy(_) => "copy",
+            Verb::Copies(_) => "copies",
             Verb::Wal(_) => "wal",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
@@ -114,11 +122,14 @@ impl Verb {
     /// Whether it hears a signal itself and ends in good order.
     fn stops_itself(&self) -> bool {
         match self {
-            Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Demo(_) => true,
+            Verb::Backup(_) | Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Copy(_) | Verb::Demo(_) => {
+                true
+            }
             Verb::Wal(args) => args.stops_itself(),
             Verb::Find(args) => args.makes_scratches(),
             Verb::Init(_)
             | Verb::Check(_)
+            | Verb::Copies(_)
             | Verb::Status(_)
             | Verb::Report(_)
             | Verb::Runbook(_)
@@ -200,6 +211,8 @@ impl Cli {
             Verb::Restore(args) => restore::run(self, args).await,
             Verb::Find(args) => find::run(self, args).await,
             Verb::Verify(args) => verify::run(self, args).await,
+            Verb::Copy(args) => copy::run(self, args).await,
+            Verb::Copies(args) => copies::run(self, args).await,
             Verb::Wal(args) => wal::run(self, args).await,
             Verb::Status(args) => status::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,

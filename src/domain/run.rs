@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::artifact::Manifest;
+use super::copies::CopyRecord;
 use super::hole::Acknowledged;
 use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
 use super::mutation::{DrillTest, Mutation};
@@ -41,6 +42,8 @@ pub enum Work {
     },
     /// Reads artifacts back.
     Verify,
+    /// Copies backups and their log into second stores.
+    Copy,
 }
 
 impl Work {
@@ -55,6 +58,7 @@ impl Work {
             Work::Find { at: None } => "find".to_owned(),
             Work::Find { at: Some(at) } => format!("find, a look at {at}"),
             Work::Verify => "verify".to_owned(),
+            Work::Copy => "copy".to_owned(),
         }
     }
 }
@@ -99,6 +103,8 @@ pub enum Event {
     DrillTested(Box<DrillTest>),
     /// Somebody answers for a hole of the log. What counts is the same in the store.
     HoleAcknowledged(Box<Acknowledged>),
+    /// A backup became durable in a second store.
+    Copied(CopyRecord),
     /// It ended.
     Finished {
         /// How.

@@ -168,6 +168,7 @@ fn with_flipped_byte(house: &House, folder: &Path) -> Result<House, Broke> {
         warnings: Vec::new(),
         catalog: std::sync::Arc::clone(&house.catalog),
         stand_ins: Default::default(),
+        only: None,
     })
 }
 

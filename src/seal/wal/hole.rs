@@ -10,13 +10,14 @@ use crate::domain::wal::Segment;
 use crate::seal::{SealError, TrustedSigners};
 use crate::store::{Store, StoreError};
 
-const HOLE: &str = ".hole";
+/// What the name of an acknowledgement ends with, before the ending of all records.
+pub(super) const HOLE: &str = ".hole";
 
 impl WalSealer {
     /// Signs an acknowledgement and stores it. One that begins with the same segment is never replaced: false.
     pub async fn put_hole(&self, hole: &Acknowledged) -> Result<bool, SealError> {
         let text = self.signed(hole)?;
-        let key = format!("{}/wal/{:08X}/{}{HOLE}{RECORD}", self.policy, hole.from.timeline, hole.from);
+        let key = key(&self.policy, &hole.from.to_string());
         match self.store.put_new(&key, Bytes::from(text)).await {
             Ok(()) => Ok(true),
             Err(StoreError::AlreadyThere { .. }) => Ok(false),
@@ -50,7 +51,17 @@ pub async fn load_holes(
     Ok((holes, findings))
 }
 
-fn read(text: &[u8], policy: &PolicyName, first: &str, trusted: &TrustedSigners) -> Result<Acknowledged, Finding> {
+/// Where the acknowledgement of a hole lies that begins with this segment; its first eight digits are its timeline.
+pub(super) fn key(policy: &PolicyName, first: &str) -> String {
+    format!("{policy}/wal/{}/{first}{HOLE}{RECORD}", first.get(..8).unwrap_or(first))
+}
+
+pub(super) fn read(
+    text: &[u8],
+    policy: &PolicyName,
+    first: &str,
+    trusted: &TrustedSigners,
+) -> Result<Acknowledged, Finding> {
     let object = format!("hole of the log {first}");
     let line = signed_line(text, &object, trusted)?;
     let wrong = |why: String| Finding::new("wal_record", object.clone(), why);
