@@ -9,8 +9,8 @@ use crate::domain::check::Broke;
 use crate::domain::ids::{BackupId, BadId, RunId};
 use crate::domain::policy::Policy;
 use crate::domain::units::ByteSize;
-use crate::engine::House;
 use crate::engine::copy::{self, Asked, Conclusion, Copied, LogCopied, Report, State};
+use crate::engine::{House, house};
 use crate::render::plain;
 
 /// The `schema` of the JSON document.
@@ -64,7 +64,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn asked(house: &House, args: &Args) -> Result<Asked, Broke> {
-    let place = |name: &Option<String>| name.as_deref().map(|name| copy::place(house, name)).transpose();
+    let place = |name: &Option<String>| name.as_deref().map(|name| house::place(house, name)).transpose();
     let backup = args.backup.as_deref().map(str::parse::<BackupId>).transpose();
     let backup = backup
         .map_err(|error: BadId| Broke::hinted(error.to_string(), "`lifeboat status POLICY` lists the backups"))?;
@@ -145,7 +145,7 @@ pub(super) fn remarks(report: &Report) -> String {
     text
 }
 
-fn word(state: State) -> &'static str {
+pub(super) fn word(state: State) -> &'static str {
     match state {
         State::Copied => "copied",
         State::Already => "there already",

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, mutate, output, report};
 use crate::domain::check::Broke;
-use crate::domain::drill::{Drill, Pick};
+use crate::domain::drill::{Drill, KeyChoice, Pick};
 use crate::domain::ids::{BackupId, BadId};
 use crate::domain::policy::Policy;
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::engine::{self, House, house, interrupt, sweep};
 use crate::render;
+use crate::seal::Opener;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,12 @@ pub struct Args {
     /// Bring back this backup, whatever the drill would pick.
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
+    /// Use this store alone, whatever the drill says: no other is opened.
+    #[arg(long, value_name = "STORE")]
+    from: Option<String>,
+    /// Open the backup with this age identity, and none of the configured ones; may be repeated.
+    #[arg(long, value_name = "KEYFILE")]
+    identity: Vec<PathBuf>,
     #[command(flatten)]
     test: mutate::Args,
 }
@@ -34,9 +41,11 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let drills = chosen(&house, policy, args).map_err(Failure::usage)?;
     if let Some(id) = &args.backup {
         let id: BackupId = id.parse().map_err(|error: BadId| Failure::usage(unknown_backup(error.to_string())))?;
-        if !engine::drill::is_known(&house, policy, &id).await? {
-            let error = format!("no store of policy {} holds backup {id}, and none ever did", policy.name);
-            return Err(Failure::usage(unknown_backup(error)));
+        for drill in &drills {
+            if !engine::drill::is_known(&house.of_drill(drill), policy, &id).await? {
+                let error = format!("no store of policy {} holds backup {id}, and none ever did", policy.name);
+                return Err(Failure::usage(unknown_backup(error)));
+            }
         }
     }
     let swept = sweep::sweep(&house).await?;
@@ -98,6 +107,19 @@ fn chosen(house: &House, policy: &Policy, args: &Args) -> Result<Vec<Drill>, Bro
             format!("policy {} uses no drill", policy.name),
             "add one to the policy: [[drill]] use = \"restore-latest\"; or name one with --drill",
         ));
+    }
+    if let Some(name) = &args.from {
+        let from = house::place(house, name)?;
+        for drill in &mut drills {
+            drill.from = Some(from.clone());
+        }
+    }
+    if !args.identity.is_empty() {
+        // Wrong usage is known before anything is begun.
+        Opener::read(&args.identity)?;
+        for drill in &mut drills {
+            drill.keys = KeyChoice::Given(args.identity.clone());
+        }
     }
     if let Some(id) = &args.backup {
         let id: BackupId = id.parse().map_err(|error: BadId| unknown_backup(error.to_string()))?;

@@ -198,6 +198,13 @@ pub fn policy_named<'a>(policies: &'a [Policy], name: &str) -> Result<&'a Policy
     policies.iter().find(|policy| policy.name.as_str() == name).ok_or_else(|| unknown("policy", name, names()))
 }
 
+/// A configured store's name.
+pub fn place(house: &House, name: &str) -> Result<PlaceName, Broke> {
+    let names = || house.config.stores.keys().map(PlaceName::as_str);
+    let found = house.config.stores.keys().find(|known| known.as_str() == name);
+    found.cloned().ok_or_else(|| unknown("store", name, names()))
+}
+
 /// What opens artifacts.
 pub fn opener(keys: &Keys) -> Result<Opener, Broke> {
     if keys.identities.is_empty() {

@@ -300,30 +300,42 @@ pub fn runs(runs: &[Run], width: usize, color: bool) -> String {
     out
 }
 
+/// Each backup once, with all stores that have it.
+fn by_backup(artifacts: &[ArtifactRecord]) -> Vec<(&ArtifactRecord, Vec<&str>)> {
+    let mut each: Vec<(&ArtifactRecord, Vec<&str>)> = Vec::new();
+    for artifact in artifacts {
+        match each.iter_mut().find(|(known, _)| known.backup == artifact.backup) {
+            Some((_, stores)) => stores.push(artifact.store.as_str()),
+            None => each.push((artifact, vec![artifact.store.as_str()])),
+        }
+    }
+    each
+}
+
 fn backups(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
     const SHOWN: usize = 10;
     if stand.artifacts.is_empty() {
         out.push_str("  none\n");
         return;
     }
-    let rows: Vec<Vec<Cell>> = stand
-        .artifacts
+    let each = by_backup(&stand.artifacts);
+    let rows: Vec<Vec<Cell>> = each
         .iter()
         .take(SHOWN)
-        .map(|artifact| {
+        .map(|(artifact, stores)| {
             vec![
                 (artifact.backup.to_string(), None),
                 (artifact.method.as_str().to_owned(), None),
                 (words::moment(artifact.recovery_point), None),
                 (ago(Span::between(artifact.recovery_point, now)), Some(Tone::Faint)),
                 (format!("{} ({} stored)", artifact.plain_bytes, artifact.sealed_bytes), None),
-                (artifact.store.to_string(), None),
+                (stores.join(", "), None),
             ]
         })
         .collect();
     table(out, &["backup", "method", "brings back", "", "size", "store"], &rows, width, paint);
-    if stand.artifacts.len() > SHOWN {
-        out.push_str(&format!("  and {} older ones\n", stand.artifacts.len() - SHOWN));
+    if each.len() > SHOWN {
+        out.push_str(&format!("  and {} older ones\n", each.len() - SHOWN));
     }
 }
 
@@ -383,7 +395,8 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
                 "rta_history": times.map(|t| json!({ "drills": t.drills, "p50": t.p50, "p95": t.p95, "worst": t.worst })),
                 "last_backup": standing.last_backup,
                 "last_proven": standing.last_proven.map(|(run, at, age)| json!({ "run": run, "at": at, "age": age })),
-                "backups": stand.artifacts.len(),
+                "backups": by_backup(&stand.artifacts).len(),
+                "copies": stand.artifacts.len() - by_backup(&stand.artifacts).len(),
                 "detection": mutations::newest(&stand.tests).into_iter().map(|test| json!({
                     "run": test.run,
                     "drill": test.drill,

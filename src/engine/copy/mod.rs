@@ -18,7 +18,7 @@ use crate::domain::run::{ArtifactRecord, Event, RunOutcome, Work};
 use crate::progress::Progress;
 use crate::seal::{TrustedSigners, Way, list_backups};
 
-use super::house::{House, new_run, unknown};
+use super::house::{House, new_run};
 use super::{interrupt, process, wal};
 
 use self::backup::Looked;
@@ -245,13 +245,6 @@ fn routes(policy: &Policy, asked: &Asked) -> Result<Vec<Route>, Broke> {
         });
     }
     Ok(routes)
-}
-
-/// A configured store by name; else wrong usage.
-pub fn place(house: &House, name: &str) -> Result<PlaceName, Broke> {
-    let names = || house.config.stores.keys().map(PlaceName::as_str);
-    let found = house.config.stores.keys().find(|known| known.as_str() == name);
-    found.cloned().ok_or_else(|| unknown("store", name, names()))
 }
 
 #[cfg(test)]
