@@ -19,6 +19,8 @@ mod checks;
 mod compose;
 mod config_cli;
 mod content;
+mod copies;
+mod copies_real;
 mod demo;
 mod faults;
 mod find;

@@ -1,6 +1,7 @@
 //! One backup into a second store: parts in any order, then signature, then manifest. Killed anywhere, the next run goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -8,13 +9,14 @@ use futures_util::StreamExt;
 
 use super::report::{Copied, State};
 use super::{Copying, Route};
-use crate::domain::artifact::Part;
+use crate::domain::artifact::{MANIFEST_NAME, Part, SIGNATURE_NAME};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::copies::CopyRecord;
 use crate::domain::ids::{BackupId, JobName};
 use crate::domain::run::{ArtifactRecord, Event};
 use crate::domain::units::{ByteSize, Span};
 use crate::seal::{Brought, MAX_FINDINGS, Original, Way, list_backups};
+use crate::store::Store;
 
 /// What came of looking at a backup.
 pub(super) enum Looked {
@@ -24,11 +26,20 @@ pub(super) enum Looked {
     NotOurs(JobName),
     /// Somebody removed it meanwhile.
     Gone,
+    /// It is being removed from the second store: its manifest is there, and it does not count as a backup any more.
+    Going,
 }
 
 impl Copying<'_> {
     /// Copies a backup, unless it is there.
-    pub(super) async fn backup(&self, route: &Route, way: &Way, id: &BackupId) -> Result<Looked, Broke> {
+    /// `there`: what the second store lists.
+    pub(super) async fn backup(
+        &self,
+        route: &Route,
+        way: &Way,
+        id: &BackupId,
+        there: &BTreeSet<BackupId>,
+    ) -> Result<Looked, Broke> {
         let began = Instant::now();
         let mut copied = Copied::begin(id, &route.from, &route.to);
         let original = match Original::open(&*way.from, &self.policy.name, id, &self.trusted).await {
@@ -50,6 +61,15 @@ impl Copying<'_> {
             copied.stopped(finding.into());
             return Ok(Looked::At(Box::new(copied)));
         }
+        match original.is_named(way).await {
+            // Listed again: another process may have copied it since.
+            Ok(true) if !there.contains(id) && self.lacks(&way.to, id).await? => return Ok(Looked::Going),
+            Ok(_) => {}
+            Err(stop) => {
+                copied.stopped(stop);
+                return Ok(Looked::At(Box::new(copied)));
+            }
+        }
         self.progress.stage(&format!("copy {id} to {}", route.to));
         self.progress.expect(manifest.sealed_bytes().0);
         if let Err(stop) = self.bring_all(route, way, &original, &mut copied).await {
@@ -67,13 +87,13 @@ impl Copying<'_> {
 
     async fn bring_all(&self, route: &Route, way: &Way, original: &Original, copied: &mut Copied) -> Result<(), Stop> {
         let manifest = &original.sealed.manifest;
-        let named = original.is_named(way).await?;
         let prefix = format!("{}/{}/", manifest.policy, manifest.backup);
         let listed = way.to.list(&prefix).await.map_err(Broke::from)?;
         let there: BTreeMap<&str, u64> =
             listed.iter().filter_map(|one| Some((one.key.strip_prefix(&prefix)?, one.bytes))).collect();
         let parts: Vec<&Part> = manifest.streams.iter().flat_map(|stream| &stream.parts).collect();
         let complete = parts.iter().all(|part| there.get(part.key.as_str()) == Some(&part.sealed_bytes));
+        let named = there.contains_key(MANIFEST_NAME) && there.contains_key(SIGNATURE_NAME);
         if named && complete && self.is_known(original, route) {
             // Every object of it was read there when it was copied; reading it again is for `copies --read` and `verify`.
             copied.there = parts.len() as u64;
@@ -140,7 +160,11 @@ impl Copying<'_> {
 
     /// Whether somebody is removing it, or has.
     async fn is_gone(&self, way: &Way, id: &BackupId) -> Result<bool, Broke> {
-        let held = list_backups(&*way.from, Some(&self.policy.name)).await?;
+        self.lacks(&way.from, id).await
+    }
+
+    async fn lacks(&self, store: &Arc<dyn Store>, id: &BackupId) -> Result<bool, Broke> {
+        let held = list_backups(&**store, Some(&self.policy.name)).await?;
         Ok(!held.iter().any(|(_, held)| held == id))
     }
 

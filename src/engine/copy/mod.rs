@@ -10,6 +10,8 @@ mod backup;
 mod log;
 mod report;
 
+use std::collections::BTreeSet;
+
 use crate::domain::check::Broke;
 use crate::domain::copies::CopyRecord;
 use crate::domain::ids::{BackupId, JobName, PlaceName, RunId};
@@ -185,15 +187,18 @@ impl Copying<'_> {
         }
         let into = self.house.store_to_fill(&route.to).await?;
         let way = Way { from, to: self.house.store(&route.to)?, into };
+        let listed = list_backups(&*way.to, Some(&self.policy.name)).await?;
+        let there: BTreeSet<BackupId> = listed.into_iter().map(|(_, backup)| backup).collect();
         // The newest first: it is what the second place is for, should the first be lost before this is done.
         for (_, backup) in backups.iter().rev() {
-            match self.backup(route, &way, backup).await? {
+            match self.backup(route, &way, backup, &there).await? {
                 Looked::At(copied) => report.copies.push(*copied),
                 Looked::NotOurs(job) if self.policy.backups.iter().any(|known| known.name == job) => {}
                 Looked::NotOurs(job) => report.notes.push(format!(
                     "backup {backup} is of the job {job}, which the policy does not have: copy it with --to {}",
                     route.to
                 )),
+                Looked::Going => report.notes.push(format!("backup {backup} is being removed from {}", route.to)),
                 Looked::Gone => report.notes.push(format!("backup {backup} was removed from {} meanwhile", route.from)),
             }
         }
