@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::check::Finding;
+use crate::domain::copies::CopyRecord;
+use crate::domain::ids::PlaceName;
 use crate::domain::mutation::DrillTest;
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
@@ -33,6 +35,8 @@ pub struct Stand<'a> {
     pub runs: Vec<Run>,
     /// Tests of its drills.
     pub tests: Vec<DrillTest>,
+    /// Its copies, as they became durable.
+    pub copies: Vec<CopyRecord>,
 }
 
 /// Recovery times of the drills that measured one: never the best alone.
@@ -179,6 +183,10 @@ pub fn full(stand: &Stand<'_>, now: Timestamp, width: usize, color: bool) -> Str
     jobs(&mut out, stand, now, width, paint);
     section(&mut out, "Backups", paint);
     backups(&mut out, stand, now, width, paint);
+    if stand.policy.backups.iter().any(|job| !job.copies.is_empty()) {
+        section(&mut out, "Copies, as they were made", paint);
+        copies(&mut out, stand, now, width, paint);
+    }
     section(&mut out, "Drills", paint);
     drills(&mut out, stand, now, width, paint);
     for test in mutations::newest(&stand.tests) {
@@ -339,6 +347,52 @@ fn backups(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, pa
     }
 }
 
+/// The newest copy in each second store, and how late it was: by the catalog, which does not know what became of it since.
+fn newest_copies<'a>(stand: &'a Stand<'_>) -> Vec<(&'a PlaceName, Span, Option<&'a CopyRecord>)> {
+    let mut found: Vec<(&PlaceName, Span, Option<&CopyRecord>)> = Vec::new();
+    for job in &stand.policy.backups {
+        for store in job.copies.iter() {
+            let within = job.copy_within.unwrap_or(stand.policy.objectives.rpo);
+            match found.iter_mut().find(|(known, ..)| *known == store) {
+                Some((_, least, _)) => *least = (*least).min(within),
+                None => {
+                    let of_store = stand.copies.iter().filter(|copy| copy.store == *store);
+                    found.push((store, within, of_store.max_by(|a, b| a.backup.cmp(&b.backup))));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn copies(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
+    let rows: Vec<Vec<Cell>> = newest_copies(stand)
+        .into_iter()
+        .map(|(store, within, copy)| {
+            let Some(copy) = copy else {
+                let never = ("nothing was ever copied".to_owned(), Some(Tone::Doubt));
+                return vec![(store.to_string(), None), never, (String::new(), None), (String::new(), None)];
+            };
+            let tone = if copy.already {
+                Tone::Doubt
+            } else if copy.lag > within {
+                Tone::Bad
+            } else {
+                Tone::Good
+            };
+            let lag = if copy.already { "found there".to_owned() } else { format!("{} after it", copy.lag) };
+            vec![
+                (store.to_string(), None),
+                (copy.backup.to_string(), None),
+                (ago(Span::between(copy.durable_at, now)), Some(Tone::Faint)),
+                (format!("{lag} (allowed {within})"), Some(tone)),
+            ]
+        })
+        .collect();
+    table(out, &["store", "newest backup", "durable there", ""], &rows, width, paint);
+    hanging(out, "  → ", &format!("whether they are whole: lifeboat copies {} --read", stand.policy.name), width);
+}
+
 fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
     const SHOWN: usize = 10;
     let ran: Vec<&str> = stand.transcripts.iter().map(|transcript| transcript.drill.name.as_str()).collect();
@@ -356,7 +410,7 @@ fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, pai
             let judgement = &transcript.judgement;
             vec![
                 word(judgement.verdict),
-                (transcript.drill.name.to_string(), None),
+                (drilled(transcript), None),
                 (ago(Span::between(transcript.finished_at, now)), Some(Tone::Faint)),
                 (or_none(judgement.rpa.map(|span| span.to_string())), None),
                 (or_none(judgement.rta.map(|span| span.to_string())), None),
@@ -368,6 +422,12 @@ fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, pai
     if stand.transcripts.len() > SHOWN {
         out.push_str(&format!("  and {} older ones\n", stand.transcripts.len() - SHOWN));
     }
+}
+
+/// Its name, and the store that it was made to get along with.
+fn drilled(transcript: &Transcript) -> String {
+    let name = &transcript.drill.name;
+    transcript.drill.from.as_ref().map_or(name.to_string(), |from| format!("{name} (from {from} alone)"))
 }
 
 /// The same for machines; spans are seconds.
@@ -397,6 +457,9 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
                 "last_proven": standing.last_proven.map(|(run, at, age)| json!({ "run": run, "at": at, "age": age })),
                 "backups": by_backup(&stand.artifacts).len(),
                 "copies": stand.artifacts.len() - by_backup(&stand.artifacts).len(),
+                "newest_copies": newest_copies(stand).into_iter().map(|(store, within, copy)| json!({
+                    "store": store, "within": within, "copy": copy,
+                })).collect::<Vec<_>>(),
                 "detection": mutations::newest(&stand.tests).into_iter().map(|test| json!({
                     "run": test.run,
                     "drill": test.drill,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use lifeboat::catalog::{Catalog, SqliteCatalog};
 use lifeboat::domain::artifact::{Manifest, StreamKind};
 use lifeboat::domain::ids::BackupId;
@@ -82,7 +82,7 @@ impl Bench {
         parts: usize,
         part_bytes: usize,
     ) -> Manifest {
-        let ended = Timestamp::now().checked_sub(ago).unwrap();
+        let ended = lifeboat::clock::now().checked_sub(ago).unwrap();
         let id = BackupId::new(ended, number);
         let sealer = self.yard.sealer(&format!("{}/{id}", policy()), part_bytes);
         let mut writer = sealer.stream("base", StreamKind::Tar);
@@ -206,6 +206,13 @@ async fn a_copy_is_the_same_bytes_is_written_down_and_is_made_once() {
     assert!(bench.run(&["catalog", "rebuild"]).expect(0).stdout.contains("taken in: 4 artifacts"));
     // What one object lost comes back.
     std::fs::remove_file(bench.object("far", &first.backup, "base/00001.zst.age")).unwrap();
+    bench.run(&["copy"]).expect(0);
+    bench.run(&["copies", "--read"]).expect(0);
+    // A copy that was there and is no more is not one that was never made.
+    std::fs::remove_dir_all(bench.far().join("orders").join(second.backup.as_str())).unwrap();
+    let gone = bench.run(&["copies", "--read", "--output", "json"]).expect(3).json();
+    let object = format!("backup {} in dr-region: all of it", second.backup);
+    assert_eq!(drifts(&gone), [("copy_missing".to_owned(), object)]);
     bench.run(&["copy"]).expect(0);
     bench.run(&["copies", "--read"]).expect(0);
 }

@@ -102,6 +102,12 @@ impl Look<'_> {
             }
         };
         held.seen = match title {
+            None if self.known.iter().any(|record| record.store == *name && record.backup == *id) => {
+                let message = "it was there, by the catalog, and is not there any more";
+                Observed::Known(vec![
+                    Finding::new("copy_missing", "all of it", message).with("its manifest", "nothing"),
+                ])
+            }
             None => Observed::Absent,
             Some(Title::Unseen(why)) => Observed::Unknown(why.clone()),
             Some(Title::Bad(findings)) => Observed::Known(findings.clone()),

@@ -144,7 +144,8 @@ async fn shelf(house: &House, policy: &Policy, name: &PlaceName, known: &[Artifa
         Err(broke) => {
             // The first copy makes the folder. Once one is known, its absence is trouble: the disk may not be mounted.
             let never_made = house.config.stores.get(name).is_some_and(store::is_missing);
-            shelf.empty = never_made && !known.iter().any(|record| record.store == *name);
+            shelf.empty =
+                never_made && House::is_copy(policy, name) && !known.iter().any(|record| record.store == *name);
             shelf.store = Err(broke.error);
             return shelf;
         }

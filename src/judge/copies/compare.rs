@@ -58,7 +58,7 @@ pub(super) fn found(ground: &Ground<'_>, spread: &Spread, drifts: &mut Vec<Drift
 
 fn of_finding(ground: &Ground<'_>, object: String, finding: &Finding) -> Drift {
     let mend = match finding.code.as_str() {
-        "copy_object_missing" => "lifeboat copy brings it back from a store that has it".to_owned(),
+        "copy_object_missing" | "copy_missing" => "`lifeboat copy` brings it back from a store that has it".to_owned(),
         _ => "remove this copy from the store, and copy it again; find out who changed it".to_owned(),
     };
     Drift {
