@@ -170,7 +170,7 @@ fn rule(ruled: &Ruled) -> String {
 fn conclusion(judged: &Judged) -> String {
     let is = |bad: bool| judged.compared.iter().filter(|drift| (drift.severity != Severity::Unproven) == bad).count();
     match judged.comparison() {
-        Verdict::Proven => "nothing found: every copy is there, was read, and is right".to_owned(),
+        Verdict::Proven => "nothing found: every copy that is due is there, was read, and is right".to_owned(),
         Verdict::Failed => format!("FOUND: {}", super::verify::counted(is(true) as u64, "difference")),
         Verdict::Unproven if !judged.declared => "unproven: the policy declares no copies".to_owned(),
         Verdict::Unproven if judged.backups.is_empty() => "unproven: there is no backup".to_owned(),

@@ -21,9 +21,10 @@ const SCHEMA: &str = "lifeboat.copy/1";
 #[command(after_help = "\
 Each object is read, compared with its signed hash, written if it is not there, and read back where it is now. Nothing is ever replaced, no key is needed, and a run that was killed is gone on with by the next.
 
-  lifeboat copy                                    what is missing in the copies that the policies declare
-  lifeboat copy orders --to usb                    all backups and the log of a policy into another store
-  lifeboat copy orders --from dr-region --to primary   back again, after the first store was lost")]
+  lifeboat copy                    what is missing in the copies that policies declare
+  lifeboat copy orders --to usb    all backups and the log into another store
+  lifeboat copy orders --from dr-region --to primary
+                                   back again, after the first store was lost")]
 pub struct Args {
     /// Which policy's backups; without it, those of every policy that declares copies.
     #[arg(value_name = "POLICY")]

@@ -42,6 +42,8 @@ pub struct Place {
     pub site: Option<PlaceName>,
     /// Whether what is in it cannot be deleted, not even by who wrote it. Absent: the store knows no such thing.
     pub immutable: Observed<bool>,
+    /// Why it could not be looked at, if so: what lies in it is not known.
+    pub unseen: Option<String>,
 }
 
 /// What one store was seen to hold of a backup.

@@ -18,7 +18,7 @@ fn at(text: &str) -> Timestamp {
 const NOW: &str = "2026-01-31T12:00:00Z";
 
 fn place(text: &str, media: &str, site: Option<&str>, immutable: Observed<bool>) -> Place {
-    Place { name: name(text), media: name(media), site: site.map(name), immutable }
+    Place { name: name(text), media: name(media), site: site.map(name), immutable, unseen: None }
 }
 
 fn good(store: &str) -> Held {
@@ -128,6 +128,12 @@ fn a_copy_that_still_has_time_is_neither_missing_nor_good() {
     let stage = Stage::new(vec![young(), whole()]);
     assert!(codes(&stage.judge()).is_empty());
     assert_eq!(stage.rule(Rule::Copies), Verdict::Unproven);
+    let first = Stage::new(vec![young()]).judge();
+    assert_eq!(
+        (codes(&first), first.comparison()),
+        (vec!["copy_pending"], Verdict::Unproven),
+        "nothing was seen to work"
+    );
     // With the first one that is overdue the store is stale, whatever is young.
     let stage = Stage::new(vec![young(), spread(3, 7, vec![good("primary"), absent("dr-region")]), whole()]);
     let judged = stage.judge();
@@ -157,6 +163,10 @@ fn what_was_not_seen_is_unproven_and_never_good() {
     for rule in Rule::ALL {
         assert_eq!(stage.rule(rule), Verdict::Unproven, "{rule:?}");
     }
+    // Where nothing is known to lie in it, it is still not known that nothing does.
+    let mut dark = Stage::new(Vec::new());
+    dark.places[1].unseen = Some("not mounted".to_owned());
+    assert_eq!(codes(&dark.judge()), ["copy_unseen"]);
     let unread = Held { verified: Observed::Absent, ..good("dr-region") };
     let stage = Stage::new(vec![spread(1, 24, vec![good("primary"), unread])]);
     assert_eq!(codes(&stage.judge()), ["copies_unverified"]);
@@ -280,6 +290,8 @@ proptest! {
                 let second = &spread.held[1];
                 prop_assert!(sound(second) || young || first.seen == Observed::Absent, "{spread:?}");
             }
+            let lacking = stage.backups.iter().any(|spread| spread.held[1].seen == Observed::Absent && sound(&spread.held[0]));
+            prop_assert!(!lacking || stage.backups.iter().any(|spread| sound(&spread.held[1])));
         }
         for of in &judged.backups {
             let spread = stage.backups.iter().find(|spread| spread.backup == of.backup).unwrap();

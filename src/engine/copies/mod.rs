@@ -191,6 +191,7 @@ impl Look<'_> {
             (None, Ok(_), None) => Observed::Unknown("it holds nothing to be tried with".to_owned()),
             (None, Err(why), _) => Observed::Unknown(why.clone()),
         };
-        Some(Place { name: name.clone(), media: config.media.clone(), site: config.site.clone(), immutable })
+        let unseen = shelf.store.as_ref().err().filter(|_| !shelf.empty).cloned();
+        Some(Place { name: name.clone(), media: config.media.clone(), site: config.site.clone(), immutable, unseen })
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn unseen(ground: &Ground<'_>, drifts: &mut Vec<Drift>) {
         Observed::Known(_) | Observed::Absent => None,
     });
     let of_logs = ground.logs.iter().filter_map(|log| Some((&log.store, log.unseen.as_ref()?)));
-    for (store, why) in of_backups.chain(of_logs) {
+    let of_places = ground.places.iter().filter_map(|place| Some((&place.name, place.unseen.as_ref()?)));
+    for (store, why) in of_places.chain(of_backups).chain(of_logs) {
         if told.insert(store) {
             drifts.push(Drift {
                 declared: "it holds copies".to_owned(),
@@ -117,6 +118,16 @@ pub(super) fn absent(ground: &Ground<'_>, drifts: &mut Vec<Drift>) {
             }
             let waiting: Vec<&&Spread> = newer.iter().filter(lacks).collect();
             let overdue = waiting.iter().any(|spread| !is_pending(ground, spread, store));
+            if let (Some(first), None, false) = (waiting.first(), newest, overdue) {
+                // Nothing is late, and nothing was ever seen to work.
+                drifts.push(Drift {
+                    declared: format!("backup {} of job {}, within {}", first.backup, terms.job, terms.within),
+                    observed: "it has none yet, and none is late".to_owned(),
+                    since: Some(first.finished_at),
+                    mend: format!("lifeboat copy {}", ground.policy),
+                    ..drift(ground, "copy_pending", Severity::Unproven, format!("job {} in {store}", terms.job))
+                });
+            }
             if let (Some(last), true) = (waiting.last(), overdue) {
                 let has = newest.and_then(|at| of_job.get(at)).map(|spread| spread.backup.to_string());
                 drifts.push(Drift {
