@@ -357,7 +357,7 @@ fn newest_copies<'a>(stand: &'a Stand<'_>) -> Vec<(&'a PlaceName, Span, Option<&
                 Some((_, least, _)) => *least = (*least).min(within),
                 None => {
                     let of_store = stand.copies.iter().filter(|copy| copy.store == *store);
-                    found.push((store, within, of_store.max_by(|a, b| a.backup.cmp(&b.backup))));
+                    found.push((store, within, of_store.max_by_key(|copy| (&copy.backup, copy.durable_at))));
                 }
             }
         }
@@ -427,7 +427,8 @@ fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, pai
 /// Its name, and the store that it was made to get along with.
 fn drilled(transcript: &Transcript) -> String {
     let name = &transcript.drill.name;
-    transcript.drill.from.as_ref().map_or(name.to_string(), |from| format!("{name} (from {from} alone)"))
+    let from = transcript.drill.from.as_ref().filter(|from| !name.as_str().contains(from.as_str()));
+    from.map_or(name.to_string(), |from| format!("{name} (from {from} alone)"))
 }
 
 /// The same for machines; spans are seconds.

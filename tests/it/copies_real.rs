@@ -48,6 +48,10 @@ fn with_the_first_store_gone_the_second_alone_is_drilled_and_restored_from() {
         (&proven["backup"]["place"], &proven["drill"]["from"]),
         (&Value::from("dr-region"), &"dr-region".into())
     );
+    // It is not the drill as it was declared, which is still unproven.
+    assert_eq!(proven["drill"]["name"], "restore-latest-from-dr-region");
+    let status = home.run(&["status", POLICY]).expect(4);
+    assert!(status.stdout.contains("the last drill restore-latest proved nothing"), "{status:?}");
     let said = home.run(&drill).expect(0);
     assert!(said.stdout.contains("dr-region") && said.stdout.contains("no other was opened"), "{said:?}");
 

@@ -178,7 +178,10 @@ pub(super) fn unverified(ground: &Ground<'_>, drifts: &mut Vec<Drift>) {
         if count > 0 || (log && held().any(|held| matches!(held.seen, Observed::Known(_)))) {
             drifts.push(Drift {
                 declared: "every byte is as its signed manifest says".to_owned(),
-                observed: format!("{count} backups were listed, and not read"),
+                observed: format!(
+                    "{} listed, and not read",
+                    if count == 1 { "1 backup was".to_owned() } else { format!("{count} backups were") }
+                ),
                 mend: format!("lifeboat copies {} --read", ground.policy),
                 ..drift(ground, Rule::Errors.code(), Severity::Unproven, format!("store {}", place.name))
             });
