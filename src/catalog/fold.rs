@@ -39,6 +39,7 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             Event::ScratchMade { .. }
             | Event::ScratchDestroyed { .. }
             | Event::Committed(_)
+            | Event::Copied(_)
             | Event::Drilled(_)
             | Event::DrillTested(_)
             | Event::HoleAcknowledged(_)
@@ -70,6 +71,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::ScratchMade { .. } => "scratch_made",
         Event::ScratchDestroyed { .. } => "scratch_destroyed",
         Event::Committed(_) => "committed",
+        Event::Copied(_) => "copied",
         Event::Drilled(_) => "drilled",
         Event::DrillTested(_) => "drill_tested",
         Event::HoleAcknowledged(_) => "hole_acknowledged",

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::check::Broke;
+use crate::domain::copies::CopyRecord;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::immutability::Immutability;
@@ -41,6 +42,8 @@ pub trait Catalog: Send + Sync {
     async fn drill_test(&self, run: RunId) -> Result<Option<DrillTest>, Broke>;
     /// The artifacts of a policy that were not deleted, newest recovery point first.
     async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke>;
+    /// The copies of a policy's backups that became durable, as they were written down, newest first.
+    async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke>;
     /// Scratches that were made and not yet destroyed: run and name.
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke>;
     /// Takes in what a store holds (`catalog rebuild`): artifacts that are not known yet. Gives how many were new.

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use uuid::Uuid;
 
 use crate::domain::check::Broke;
+use crate::domain::copies::CopyRecord;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
@@ -363,6 +364,17 @@ impl Catalog for SqliteCatalog {
             // As times, not as text: fractions of a second have no fixed width.
             records.sort_by_key(|record| std::cmp::Reverse((record.recovery_point, record.sequence)));
             Ok(records)
+        })
+        .await
+    }
+
+    async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read copies", move |connection| {
+            let events = events_where(connection, "copied", "policy = ?1", &policy, usize::MAX)?;
+            let copies =
+                events.into_iter().filter_map(|event| if let Event::Copied(one) = event { Some(one) } else { None });
+            Ok(copies.collect())
         })
         .await
     }

@@ -8,6 +8,7 @@ use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::Broke;
 use crate::domain::policy::{BackupJob, Policy};
 use crate::engine::backup::{self, BackupReport, INTERRUPTED};
+use crate::engine::copy;
 use crate::engine::house::unknown;
 use crate::engine::sweep::{self, Leftover};
 
@@ -46,9 +47,16 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let mut results = Vec::new();
     for job in jobs {
         let bar = Bar::new(&format!("{}/{}", policy.name, job.name));
-        let result = backup::run(&house, policy, job, &bar).await;
+        let mut result = backup::run(&house, policy, job, &bar).await;
+        if let Ok(report) = &mut result {
+            // The backup is what it is, whatever becomes of its copies.
+            report.copied(copy::after_backup(&house, policy, job, &report.backup, &bar).await);
+        }
         bar.finish();
-        let interrupted = result.as_ref().is_err_and(|broke| broke.error.starts_with(INTERRUPTED));
+        let interrupted = match &result {
+            Ok(report) => report.copy_troubles.iter().any(|broke| broke.error.starts_with(INTERRUPTED)),
+            Err(broke) => broke.error.starts_with(INTERRUPTED),
+        };
         if cli.output == Output::Table {
             show(job, &result);
         }
@@ -82,7 +90,10 @@ fn exit_of<'a>(results: impl Iterator<Item = &'a Result<BackupReport, Broke>>) -
     for result in results {
         match result {
             Err(_) => return Exit::Error,
-            Ok(report) if !report.findings.is_empty() => exit = Exit::Finding,
+            Ok(report) if report.of_copies().brokes().next().is_some() => return Exit::Error,
+            Ok(report) if !report.findings.is_empty() || report.of_copies().findings().next().is_some() => {
+                exit = Exit::Finding;
+            }
             Ok(_) => {}
         }
     }
@@ -101,7 +112,10 @@ fn say_leftovers(leftovers: &[Leftover]) {
 
 fn show(job: &BackupJob, result: &Result<BackupReport, Broke>) {
     match result {
-        Ok(report) => output::print(&report.one_line()),
+        Ok(report) => {
+            output::print(&report.one_line());
+            show_copies(report);
+        }
         Err(broke) => output::print_failure(
             &Failure {
                 exit: Exit::Error,
@@ -110,6 +124,24 @@ fn show(job: &BackupJob, result: &Result<BackupReport, Broke>) {
             },
             Output::Table,
         ),
+    }
+}
+
+/// What became of the copies: that there are none is said as loudly as that there is no backup.
+fn show_copies(report: &BackupReport) {
+    let copies = report.of_copies();
+    for one in &copies.copies {
+        let done = one.lag.map(|lag| format!(", durable there {lag} after the backup")).unwrap_or_default();
+        output::print(&format!("{}: {} in {}{done}", report.backup, super::copy::word(one.state), one.to));
+    }
+    for one in copies.logs.iter().filter(|one| one.written > 0) {
+        let files = super::verify::counted(one.written, "file");
+        output::print(&format!("the log: {files} copied to {} ({})", one.to, one.bytes));
+    }
+    let wrong = super::copy::remarks(&copies);
+    if !wrong.is_empty() {
+        output::say(&format!("THE BACKUP IS TAKEN, AND NOT ALL OF ITS COPIES:\n{}", wrong.trim_end()));
+        output::say(&format!("    hint: once that is mended, `lifeboat copy {}` goes on", report.policy));
     }
 }
 

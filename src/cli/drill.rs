@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, mutate, output, report};
 use crate::domain::check::Broke;
-use crate::domain::drill::{Drill, Pick};
-use crate::domain::ids::{BackupId, BadId};
+use crate::domain::drill::{Drill, KeyChoice, Pick};
+use crate::domain::ids::{BackupId, BadId, DrillName};
 use crate::domain::policy::Policy;
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::engine::{self, House, house, interrupt, sweep};
 use crate::render;
+use crate::seal::Opener;
+
+/// In characters, as every name.
+const LONGEST_NAME: usize = 63;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -23,6 +27,12 @@ pub struct Args {
     /// Bring back this backup, whatever the drill would pick.
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
+    /// Use this store alone, whatever the drill says: no other is opened.
+    #[arg(long, value_name = "STORE")]
+    from: Option<String>,
+    /// Open the backup with this age identity, and none of the configured ones; may be repeated.
+    #[arg(long, value_name = "KEYFILE")]
+    identity: Vec<PathBuf>,
     #[command(flatten)]
     test: mutate::Args,
 }
@@ -34,9 +44,11 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let drills = chosen(&house, policy, args).map_err(Failure::usage)?;
     if let Some(id) = &args.backup {
         let id: BackupId = id.parse().map_err(|error: BadId| Failure::usage(unknown_backup(error.to_string())))?;
-        if !engine::drill::is_known(&house, policy, &id).await? {
-            let error = format!("no store of policy {} holds backup {id}, and none ever did", policy.name);
-            return Err(Failure::usage(unknown_backup(error)));
+        for drill in &drills {
+            if !engine::drill::is_known(&house.of_drill(drill), policy, &id).await? {
+                let error = format!("no store of policy {} holds backup {id}, and none ever did", policy.name);
+                return Err(Failure::usage(unknown_backup(error)));
+            }
         }
     }
     let swept = sweep::sweep(&house).await?;
@@ -99,6 +111,21 @@ fn chosen(house: &House, policy: &Policy, args: &Args) -> Result<Vec<Drill>, Bro
             "add one to the policy: [[drill]] use = \"restore-latest\"; or name one with --drill",
         ));
     }
+    if let Some(name) = &args.from {
+        let from = house::place(house, name)?;
+        for drill in drills.iter_mut().filter(|drill| drill.from.as_ref() != Some(&from)) {
+            drill.from = Some(from.clone());
+            drill.name = named_apart(&drill.name, &format!("from-{from}"));
+        }
+    }
+    if !args.identity.is_empty() {
+        // Wrong usage is known before anything is begun.
+        Opener::read(&args.identity)?;
+        for drill in &mut drills {
+            drill.keys = KeyChoice::Given(args.identity.clone());
+            drill.name = named_apart(&drill.name, "by-key");
+        }
+    }
     if let Some(id) = &args.backup {
         let id: BackupId = id.parse().map_err(|error: BadId| unknown_backup(error.to_string()))?;
         for drill in &mut drills {
@@ -107,6 +134,14 @@ fn chosen(house: &House, policy: &Policy, args: &Args) -> Result<Vec<Drill>, Bro
         }
     }
     Ok(drills)
+}
+
+/// What was done by hand with another store or key stands under a name of its own: it is no proof of the drill as it is declared.
+fn named_apart(name: &DrillName, how: &str) -> DrillName {
+    let room = LONGEST_NAME.saturating_sub(how.len() + 1);
+    let short = name.as_str().get(..room).unwrap_or(name.as_str()).trim_end_matches('-');
+    let apart: String = format!("{short}-{how}").chars().take(LONGEST_NAME).collect();
+    apart.trim_matches('-').parse().unwrap_or_else(|_| name.clone())
 }
 
 /// The report as a page, in the folder of reports. That it could not be written does not change a verdict.
@@ -128,5 +163,21 @@ fn worst(transcripts: &[Transcript]) -> Exit {
         Exit::Unproven
     } else {
         Exit::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_with_another_store_or_key_is_not_the_declared_one() {
+        let apart = |name: &str, how: &str| named_apart(&name.parse().unwrap(), how).to_string();
+        assert_eq!(apart("restore-latest", "from-dr-region"), "restore-latest-from-dr-region");
+        let long = "a".repeat(63);
+        for how in ["by-key".to_owned(), format!("from-{long}")] {
+            let name = apart(&long, &how);
+            assert!(name.len() <= 63 && name != long, "{name}");
+        }
     }
 }

@@ -9,6 +9,8 @@ mod backup;
 mod backup_hold;
 mod catalog;
 mod check;
+mod copies;
+mod copy;
 mod demo;
 mod drill;
 mod find;
@@ -81,6 +83,10 @@ enum Verb {
     Verify(verify::Args),
     /// Delete what no retention keeps: never the last proven backup, nor one on hold.
     Prune(prune::Args),
+    /// Copy what is missing into second stores, verified there.
+    Copy(copy::Args),
+    /// Compare the copies in second stores with the first, and judge 3-2-1-1-0.
+    Copies(copies::Args),
     /// The log: into the store (archive_command), and back (restore_command).
     Wal(wal::Args),
     /// Where every policy stands.
@@ -107,6 +113,8 @@ impl Verb {
             Verb::Find(_) => "find",
             Verb::Verify(_) => "verify",
             Verb::Prune(_) => "prune",
+            Verb::Copy(_) => "copy",
+            Verb::Copies(_) => "copies",
             Verb::Wal(_) => "wal",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
@@ -119,12 +127,15 @@ impl Verb {
     /// Whether it hears a signal itself and ends in good order.
     fn stops_itself(&self) -> bool {
         match self {
-            Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Prune(_) | Verb::Demo(_) => true,
+            Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Copy(_) | Verb::Prune(_) | Verb::Demo(_) => {
+                true
+            }
             Verb::Backup(args) => args.stops_itself(),
             Verb::Wal(args) => args.stops_itself(),
             Verb::Find(args) => args.makes_scratches(),
             Verb::Init(_)
             | Verb::Check(_)
+            | Verb::Copies(_)
             | Verb::Status(_)
             | Verb::Report(_)
             | Verb::Runbook(_)
@@ -207,6 +218,8 @@ impl Cli {
             Verb::Find(args) => find::run(self, args).await,
             Verb::Verify(args) => verify::run(self, args).await,
             Verb::Prune(args) => prune::run(self, args).await,
+            Verb::Copy(args) => copy::run(self, args).await,
+            Verb::Copies(args) => copies::run(self, args).await,
             Verb::Wal(args) => wal::run(self, args).await,
             Verb::Status(args) => status::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,

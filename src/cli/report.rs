@@ -225,6 +225,7 @@ pub(super) mod tests {
             warnings: Vec::new(),
             catalog,
             stand_ins: Default::default(),
+            only: None,
         };
         (house, folder)
     }

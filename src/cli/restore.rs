@@ -10,8 +10,9 @@ use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, BadId};
 use crate::domain::lsn::BadLsn;
-use crate::domain::policy::{Method, PasswordSource};
+use crate::domain::policy::{Method, PasswordSource, Policy};
 use crate::engine::restore::{self, Request, Restored, Target, Wanted};
+use crate::engine::{House, house};
 use crate::judge::wal::{Follow, Until};
 use crate::probe::Endpoint;
 use crate::render::plain;
@@ -64,6 +65,9 @@ pub struct Args {
     /// A passfile for --to-database.
     #[arg(long, value_name = "FILE", requires = "to_database")]
     passfile: Option<PathBuf>,
+    /// Use this configured store alone: no other is opened. For the day on which the first one is gone.
+    #[arg(long, value_name = "STORE", conflicts_with = "store")]
+    from: Option<String>,
     #[command(flatten)]
     alone: Alone,
     /// Go on although the signature is missing, wrong or a stranger's.
@@ -80,6 +84,7 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let bar = Bar::new("restore");
+    let mut elsewhere = None;
     let restored = match args.alone.open().map_err(Failure::usage)? {
         Some(means) => {
             let request = request_alone(args, means).map_err(Failure::usage)?;
@@ -93,23 +98,43 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
                 Failure::usage(Broke::hinted("which policy's backup?", hint))
             })?;
             let policy = house.policy(name).map_err(Failure::usage)?;
-            let stores = house.stores_of(policy)?.into_values().collect();
+            let stores = stores(&house, policy, args.from.as_deref()).await?;
             let mut request = request(args, stores, house.opener()?, house.trusted()?).map_err(Failure::usage)?;
             request.policy = Some(policy.name.clone());
             request.bin_dirs.extend(house.config.bin_dirs.iter().cloned());
             request.parallel = house.config.limits.parallel;
             refuse_target(&request).await?;
-            restore::recorded(&house, &policy.name, &request, &bar).await
+            let restored = restore::recorded(&house, &policy.name, &request, &bar).await;
+            if restored.is_err() && args.from.is_none() {
+                elsewhere = restore::copies_elsewhere(&house, policy).await;
+            }
+            restored
         }
     };
     bar.finish();
+    let elsewhere = elsewhere.as_deref();
     match restored {
         Ok(restored) => {
             show(cli, &restored);
             Ok(if restored.findings.is_empty() { Exit::Ok } else { Exit::Finding })
         }
         Err(Stop::Broke(broke)) => Err(Failure { text: plain(&broke.error), ..broke.into() }),
-        Err(Stop::Found(findings)) => Err(found(&findings)),
+        Err(Stop::Found(findings)) => Err(found(&findings, elsewhere)),
+    }
+}
+
+/// The stores that are looked into: those that the policy's backups are taken to, or the one that was named.
+async fn stores(house: &House, policy: &Policy, from: Option<&str>) -> Result<Vec<Arc<dyn Store>>, Failure> {
+    if let Some(name) = from {
+        let place = house::place(house, name).map_err(Failure::usage)?;
+        return Ok(vec![house.store(&place)?]);
+    }
+    match house.stores_of(policy) {
+        Ok(stores) => Ok(stores.into_values().collect()),
+        Err(broke) => {
+            let hint = restore::copies_elsewhere(house, policy).await.or(broke.hint);
+            Err(Broke { hint, ..broke }.into())
+        }
     }
 }
 
@@ -243,17 +268,17 @@ fn show(cli: &Cli, restored: &Restored) {
 }
 
 /// Why the backup was not brought back: every finding by name.
-fn found(findings: &[Finding]) -> Failure {
+fn found(findings: &[Finding], elsewhere: Option<&str>) -> Failure {
     let mut text = "the backup is not what it should be, and was not brought back".to_owned();
     for finding in findings {
         let line = format!("{}: {} [{}]", finding.object, finding.message, finding.code);
         text.push_str(&format!("\n  {}", plain(&line)));
     }
     let signature = findings.iter().all(|finding| finding.code.starts_with("sign"));
-    let hint = if signature {
-        "if you know where it comes from, go on with --accept-unsigned"
-    } else {
-        "restore another backup (--backup ID), or from another store (--store URL)"
+    let hint = match elsewhere {
+        Some(elsewhere) => elsewhere,
+        None if signature => "if you know where it comes from, go on with --accept-unsigned",
+        None => "restore another backup (--backup ID), or from another store (--from STORE, --store URL)",
     };
     Failure { exit: Exit::Finding, text, hint: Some(hint.to_owned()) }
 }
@@ -264,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_a_manifest_says_does_not_steer_a_terminal() {
-        let failure = found(&[Finding::new("part_hash", "part \u{1b}]0;owned\u{7}", "\u{1b}[2J it was changed")]);
+        let failure = found(&[Finding::new("part_hash", "part \u{1b}]0;owned\u{7}", "\u{1b}[2J it was changed")], None);
         assert!(!failure.text.contains('\u{1b}') && failure.text.contains("it was changed"), "{}", failure.text);
     }
 }

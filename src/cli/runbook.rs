@@ -1,10 +1,13 @@
 //! `lifeboat runbook`.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Stop};
 use crate::domain::drill::Drill;
+use crate::domain::ids::PlaceName;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::ArtifactRecord;
 use crate::engine::House;
@@ -48,20 +51,28 @@ async fn write(house: &House, policy: &Policy, now: Timestamp) -> Result<(String
     let mut gaps = Vec::new();
     let mut newest = Vec::new();
     let artifacts = house.catalog.artifacts(&policy.name).await?;
-    for method in [Method::Physical, Method::Logical] {
-        if let Some(record) = artifacts.iter().find(|record| record.method == method) {
-            let manifest = match manifest(house, record).await {
-                Ok(manifest) => Some(manifest),
-                Err(why) => {
-                    gaps.push(format!(
-                        "the manifest of {} could not be used, so its steps are general: {why}",
-                        record.backup
-                    ));
-                    None
-                }
-            };
-            newest.push((record, manifest));
-        }
+    // Where backups are taken to comes first: a copy is for the day on which that is gone.
+    let taken_to = |store: &PlaceName| !House::is_copy(policy, store);
+    let seconds: BTreeSet<&PlaceName> =
+        artifacts.iter().map(|record| &record.store).filter(|store| !taken_to(store)).collect();
+    let of = |method| artifacts.iter().filter(move |record| record.method == method);
+    let methods = [Method::Physical, Method::Logical];
+    let firsts = methods.into_iter().map(|method| of(method).find(|record| taken_to(&record.store)));
+    let copies = seconds
+        .iter()
+        .flat_map(|store| methods.into_iter().map(move |method| of(method).find(|record| record.store == **store)));
+    for record in firsts.chain(copies).flatten() {
+        let manifest = match manifest(house, record).await {
+            Ok(manifest) => Some(manifest),
+            Err(why) => {
+                gaps.push(format!(
+                    "the manifest of {} in {} could not be used, so its steps are general: {why}",
+                    record.backup, record.store
+                ));
+                None
+            }
+        };
+        newest.push((record, manifest));
     }
     let mut drills: Vec<&Drill> = Vec::new();
     for used in &policy.drills {

@@ -61,7 +61,8 @@ async fn stand<'a>(house: &House, policy: &'a Policy, back: Span, now: Timestamp
     let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
     let mut standing = standing(policy, known, back, now);
     spool::weigh(&mut standing, crate::engine::wal::waiting(policy).await.as_ref());
-    Ok(Stand { policy, standing, artifacts, transcripts, runs, tests })
+    let copies = house.catalog.copies(&policy.name).await?;
+    Ok(Stand { policy, standing, artifacts, transcripts, runs, tests, copies })
 }
 
 /// The exit code of a verdict.

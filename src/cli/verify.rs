@@ -6,9 +6,10 @@ use std::sync::Arc;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::domain::check::{Broke, Finding};
-use crate::domain::ids::{BackupId, PlaceName, RunId};
+use crate::domain::ids::{BackupId, RunId};
 use crate::domain::units::ByteSize;
 use crate::engine::House;
+use crate::engine::house::place;
 use crate::engine::verify::{self, Conclusion, Depth, Reading, Report, Target, Verified};
 use crate::progress::Progress;
 use crate::render::plain;
@@ -40,7 +41,7 @@ pub struct Args {
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let house = cli.house()?;
     let target = target(&house, &args.target)?;
-    let store = args.store.as_deref().map(|name| place(&house, name)).transpose()?;
+    let store = args.store.as_deref().map(|name| place(&house, name)).transpose().map_err(Failure::usage)?;
     // Without a key in the configuration much can still be verified; a key that cannot be read is an error.
     let opener = if args.sealed_only || house.config.keys.identities.is_empty() { None } else { Some(house.opener()?) };
     if args.wal {
@@ -72,12 +73,6 @@ fn target(house: &House, text: &str) -> Result<Target, Failure> {
         return Ok(Target::Backup(backup));
     }
     house.policy(text).map(|policy| Target::Policy(policy.name.clone())).map_err(Failure::usage)
-}
-
-fn place(house: &House, name: &str) -> Result<PlaceName, Failure> {
-    let names = || house.config.stores.keys().map(PlaceName::as_str);
-    let found = house.config.stores.keys().find(|known| known.as_str() == name);
-    found.cloned().ok_or_else(|| Failure::usage(crate::engine::house::unknown("store", name, names())))
 }
 
 fn exit(report: &Report) -> Exit {

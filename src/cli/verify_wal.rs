@@ -1,5 +1,6 @@
 //! `lifeboat verify POLICY --wal`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::verify::{counted, sentence};
@@ -22,10 +23,14 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     let trusted = house.trusted()?;
     let plan = house.policy(policy.as_str()).map_err(Failure::usage)?;
-    let stores = house.stores_of(plan)?;
+    // A second store is looked into when it is named.
+    let stores = match only {
+        Some(only) => BTreeMap::from([(only.clone(), house.store(only)?)]),
+        None => house.stores_of(plan)?,
+    };
     let outside = wal::outside(house, plan).await;
     let mut audits = Vec::new();
-    for (place, store) in stores.iter().filter(|(place, _)| only.is_none_or(|only| only == *place)) {
+    for (place, store) in &stores {
         let outside = outside.as_ref().filter(|outside| outside.place == *place);
         audits.push(wal::audit(store, place, plan, &trusted, opener, outside, house.config.limits.parallel).await?);
     }

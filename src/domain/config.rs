@@ -61,6 +61,8 @@ pub enum StorePlace {
 pub struct Keys {
     /// age identities that open artifacts: for drills, restores and verification; the backup side needs none.
     pub identities: Vec<PathBuf>,
+    /// age identities that are kept elsewhere, for the day on which the others are lost: only drills that demand them use them.
+    pub escrow: Vec<PathBuf>,
     /// The ed25519 private key (PKCS#8 PEM) that signs manifests: for backups.
     pub signing: Option<PathBuf>,
     /// The ed25519 public keys (SPKI PEM) that are trusted to have signed: for drills, restores and verification.

@@ -3,6 +3,8 @@
 //! [`Step`] is closed. It is folded three ways, and none of them has a wildcard arm: performed by `engine::drill`,
 //! instructed by `render::runbook` (what a human does with public tools), narrated by `render::report`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::check::{Assertion, CheckName};
@@ -22,6 +24,12 @@ pub struct Drill {
     pub method: Option<super::policy::Method>,
     /// When the loss is taken to happen.
     pub loss: Loss,
+    /// The only store that may be used; none: those of the policy's jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PlaceName>,
+    /// With which keys the backup is opened.
+    #[serde(default, skip_serializing_if = "KeyChoice::is_working")]
+    pub keys: KeyChoice,
     /// Where to.
     pub scratch: ScratchPlan,
     /// What is done, in order: always `Provision` first and `Destroy` last.
@@ -40,6 +48,26 @@ pub enum Pick {
     Random,
     /// This one.
     Id(BackupId),
+}
+
+/// With which keys a drill opens a backup: with no others, whatever else is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyChoice {
+    /// `[keys] identities`.
+    #[default]
+    Working,
+    /// `[keys] escrow`.
+    Escrow,
+    /// These files, named by hand.
+    Given(Vec<PathBuf>),
+}
+
+impl KeyChoice {
+    /// Whether it is what a drill does when nothing is said.
+    pub fn is_working(&self) -> bool {
+        *self == KeyChoice::Working
+    }
 }
 
 /// The moment of the simulated loss.

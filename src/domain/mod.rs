@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod bucket;
 pub mod check;
 pub mod config;
+pub mod copies;
 pub mod drift;
 pub mod drill;
 pub mod exposure;

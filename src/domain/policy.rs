@@ -119,6 +119,8 @@ pub struct BackupJob {
     pub store: PlaceName,
     /// Second places.
     pub copies: Vec<PlaceName>,
+    /// How long after the backup a copy may become durable; none: the RPO.
+    pub copy_within: Option<Span>,
     /// How long it is kept.
     pub retention: Option<Retention>,
     /// Plaintext of one part; none: chosen from the size of the source.

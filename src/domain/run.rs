@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::artifact::Manifest;
+use super::copies::CopyRecord;
 use super::hole::Acknowledged;
 use super::ids::{BackupId, DrillName, JobName, PlaceName, PolicyName, RunId};
 use super::immutability::Immutability;
@@ -47,6 +48,8 @@ pub enum Work {
     Verify,
     /// Deletes what no retention keeps.
     Prune,
+    /// Copies backups and their log into second stores.
+    Copy,
 }
 
 impl Work {
@@ -62,6 +65,7 @@ impl Work {
             Work::Find { at: Some(at) } => format!("find, a look at {at}"),
             Work::Verify => "verify".to_owned(),
             Work::Prune => "prune".to_owned(),
+            Work::Copy => "copy".to_owned(),
         }
     }
 }
@@ -148,6 +152,8 @@ pub enum Event {
         /// How long they were.
         bytes: ByteSize,
     },
+    /// A backup became durable in a second store.
+    Copied(CopyRecord),
     /// It ended.
     Finished {
         /// How.

@@ -59,6 +59,7 @@ pub fn policy() -> Policy {
         schedule: None,
         store: "primary".parse().unwrap(),
         copies: Vec::new(),
+        copy_within: None,
         retention: None,
         part_size: None,
         level: 3,
@@ -126,6 +127,7 @@ pub fn config() -> Config {
         )]),
         keys: Keys {
             identities: vec![PathBuf::from("/etc/lifeboat/keys/working.agekey")],
+            escrow: Vec::new(),
             signing: Some(PathBuf::from("/etc/lifeboat/keys/signing.pem")),
             trusted_signers: vec![PathBuf::from("/etc/lifeboat/keys/signing.pub.pem")],
         },
@@ -217,6 +219,8 @@ pub fn drill(name: &str, method: Method, checks: &[CheckName]) -> Drill {
         pick: Pick::Latest,
         method: Some(method),
         loss: Loss::Now,
+        from: None,
+        keys: Default::default(),
         scratch: ScratchPlan { kind: ScratchKind::Cluster, server: None, isolation: IsolationDemand::Required },
         steps,
     }
@@ -301,6 +305,8 @@ pub fn physical() -> Transcript {
             id: artifact.backup.clone(),
             method: Method::Physical,
             store: "primary".to_owned(),
+            place: None,
+            opened_by: Vec::new(),
             why: "the newest physical backup of the policy".to_owned(),
             started_at: artifact.started_at,
             finished_at: artifact.finished_at,

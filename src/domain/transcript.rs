@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::artifact::{Basis, PageTally};
 use super::check::{CheckResult, Finding};
 use super::drill::{Drill, Step};
-use super::ids::{BackupId, PolicyName, RunId};
+use super::ids::{BackupId, PlaceName, PolicyName, RunId};
 use super::lsn::Lsn;
 use super::observed::Observed;
 use super::policy::{Method, Objectives};
@@ -88,6 +88,12 @@ pub struct BackupUsed {
     pub method: Method,
     /// In which store.
     pub store: String,
+    /// The name of that store; none: the transcript is older than the names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceName>,
+    /// Public halves of the identities that were at hand and that it was sealed for; empty: not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opened_by: Vec<String>,
     /// Why this one.
     pub why: String,
     /// When it was begun.

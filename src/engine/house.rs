@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::catalog::{Catalog, SqliteCatalog};
 use crate::domain::check::Broke;
 use crate::domain::config::{Config, Keys, StoreConfig};
-use crate::domain::drill::Drill;
+use crate::domain::drill::{Drill, KeyChoice};
 use crate::domain::ids::{DrillName, PlaceName, PolicyName, RunId};
 use crate::domain::policy::{Policy, Source};
 use crate::domain::run::Event;
@@ -32,6 +32,8 @@ pub struct House {
     pub catalog: Arc<dyn Catalog>,
     /// Stores that stand in for configured ones of that name: copies with a known fault, while a drill is tested. Else empty.
     pub stand_ins: BTreeMap<PlaceName, Arc<dyn Store>>,
+    /// The only store that is opened, whatever is asked for: for a drill that is to get along with it. None: all are.
+    pub only: Option<PlaceName>,
 }
 
 impl House {
@@ -45,6 +47,7 @@ impl House {
             warnings: loaded.warnings,
             catalog: Arc::new(catalog),
             stand_ins: BTreeMap::new(),
+            only: None,
         })
     }
 
@@ -59,8 +62,35 @@ impl House {
         self.drills.iter().find(|drill| &drill.name == name).ok_or_else(|| unknown("drill", name.as_str(), names()))
     }
 
+    /// The same house with nothing but what a drill may use: its only store, its only keys.
+    pub fn of_drill(&self, drill: &Drill) -> House {
+        let mut config = self.config.clone();
+        match &drill.keys {
+            KeyChoice::Working => {}
+            KeyChoice::Escrow => config.keys.identities.clone_from(&config.keys.escrow),
+            KeyChoice::Given(files) => config.keys.identities.clone_from(files),
+        }
+        House {
+            config,
+            policies: self.policies.clone(),
+            drills: self.drills.clone(),
+            warnings: Vec::new(),
+            catalog: Arc::clone(&self.catalog),
+            stand_ins: self.stand_ins.clone(),
+            only: drill.from.clone().or_else(|| self.only.clone()),
+        }
+    }
+
+    /// Whether a policy's backups get into this store only as copies.
+    pub fn is_copy(policy: &Policy, store: &PlaceName) -> bool {
+        policy.backups.iter().all(|job| job.store != *store)
+    }
+
     /// A store by name, which must be there: one that is not must never look like one without backups.
     pub fn store(&self, name: &PlaceName) -> Result<Arc<dyn Store>, Broke> {
+        if let Some(only) = self.only.as_ref().filter(|only| *only != name) {
+            return Err(Broke::new(format!("the store {name} is not opened: this is to get along with {only} alone")));
+        }
         if let Some(stand_in) = self.stand_ins.get(name) {
             return Ok(Arc::clone(stand_in));
         }
@@ -107,8 +137,11 @@ impl House {
         store_for(&self.config, name, Duty::Backup)
     }
 
-    /// Every store that a policy's backups go to, by name.
+    /// Every store that a policy's backups are taken to, by name; if only one may be used, that one.
     pub fn stores_of(&self, policy: &Policy) -> Result<BTreeMap<PlaceName, Arc<dyn Store>>, Broke> {
+        if let Some(only) = &self.only {
+            return Ok(BTreeMap::from([(only.clone(), self.store(only)?)]));
+        }
         policy.backups.iter().map(|job| Ok((job.store.clone(), self.store(&job.store)?))).collect()
     }
 
@@ -171,6 +204,13 @@ fn store_config<'a>(config: &'a Config, name: &PlaceName) -> Result<&'a StoreCon
 pub fn policy_named<'a>(policies: &'a [Policy], name: &str) -> Result<&'a Policy, Broke> {
     let names = || policies.iter().map(|policy| policy.name.as_str());
     policies.iter().find(|policy| policy.name.as_str() == name).ok_or_else(|| unknown("policy", name, names()))
+}
+
+/// A configured store's name.
+pub fn place(house: &House, name: &str) -> Result<PlaceName, Broke> {
+    let names = || house.config.stores.keys().map(PlaceName::as_str);
+    let found = house.config.stores.keys().find(|known| known.as_str() == name);
+    found.cloned().ok_or_else(|| unknown("store", name, names()))
 }
 
 /// What opens artifacts.

@@ -1,6 +1,8 @@
 //! What happens in which order: each main operation reads like a runbook.
 
 pub mod backup;
+pub mod copies;
+pub mod copy;
 pub mod drill;
 pub mod find;
 pub mod heartbeat;

@@ -10,6 +10,7 @@ mod database;
 mod folder;
 pub(super) mod until;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,14 +20,14 @@ use serde::Serialize;
 use super::house::new_run;
 use super::{House, interrupt, process};
 use crate::domain::check::{Broke, Finding, Stop};
-use crate::domain::ids::{BackupId, PolicyName};
+use crate::domain::ids::{BackupId, PlaceName, PolicyName};
 use crate::domain::observed::Observed;
-use crate::domain::policy::Method;
+use crate::domain::policy::{Method, Policy};
 use crate::domain::run::{Event, RunOutcome, Work};
 use crate::domain::units::{ByteSize, Span};
 use crate::probe::Endpoint;
 use crate::progress::Progress;
-use crate::seal::{Opener, SealedManifest, TrustedSigners};
+use crate::seal::{Opener, SealedManifest, TrustedSigners, list_backups};
 use crate::store::Store;
 
 /// The `schema` of what a restore reports.
@@ -143,6 +144,22 @@ pub async fn recorded(
         progress.say(&format!("warning: the catalog could not be written: {broke}"));
     }
     restored
+}
+
+/// Where copies of a policy's backups lie that can be reached, and how they are used; none: nowhere.
+pub async fn copies_elsewhere(house: &House, policy: &Policy) -> Option<String> {
+    let names: BTreeSet<&PlaceName> = policy.backups.iter().flat_map(|job| &job.copies).collect();
+    let trusted = house.trusted().ok()?;
+    let mut found = Vec::new();
+    for name in names.into_iter().filter(|name| House::is_copy(policy, name)) {
+        let Ok(store) = house.store(name) else { continue };
+        let Ok(held) = list_backups(&*store, Some(&policy.name), &trusted).await else { continue };
+        if let Some((_, newest)) = held.last() {
+            let count = held.len();
+            found.push(format!("{name} has {count}, the newest is {newest}: add --from {name}"));
+        }
+    }
+    (!found.is_empty()).then(|| format!("there are copies in a second place: {}", found.join("; ")))
 }
 
 /// Why the target that was asked for cannot be used, if so: wrong usage. That a server cannot be asked is an error of another

@@ -1,5 +1,6 @@
 //! The decisions. Pure: everything that counts is an argument, `now` among them, and every decision returns its reasons.
 
+pub mod copies;
 pub mod drill;
 pub mod exposure;
 pub mod freshness;

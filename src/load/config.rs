@@ -68,6 +68,7 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         },
         keys: Keys {
             identities: all(raw.keys.identities),
+            escrow: all(raw.keys.escrow),
             signing: raw.keys.signing.map(|path| path.0.resolve(folder)),
             trusted_signers: all(raw.keys.trusted_signers),
         },

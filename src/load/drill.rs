@@ -2,10 +2,10 @@
 
 use super::document::{Document, Node};
 use super::problem::Problems;
-use super::raw::drill::{RawCheck, RawDrill, RawStep};
+use super::raw::drill::{RawCheck, RawDrill, RawKeyChoice, RawStep};
 use crate::domain::check::{Assertion, Expectation};
 use crate::domain::drill::{
-    AwaitReady, Check, Drill, IsolationDemand, Loss, Pick, Restore, Sabotage, ScratchKind, ScratchPlan, Step,
+    AwaitReady, Check, Drill, IsolationDemand, KeyChoice, Loss, Pick, Restore, Sabotage, ScratchKind, ScratchPlan, Step,
 };
 use crate::domain::units::Span;
 
@@ -172,6 +172,11 @@ pub(super) fn convert(raw: RawDrill, warnings: &mut Vec<String>) -> Drill {
         pick: raw.drill.backup.pick.map_or(Pick::Latest, |pick| pick.0),
         method: raw.drill.backup.method,
         loss: raw.drill.loss.map_or(Loss::Now, |loss| loss.0),
+        from: raw.drill.from.map(|name| name.0),
+        keys: match raw.drill.keys {
+            RawKeyChoice::Working => KeyChoice::Working,
+            RawKeyChoice::Escrow => KeyChoice::Escrow,
+        },
         scratch: ScratchPlan {
             kind: raw.scratch.kind,
             server: raw.scratch.server.map(|name| name.0),

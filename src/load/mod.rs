@@ -24,6 +24,7 @@ use self::format::nearest;
 use self::problem::{Problem, Problems};
 use crate::domain::config::Config;
 use crate::domain::drill::{Drill, ScratchKind, Step};
+use crate::domain::ids::PlaceName;
 use crate::domain::policy::{Method, Policy};
 
 pub use self::problem::LoadErrors;
@@ -77,6 +78,7 @@ fn read(config: &Path, with_drills: bool) -> Result<Loaded, LoadErrors> {
     let raw_drills: Vec<_> =
         readable(&drills).map(|document| shape(document, FileKind::Drill, &mut problems, drill::rules)).collect();
     across(main.as_ref(), &policies, &drills, with_drills, &mut problems);
+    escrow_is_there(main.as_ref(), &drills, &mut problems);
     if let Some(errors) = problems.finish() {
         return Err(errors);
     }
@@ -211,6 +213,9 @@ fn across(main: Option<&Document>, policies: &Files, drills: &Files, with_drills
         }
     }
     for document in readable(drills) {
+        if let Some(node) = document.root.get("drill.from").filter(|_| main.is_some()) {
+            known(document, node, "store", &stores, "write [stores.NAME] in lifeboat.toml");
+        }
         if let Some(node) = document.root.get("scratch.server").filter(|_| main.is_some()) {
             known(
                 document,
@@ -219,6 +224,20 @@ fn across(main: Option<&Document>, policies: &Files, drills: &Files, with_drills
                 &servers,
                 "write [scratch.servers.NAME] url = \"…\" in lifeboat.toml",
             );
+        }
+    }
+}
+
+/// A drill that is to use the escrow keys alone needs one.
+fn escrow_is_there(main: Option<&Document>, drills: &Files, problems: &mut Problems) {
+    if main.is_none_or(|main| main.root.get("keys.escrow").is_some_and(|keys| !keys.items().is_empty())) {
+        return;
+    }
+    for document in readable(drills) {
+        if let Some(node) = document.root.get("drill.keys").filter(|node| node.text() == Some("escrow")) {
+            let hint = "name it in lifeboat.toml: [keys] escrow = [\"…\"]";
+            let message = "there is no escrow key for this drill to open anything with";
+            problems.add(document.problem(&node.span, message).hint(hint));
         }
     }
 }
@@ -254,6 +273,14 @@ fn warn_of_hopeless_drills(policies: &[Policy], drills: &[Drill], warnings: &mut
                 let (policy, drill, method) = (&policy.name, &drill.name, method.as_str());
                 warnings.push(format!(
                     "policy {policy}: drill {drill} restores {method} backups, and no job takes one: it can only be unproven"
+                ));
+            }
+            let gets =
+                |from: &PlaceName| policy.backups.iter().any(|job| job.store == *from || job.copies.contains(from));
+            if let Some(from) = drill.from.as_ref().filter(|from| !gets(from)) {
+                let (policy, drill) = (&policy.name, &drill.name);
+                warnings.push(format!(
+                    "policy {policy}: drill {drill} uses the store {from} alone, and no job's backups get there: it can only be unproven"
                 ));
             }
             if drill.steps.iter().any(|step| matches!(step, Step::Sabotage(_))) && used.schedule.is_some() {

@@ -44,11 +44,21 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             keeps_something(document, retention, problems);
         }
         let store = job.get("store").and_then(Node::text);
-        for copy in job.get("copies").map(Node::items).unwrap_or_default() {
-            if copy.text().is_some() && copy.text() == store {
+        let copies = job.get("copies").map(Node::items).unwrap_or_default();
+        for (at, copy) in copies.iter().enumerate().filter(|(_, copy)| copy.text().is_some()) {
+            if copy.text() == store {
                 let message = "a copy in the same store is no copy";
                 problems.add(document.problem(&copy.span, message).hint("name another store"));
+            } else if copies[..at].iter().any(|earlier| earlier.text() == copy.text()) {
+                let message = "this store stands there twice, and holds one copy";
+                problems.add(document.problem(&copy.span, message).hint("leave one of them out"));
             }
+        }
+        document.more_than_none(job, "copy_within", problems);
+        if let Some(within) = job.entry("copy_within").filter(|_| copies.is_empty()) {
+            let message = "`copy_within` without `copies` says nothing";
+            let hint = "add copies = [\"STORE\"], or leave both out";
+            problems.add(document.problem(&within.span, message).hint(hint));
         }
     }
     for drill in root.get("drill").map(Node::items).unwrap_or_default() {
@@ -62,9 +72,15 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&recipient.span, message).hint(hint));
         }
     }
-    for key in
-        ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag", "wal.keep", "lock.keep"]
-    {
+    for key in [
+        "objectives.rpo",
+        "objectives.rto",
+        "objectives.proof_max_age",
+        "wal.heartbeat",
+        "wal.lag",
+        "wal.keep",
+        "lock.keep",
+    ] {
         document.more_than_none(root, key, problems);
     }
     if let Some(max) = root.get("wal.spool.max")
@@ -149,9 +165,6 @@ pub(super) fn convert(
             let (job, method) = (&job.name.0, job.method.as_str());
             warn(format!("job {job}: method \"{method}\" {not_done}: the job never runs"));
         }
-        if !job.copies.is_empty() {
-            warn(format!("job {}: copies {not_done}: there is one artifact, in store {}", job.name.0, job.store.0));
-        }
     }
     if let Some(sentence) = login::tls_warning(&format!("policy {name}"), &raw.source.url.0.0, raw.source.tls) {
         warnings.push(sentence);
@@ -226,6 +239,7 @@ fn job(raw: RawJob) -> BackupJob {
         schedule: schedule(raw.schedule.map(|when| when.0.0), raw.timezone.map(|zone| zone.0.0)),
         store: raw.store.0,
         copies: raw.copies.into_iter().map(|name| name.0).collect(),
+        copy_within: raw.copy_within.map(|span| span.0),
         retention: raw.retention.map(|raw| Retention {
             keep: raw.keep.map(|span| span.0),
             daily: raw.daily,

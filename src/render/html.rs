@@ -345,12 +345,16 @@ fn backup(transcript: &Transcript) -> Vec<(&'static str, String)> {
         ("Recovery point", words::moment(backup.recovery_point)),
         ("Known from", words::basis(backup.basis).to_owned()),
         ("Size", format!("{} of data, {} stored", backup.plain_bytes, backup.sealed_bytes)),
-        ("Store", plain(&backup.store)),
+        ("Store", words::store(backup)),
         ("Server of the source", format!("PostgreSQL {}", plain(&backup.server_version))),
         ("Signature", signature.to_owned()),
         ("Signed by", signer),
         ("Manifest (SHA-256)", plain(&backup.manifest_sha256)),
     ];
+    if transcript.drill.from.is_some() {
+        rows.push(("Other stores", "none was opened".to_owned()));
+    }
+    rows.extend(words::keys(&transcript.drill, backup).map(|keys| ("Opened with", keys)));
     rows.extend(transcript.log.as_ref().map(|log| ("Log behind it", words::log(log))));
     rows.extend(words::loss(transcript).map(|how| ("Data lost", how)));
     rows

@@ -231,11 +231,17 @@ fn facts(out: &mut String, transcript: &Transcript, width: usize, paint: Paint) 
                     format!("{} ({})", words::moment(backup.recovery_point), words::basis(backup.basis)),
                 ),
                 ("log behind it", transcript.log.as_ref().map_or_else(|| "not replayed".to_owned(), words::log)),
-                ("size", format!("{}, {} stored in {}", backup.plain_bytes, backup.sealed_bytes, plain(&backup.store))),
+                ("size", format!("{}, {} stored in {}", backup.plain_bytes, backup.sealed_bytes, words::store(backup))),
                 ("signed", signed),
                 ("manifest", format!("sha256 {}", plain(&backup.manifest_sha256))),
             ] {
                 hanging(out, &format!("  {name:<16}"), &text, width);
+            }
+            if transcript.drill.from.is_some() {
+                hanging(out, &format!("  {:<16}", "stores"), "this one alone: no other was opened", width);
+            }
+            if let Some(keys) = words::keys(&transcript.drill, backup) {
+                hanging(out, &format!("  {:<16}", "opened with"), &keys, width);
             }
             if let Some(how) = words::loss(transcript) {
                 hanging(out, &format!("  {:<16}", "data lost"), &how, width);

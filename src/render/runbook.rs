@@ -1,12 +1,15 @@
 //! The runbook of a policy: what a human does with public tools.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use crate::domain::artifact::Manifest;
 use crate::domain::config::Config;
-use crate::domain::drill::{Drill, Step};
+use crate::domain::drill::{Drill, KeyChoice, Step};
+use crate::domain::ids::PlaceName;
 use crate::domain::inventory::Role;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::ArtifactRecord;
@@ -32,7 +35,7 @@ pub struct Facts<'a> {
     pub policy: &'a Policy,
     /// The policy's drills.
     pub drills: Vec<&'a Drill>,
-    /// The newest artifact of each method.
+    /// The newest artifact of each method where it is taken to; then that in each second store.
     pub artifacts: Vec<Artifact<'a>>,
     /// Transcripts of the policy's drills, newest first.
     pub transcripts: &'a [Transcript],
@@ -220,6 +223,12 @@ fn steps(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
             quote(&key)
         ));
     }
+    for store in second_stores(facts) {
+        commands.push_str(&format!(
+            "\n# if the first store is gone too, from {store} alone:\nlifeboat restore {} --from {store} --to \"$HOME/restored\"",
+            policy.name
+        ));
+    }
     writeln!(out, "{}", block(&commands))?;
     for drill in &facts.drills {
         by_hand(out, facts, drill)?;
@@ -233,12 +242,29 @@ fn steps(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
     Ok(())
 }
 
+/// Stores that hold copies, by name, each once.
+fn second_stores<'a>(facts: &'a Facts<'_>) -> BTreeSet<&'a PlaceName> {
+    let stores = facts.artifacts.iter().map(|artifact| &artifact.record.store);
+    stores.filter(|store| facts.policy.backups.iter().all(|job| job.store != **store)).collect()
+}
+
 fn by_hand(out: &mut String, facts: &Facts<'_>, drill: &Drill) -> std::fmt::Result {
     writeln!(out, "### By hand: {}\n", drill.name)?;
     if !drill.description.is_empty() {
         writeln!(out, "{}\n", prose(&drill.description))?;
     }
-    let fits = |artifact: &&Artifact<'_>| drill.method.is_none_or(|method| artifact.record.method == method);
+    match (&drill.from, &drill.keys) {
+        (Some(from), KeyChoice::Escrow) => {
+            writeln!(out, "From the store `{from}` alone, and with the escrow key alone.\n")?;
+        }
+        (Some(from), KeyChoice::Working | KeyChoice::Given(_)) => writeln!(out, "From the store `{from}` alone.\n")?,
+        (None, KeyChoice::Escrow) => writeln!(out, "With the escrow key alone.\n")?,
+        (None, KeyChoice::Working | KeyChoice::Given(_)) => {}
+    }
+    let fits = |artifact: &&Artifact<'_>| {
+        drill.method.is_none_or(|method| artifact.record.method == method)
+            && drill.from.as_ref().is_none_or(|from| artifact.record.store == *from)
+    };
     let Some(artifact) = facts.artifacts.iter().find(fits) else {
         let method = drill.method.map_or("any", Method::as_str);
         return writeln!(out, "There is no backup for it yet (method: {method}).\n");
@@ -254,6 +280,11 @@ fn by_hand(out: &mut String, facts: &Facts<'_>, drill: &Drill) -> std::fmt::Resu
         )?,
     }
     let (source, key, signers) = source(facts, *artifact);
+    let key = match &drill.keys {
+        KeyChoice::Working => key,
+        KeyChoice::Escrow => first_of(&facts.config.keys.escrow),
+        KeyChoice::Given(files) => first_of(files),
+    };
     let source = Source { key: &key, signers: &signers, ..source };
     for (index, step) in drill.steps.iter().enumerate() {
         let took = last.and_then(|last| took(last, step)).map_or_else(String::new, |took| format!(" ({took})"));
@@ -305,7 +336,11 @@ fn prevention(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
         out,
         "- Keep an identity that opens the backups, and this runbook, off the machines that can be lost with the database."
     )?;
-    writeln!(out, "- Keep a copy of the store in a second place.")?;
+    if facts.policy.backups.iter().all(|job| job.copies.is_empty()) {
+        writeln!(out, "- Keep a copy of the store in a second place.")?;
+    } else {
+        writeln!(out, "- Compare the copies in the second place: `lifeboat copies {} --read`.", policy.name)?;
+    }
     writeln!(
         out,
         "- Afterwards: take a new backup of the restored server at once, write down what was slow, and change this policy or its drills."
@@ -328,7 +363,11 @@ fn source<'a>(facts: &'a Facts<'_>, artifact: Artifact<'a>) -> (Source<'a>, Stri
 }
 
 fn identity(config: &Config) -> String {
-    config.keys.identities.first().map_or("KEYFILE".to_owned(), |path| path.display().to_string())
+    first_of(&config.keys.identities)
+}
+
+fn first_of(files: &[PathBuf]) -> String {
+    files.first().map_or("KEYFILE".to_owned(), |path| path.display().to_string())
 }
 
 /// A superuser that can log in, by what the backup says of its source: `postgres` if it is one. Else the URL's role.

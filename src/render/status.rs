@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::check::Finding;
+use crate::domain::copies::CopyRecord;
+use crate::domain::ids::PlaceName;
 use crate::domain::mutation::DrillTest;
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
@@ -33,6 +35,8 @@ pub struct Stand<'a> {
     pub runs: Vec<Run>,
     /// Tests of its drills.
     pub tests: Vec<DrillTest>,
+    /// Its copies, as they became durable.
+    pub copies: Vec<CopyRecord>,
 }
 
 /// Recovery times of the drills that measured one: never the best alone.
@@ -179,6 +183,10 @@ pub fn full(stand: &Stand<'_>, now: Timestamp, width: usize, color: bool) -> Str
     jobs(&mut out, stand, now, width, paint);
     section(&mut out, "Backups", paint);
     backups(&mut out, stand, now, width, paint);
+    if stand.policy.backups.iter().any(|job| !job.copies.is_empty()) {
+        section(&mut out, "Copies, as they were made", paint);
+        copies(&mut out, stand, now, width, paint);
+    }
     section(&mut out, "Drills", paint);
     drills(&mut out, stand, now, width, paint);
     for test in mutations::newest(&stand.tests) {
@@ -300,31 +308,89 @@ pub fn runs(runs: &[Run], width: usize, color: bool) -> String {
     out
 }
 
+/// Each backup once, with all stores that have it.
+fn by_backup(artifacts: &[ArtifactRecord]) -> Vec<(&ArtifactRecord, Vec<&str>)> {
+    let mut each: Vec<(&ArtifactRecord, Vec<&str>)> = Vec::new();
+    for artifact in artifacts {
+        match each.iter_mut().find(|(known, _)| known.backup == artifact.backup) {
+            Some((_, stores)) => stores.push(artifact.store.as_str()),
+            None => each.push((artifact, vec![artifact.store.as_str()])),
+        }
+    }
+    each
+}
+
 fn backups(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
     const SHOWN: usize = 10;
     if stand.artifacts.is_empty() {
         out.push_str("  none\n");
         return;
     }
-    let rows: Vec<Vec<Cell>> = stand
-        .artifacts
+    let each = by_backup(&stand.artifacts);
+    let rows: Vec<Vec<Cell>> = each
         .iter()
         .take(SHOWN)
-        .map(|artifact| {
+        .map(|(artifact, stores)| {
             vec![
                 (artifact.backup.to_string(), None),
                 (artifact.method.as_str().to_owned(), None),
                 (words::moment(artifact.recovery_point), None),
                 (ago(Span::between(artifact.recovery_point, now)), Some(Tone::Faint)),
                 (format!("{} ({} stored)", artifact.plain_bytes, artifact.sealed_bytes), None),
-                (artifact.store.to_string(), None),
+                (stores.join(", "), None),
             ]
         })
         .collect();
     table(out, &["backup", "method", "brings back", "", "size", "store"], &rows, width, paint);
-    if stand.artifacts.len() > SHOWN {
-        out.push_str(&format!("  and {} older ones\n", stand.artifacts.len() - SHOWN));
+    if each.len() > SHOWN {
+        out.push_str(&format!("  and {} older ones\n", each.len() - SHOWN));
     }
+}
+
+/// The newest copy in each second store, and how late it was: by the catalog, which does not know what became of it since.
+fn newest_copies<'a>(stand: &'a Stand<'_>) -> Vec<(&'a PlaceName, Span, Option<&'a CopyRecord>)> {
+    let mut found: Vec<(&PlaceName, Span, Option<&CopyRecord>)> = Vec::new();
+    for job in &stand.policy.backups {
+        for store in job.copies.iter() {
+            let within = job.copy_within.unwrap_or(stand.policy.objectives.rpo);
+            match found.iter_mut().find(|(known, ..)| *known == store) {
+                Some((_, least, _)) => *least = (*least).min(within),
+                None => {
+                    let of_store = stand.copies.iter().filter(|copy| copy.store == *store);
+                    found.push((store, within, of_store.max_by_key(|copy| (&copy.backup, copy.durable_at))));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn copies(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
+    let rows: Vec<Vec<Cell>> = newest_copies(stand)
+        .into_iter()
+        .map(|(store, within, copy)| {
+            let Some(copy) = copy else {
+                let never = ("nothing was ever copied".to_owned(), Some(Tone::Doubt));
+                return vec![(store.to_string(), None), never, (String::new(), None), (String::new(), None)];
+            };
+            let tone = if copy.already {
+                Tone::Doubt
+            } else if copy.lag > within {
+                Tone::Bad
+            } else {
+                Tone::Good
+            };
+            let lag = if copy.already { "found there".to_owned() } else { format!("{} after it", copy.lag) };
+            vec![
+                (store.to_string(), None),
+                (copy.backup.to_string(), None),
+                (ago(Span::between(copy.durable_at, now)), Some(Tone::Faint)),
+                (format!("{lag} (allowed {within})"), Some(tone)),
+            ]
+        })
+        .collect();
+    table(out, &["store", "newest backup", "durable there", ""], &rows, width, paint);
+    hanging(out, "  → ", &format!("whether they are whole: lifeboat copies {} --read", stand.policy.name), width);
 }
 
 fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
@@ -344,7 +410,7 @@ fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, pai
             let judgement = &transcript.judgement;
             vec![
                 word(judgement.verdict),
-                (transcript.drill.name.to_string(), None),
+                (drilled(transcript), None),
                 (ago(Span::between(transcript.finished_at, now)), Some(Tone::Faint)),
                 (or_none(judgement.rpa.map(|span| span.to_string())), None),
                 (or_none(judgement.rta.map(|span| span.to_string())), None),
@@ -356,6 +422,13 @@ fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, pai
     if stand.transcripts.len() > SHOWN {
         out.push_str(&format!("  and {} older ones\n", stand.transcripts.len() - SHOWN));
     }
+}
+
+/// Its name, and the store that it was made to get along with.
+fn drilled(transcript: &Transcript) -> String {
+    let name = &transcript.drill.name;
+    let from = transcript.drill.from.as_ref().filter(|from| !name.as_str().contains(from.as_str()));
+    from.map_or(name.to_string(), |from| format!("{name} (from {from} alone)"))
 }
 
 /// The same for machines; spans are seconds.
@@ -383,7 +456,11 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
                 "rta_history": times.map(|t| json!({ "drills": t.drills, "p50": t.p50, "p95": t.p95, "worst": t.worst })),
                 "last_backup": standing.last_backup,
                 "last_proven": standing.last_proven.map(|(run, at, age)| json!({ "run": run, "at": at, "age": age })),
-                "backups": stand.artifacts.len(),
+                "backups": by_backup(&stand.artifacts).len(),
+                "copies": stand.artifacts.len() - by_backup(&stand.artifacts).len(),
+                "newest_copies": newest_copies(stand).into_iter().map(|(store, within, copy)| json!({
+                    "store": store, "within": within, "copy": copy,
+                })).collect::<Vec<_>>(),
                 "detection": mutations::newest(&stand.tests).into_iter().map(|test| json!({
                     "run": test.run,
                     "drill": test.drill,

@@ -14,7 +14,7 @@ fn stand<'a>(policy: &'a Policy, artifacts: Vec<ArtifactRecord>, transcripts: Ve
         Span::from_secs(30 * 86_400),
         at(NOW),
     );
-    Stand { policy, standing, artifacts, transcripts, runs: Vec::new(), tests: Vec::new() }
+    Stand { policy, standing, artifacts, transcripts, runs: Vec::new(), tests: Vec::new(), copies: Vec::new() }
 }
 
 fn logical_proof() -> Transcript {
@@ -50,6 +50,34 @@ fn one_policy_in_full() {
     ];
     let transcripts = vec![sample::judged(sample::broken_start()), sample::judged(sample::physical())];
     insta::assert_snapshot!(full(&stand(&policy, artifacts, transcripts), at(NOW), 110, false));
+}
+
+#[test]
+fn a_backup_is_one_line_wherever_it_lies_and_its_copy_says_how_late_it_was() {
+    let mut policy = sample::policy();
+    policy.backups[0].copies = vec!["dr-region".parse().unwrap(), "tape".parse().unwrap()];
+    policy.backups[0].copy_within = Some(Span::from_secs(3_600));
+    let artifact = sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 12);
+    let copied = ArtifactRecord { store: "dr-region".parse().unwrap(), ..artifact.clone() };
+    let copy = CopyRecord {
+        backup: artifact.backup.clone(),
+        store: "dr-region".parse().unwrap(),
+        from: "primary".parse().unwrap(),
+        manifest_sha256: artifact.manifest_sha256.clone(),
+        bytes: artifact.sealed_bytes,
+        took: Span::from_secs(60),
+        durable_at: at("2026-11-20T06:00:00Z"),
+        lag: Span::from_secs(7_200),
+        already: false,
+    };
+    let mut stand = stand(&policy, vec![artifact, copied], Vec::new());
+    stand.copies = vec![copy];
+    let text = full(&stand, at(NOW), 110, false);
+    assert!(text.contains("primary, dr-region") && text.contains("2h after it (allowed 1h)"), "{text}");
+    assert!(text.contains("nothing was ever copied"), "{text}");
+    let json = document(&[stand], at(NOW));
+    assert_eq!((&json["policies"][0]["backups"], &json["policies"][0]["copies"]), (&1.into(), &1.into()));
+    assert_eq!(json["policies"][0]["newest_copies"][0]["copy"]["lag"], 7200.0);
 }
 
 #[test]

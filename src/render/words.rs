@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::domain::artifact::Basis;
 use crate::domain::check::{CheckName, CheckResult, Outcome};
-use crate::domain::transcript::{Judgement, LogReplayed, Transcript, Verdict};
+use crate::domain::drill::{Drill, KeyChoice};
+use crate::domain::transcript::{BackupUsed, Judgement, LogReplayed, Transcript, Verdict};
 use crate::domain::units::Span;
 use crate::judge::drill::{how_known, newest_beat};
 use crate::judge::exposure::Window;
@@ -215,6 +216,26 @@ pub fn measured_time(transcript: &Transcript) -> Span {
 /// `cut_over` as people write it.
 pub fn allowance(name: &str) -> String {
     plain(name).replace(['_', '-'], " ")
+}
+
+/// Where a backup lay: the store's name, if it was told, and how people name the place.
+pub fn store(backup: &BackupUsed) -> String {
+    match &backup.place {
+        Some(place) => format!("{place} ({})", plain(&backup.store)),
+        None => plain(&backup.store),
+    }
+}
+
+/// With which keys it was opened; none: not told. What a drill demanded is said, for it proves that this suffices.
+pub fn keys(drill: &Drill, backup: &BackupUsed) -> Option<String> {
+    let opened: Vec<String> = backup.opened_by.iter().map(|key| plain(key)).collect();
+    let with = if opened.is_empty() { "none that it was sealed for".to_owned() } else { opened.join(", ") };
+    match &drill.keys {
+        KeyChoice::Working if opened.is_empty() => None,
+        KeyChoice::Working => Some(with),
+        KeyChoice::Escrow => Some(format!("the escrow key alone: {with}")),
+        KeyChoice::Given(_) => Some(format!("a key that was named by hand, alone: {with}")),
+    }
 }
 
 #[cfg(test)]

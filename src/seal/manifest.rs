@@ -58,6 +58,22 @@ pub async fn load_manifest(
     backup: &BackupId,
     trusted: &TrustedSigners,
 ) -> Result<SealedManifest, Stop> {
+    Ok(load_manifest_bytes(store, policy, backup, trusted).await?.0)
+}
+
+/// The bytes of a manifest and of its signature, as a store has them.
+pub(super) struct Written {
+    pub manifest: Bytes,
+    pub signature: Option<Bytes>,
+}
+
+/// The same, and the bytes themselves.
+pub(super) async fn load_manifest_bytes(
+    store: &dyn Store,
+    policy: &PolicyName,
+    backup: &BackupId,
+    trusted: &TrustedSigners,
+) -> Result<(SealedManifest, Written), Stop> {
     let key = |name: &str| format!("{policy}/{backup}/{name}");
     let Some(bytes) = get_if_there(store, &key(MANIFEST_NAME)).await? else {
         let message =
@@ -65,7 +81,8 @@ pub async fn load_manifest(
         return Err(Finding::new("manifest_missing", format!("backup {policy}/{backup}"), message).into());
     };
     let signature = get_if_there(store, &key(SIGNATURE_NAME)).await?;
-    read_manifest(&bytes, signature.as_deref(), policy, backup, trusted).map_err(Stop::Found)
+    let sealed = read_manifest(&bytes, signature.as_deref(), policy, backup, trusted).map_err(Stop::Found)?;
+    Ok((sealed, Written { manifest: bytes, signature }))
 }
 
 /// An object, or certainly none.

@@ -10,6 +10,7 @@
 //! - nothing that comes out of a part is used before the part's last chunk is authenticated and its length and hash are
 //!   those of the manifest.
 
+mod copy;
 mod keys;
 mod manifest;
 mod mark;
@@ -19,14 +20,15 @@ mod wal;
 mod write;
 mod yard;
 
+pub use copy::{Brought, Original, Way};
 pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signing_key, recipient_of};
 pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, store_manifest};
 pub use mark::{MARKS, Owner, list_tombstones, load_marks, owner_of, put_mark, tombstones_in};
 pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
 pub use shape::{is_inside, manifest_findings};
 pub use wal::{
-    Carried, CarryError, Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_holes, load_wal_record,
-    put_hole, remove_wal, wal_record_in,
+    Carried, CarryError, LogFile, LogList, Placed, Theirs, WalFile, WalSealer, bring_hole, check_wal, fetch_wal,
+    list_wal, list_wal_by, load_holes, load_wal_record, put_hole, remove_wal, wal_record_in,
 };
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
 pub use yard::Fill;

@@ -282,7 +282,7 @@ where
 }
 
 /// A part's object. One that is certainly not there is a finding; any other trouble with the store is not.
-async fn fetch(store: &dyn Store, prefix: &str, part: &Part) -> Result<Bytes, Stop> {
+pub(super) async fn fetch(store: &dyn Store, prefix: &str, part: &Part) -> Result<Bytes, Stop> {
     match store.get(&format!("{prefix}/{}", part.key)).await {
         Ok(sealed) => Ok(sealed),
         Err(StoreError::NotFound { .. }) => {
@@ -294,7 +294,9 @@ async fn fetch(store: &dyn Store, prefix: &str, part: &Part) -> Result<Bytes, St
     }
 }
 
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Stop> + Send + 'static) -> Result<T, Stop> {
+pub(super) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Stop> + Send + 'static,
+) -> Result<T, Stop> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Broke::new(format!("a thread that opens parts died: {error}")).into()),

@@ -22,9 +22,11 @@ use super::yard::Tools;
 use super::{MAX_PART_BYTES, Opener, SealError, Signer, TrustedSigners, is_inside};
 
 mod carry;
+mod copy;
 mod hole;
 
 pub use carry::{Carried, CarryError};
+pub use copy::{LogFile, LogList, Theirs, bring_hole};
 pub use hole::{load_holes, put_hole};
 
 /// So often a killed writer may have left an object without its record behind.
@@ -223,8 +225,18 @@ fn record_key(policy: &PolicyName, name: WalName) -> String {
 
 /// The files of a policy's log that exist in a store: those with a record.
 pub async fn list_wal(store: &dyn Store, policy: &PolicyName) -> Result<BTreeSet<WalName>, Broke> {
+    list_wal_by(store, policy, None).await
+}
+
+/// The same; with `by`, only those whose record the store had at that moment, by its own dates.
+pub async fn list_wal_by(
+    store: &dyn Store,
+    policy: &PolicyName,
+    by: Option<Timestamp>,
+) -> Result<BTreeSet<WalName>, Broke> {
     let objects = store.list(&format!("{policy}/wal/")).await?;
-    Ok(objects.iter().filter_map(|object| wal_record_in(policy, &object.key)).collect())
+    let there = objects.iter().filter(|object| by.is_none_or(|by| object.modified <= by));
+    Ok(there.filter_map(|object| wal_record_in(policy, &object.key)).collect())
 }
 
 /// The file of a policy's log whose record this key is.
@@ -338,13 +350,18 @@ async fn sealed_wal(
         }
         Err(error) => return Err(Broke::from(error).into()),
     };
-    let part = Part {
+    let part = part_of(&record);
+    Ok(Some((record, part, sealed)))
+}
+
+/// What a record says of its object, as a manifest would say it of a part.
+fn part_of(record: &WalRecord) -> Part {
+    Part {
         key: record.key.clone(),
         plain_bytes: record.plain_bytes,
         plain_blake3: record.plain_blake3.clone(),
         sealed_bytes: record.sealed_bytes,
         sealed_sha256: record.sealed_sha256.clone(),
         members: Vec::new(),
-    };
-    Ok(Some((record, part, sealed)))
+    }
 }

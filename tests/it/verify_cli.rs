@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use lifeboat::catalog::{Catalog, Trial};
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
+use lifeboat::domain::copies::CopyRecord;
 use lifeboat::domain::exposure::Covered;
 use lifeboat::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use lifeboat::domain::mutation::DrillTest;
@@ -212,6 +213,9 @@ impl Catalog for Memory {
     async fn transcripts(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<Transcript>, Broke> {
         Ok(vec![])
     }
+    async fn copies(&self, _policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
+        Ok(vec![])
+    }
     async fn drill_tests(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<DrillTest>, Broke> {
         Ok(vec![])
     }
@@ -260,6 +264,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         schedule: None,
         store: place("primary"),
         copies: vec![],
+        copy_within: None,
         retention: None,
         part_size: None,
         level: 3,
@@ -312,6 +317,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         warnings: vec![],
         catalog: catalog.clone(),
         stand_ins: Default::default(),
+        only: None,
     }
 }
 

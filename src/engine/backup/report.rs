@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use crate::domain::artifact::{Manifest, RecoveryPoint};
-use crate::domain::check::Finding;
+use crate::domain::check::{Broke, Finding};
 use crate::domain::ids::{BackupId, JobName, PolicyName, RunId};
 use crate::domain::policy::Method;
 use crate::domain::units::{ByteSize, Span};
+use crate::engine::copy::{self, Copied, LogCopied};
 
 /// The `schema` of reports.
 pub const REPORT_SCHEMA: &str = "lifeboat.backup/1";
@@ -53,6 +54,12 @@ pub struct BackupReport {
     pub manifest_sha256: String,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// Its copies in second stores, once they were tried; each says how that went.
+    pub copies: Vec<Copied>,
+    /// The log in second stores, if this job carries it.
+    pub logs: Vec<LogCopied>,
+    /// Why there are no copies, or not all.
+    pub copy_troubles: Vec<Broke>,
 }
 
 /// What the content digests cost.
@@ -110,7 +117,28 @@ impl BackupReport {
             store: made.store,
             manifest_sha256: made.manifest_sha256,
             warnings: made.warnings,
+            copies: Vec::new(),
+            logs: Vec::new(),
+            copy_troubles: Vec::new(),
         }
+    }
+
+    /// Takes in what came of its copies.
+    pub fn copied(&mut self, copied: Result<Option<copy::Report>, Broke>) {
+        match copied {
+            Ok(report) => {
+                let copy::Report { copies, logs, troubles, notes } = report.unwrap_or_default();
+                (self.copies, self.logs, self.copy_troubles) = (copies, logs, troubles);
+                self.warnings.extend(notes);
+            }
+            Err(broke) => self.copy_troubles.push(broke),
+        }
+    }
+
+    /// The same as a report of copying.
+    pub fn of_copies(&self) -> copy::Report {
+        let (copies, logs) = (self.copies.clone(), self.logs.clone());
+        copy::Report { copies, logs, troubles: self.copy_troubles.clone(), notes: Vec::new() }
     }
 
     /// For people: one line.

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use self::perform::Performance;
 use super::{House, house, interrupt, process};
 use crate::clock::now;
+use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Outcome, Stop};
 use crate::domain::drill::{Drill, IsolationDemand, Loss, ScratchKind, Step};
 use crate::domain::ids::{BackupId, RunId};
@@ -32,7 +33,7 @@ use crate::domain::units::Span;
 use crate::judge;
 use crate::programs::Programs;
 use crate::progress::Progress;
-use crate::seal::{self, SealedManifest};
+use crate::seal::{self, Opener, SealedManifest};
 use crate::store::Store;
 
 /// Programs that a drill needs. Those that make or run a server are of the backup's major version.
@@ -52,7 +53,7 @@ pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn P
     house.record(&policy.name, run, process::started()).await?;
 
     let mut rehearsal = Rehearsal::begin(run, policy, drill);
-    rehearsal.act(house, policy, progress).await;
+    rehearsal.act(&house.of_drill(drill), policy, progress).await;
     let transcript = rehearsal.end();
 
     house.record(&policy.name, run, Event::Drilled(Box::new(transcript.clone()))).await?;
@@ -63,7 +64,7 @@ pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn P
 
 /// Which backup a drill would bring back if it ran now.
 pub async fn would_bring_back(house: &House, policy: &Policy, drill: &Drill) -> Result<BackupId, Stop> {
-    Ok(pick::pick(house, policy, drill, lost_at(drill, now())).await?.backup)
+    Ok(pick::pick(&house.of_drill(drill), policy, drill, lost_at(drill, now())).await?.backup)
 }
 
 /// The moment of the simulated loss, of a drill that begins `at` this one.
@@ -184,6 +185,9 @@ impl Rehearsal {
             id: manifest.backup.clone(),
             method: manifest.method,
             store: picked.store.url(),
+            place: Some(picked.place.clone()),
+            // Without an identity the drill ends before its first step, and says so.
+            opened_by: house.opener().map_or_else(|_| Vec::new(), |opener| who_opens(&opener, manifest)),
             why: picked.why.clone(),
             started_at: manifest.started_at,
             finished_at: manifest.finished_at,
@@ -197,7 +201,7 @@ impl Rehearsal {
             server_version: manifest.fingerprint.server.version.clone(),
         });
         self.transcript.clock_skew = Observed::Known(manifest.clock_skew);
-        progress.say(&format!("backup {}: {}", manifest.backup, picked.why));
+        progress.say(&format!("backup {} in {}: {}", manifest.backup, picked.place, picked.why));
         let mut findings = sealed.findings.clone();
         findings.extend(self.swapped(house, policy, &sealed).await?);
         if !findings.is_empty() {
@@ -382,6 +386,11 @@ impl Rehearsal {
             self.transcript.environment.push(Finding::new("isolation_missing", used.name.clone(), message));
         }
     }
+}
+
+/// Of the identities at hand those that a backup was sealed for, by their public halves.
+fn who_opens(opener: &Opener, manifest: &Manifest) -> Vec<String> {
+    opener.recipients().iter().filter(|ours| manifest.recipients.contains(ours)).cloned().collect()
 }
 
 fn ended(stop: Stop) -> Ended {

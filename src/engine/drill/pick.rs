@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::House;
+use crate::domain::artifact::MANIFEST_NAME;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::drill::{Drill, Pick};
 use crate::domain::ids::{BackupId, PlaceName};
@@ -21,6 +22,8 @@ pub struct Picked {
     pub backup: BackupId,
     /// Where it lies.
     pub store: Arc<dyn Store>,
+    /// What that store is called.
+    pub place: PlaceName,
     /// One sentence.
     pub why: String,
 }
@@ -28,6 +31,7 @@ pub struct Picked {
 /// What is known of a candidate without opening it.
 struct Candidate {
     backup: BackupId,
+    place: PlaceName,
     store: Arc<dyn Store>,
     /// None: its manifest cannot be read, so it may be any.
     method: Option<Method>,
@@ -108,7 +112,7 @@ async fn not_there(house: &House, policy: &Policy, id: &BackupId) -> Stop {
 }
 
 fn picked(candidate: Candidate, why: String) -> Picked {
-    Picked { backup: candidate.backup, store: candidate.store, why }
+    Picked { backup: candidate.backup, store: candidate.store, place: candidate.place, why }
 }
 
 /// The stores say which backups exist; the catalog saves opening manifests that it knows. What the catalog knows and no
@@ -131,9 +135,10 @@ async fn candidates(house: &House, policy: &Policy) -> Result<Vec<Candidate>, St
         }
         let store = Arc::clone(store);
         found.insert(
-            (record.store, record.backup.clone()),
+            (record.store.clone(), record.backup.clone()),
             Candidate {
                 backup: record.backup,
+                place: record.store,
                 store,
                 method: Some(record.method),
                 recovery_point: record.recovery_point,
@@ -150,6 +155,7 @@ async fn candidates(house: &House, policy: &Policy) -> Result<Vec<Candidate>, St
             let candidate = match seal::load_manifest(&*store, &policy.name, &backup, &trusted).await {
                 Ok(sealed) => Candidate {
                     backup: backup.clone(),
+                    place: name.clone(),
                     store,
                     method: Some(sealed.manifest.method),
                     recovery_point: sealed.manifest.recovery_point.at,
@@ -162,14 +168,35 @@ async fn candidates(house: &House, policy: &Policy) -> Result<Vec<Candidate>, St
                     let backup = backup.clone();
                     // Its id tells the second; taken at that second's end, it is never thought older than it is.
                     let recovery_point = began.saturating_add(Span::from_secs(1).0).unwrap_or(began);
-                    Candidate { backup, store, method: None, recovery_point, durable_at: began }
+                    let place = name.clone();
+                    Candidate { backup, place, store, method: None, recovery_point, durable_at: began }
                 }
                 Err(stop) => return Err(stop),
             };
             found.insert((name.clone(), backup), candidate);
         }
     }
-    Ok(found.into_values().collect())
+    let mut candidates: Vec<Candidate> = found.into_values().collect();
+    arrivals(house, policy, &mut candidates).await?;
+    Ok(candidates)
+}
+
+/// In a second store a backup is durable only when its copy is: by what was written down of it, else by the store's own date.
+async fn arrivals(house: &House, policy: &Policy, candidates: &mut [Candidate]) -> Result<(), Broke> {
+    let copies = house.catalog.copies(&policy.name).await?;
+    for candidate in candidates.iter_mut().filter(|one| House::is_copy(policy, &one.place)) {
+        let mut copied = copies.iter().filter(|one| one.store == candidate.place && one.backup == candidate.backup);
+        let arrived = match copied.next() {
+            Some(copy) => Some(copy.durable_at),
+            None => {
+                let key = format!("{}/{}/{MANIFEST_NAME}", policy.name, candidate.backup);
+                let listed = candidate.store.list(&key).await?;
+                listed.into_iter().find(|object| object.key == key).map(|object| object.modified)
+            }
+        };
+        candidate.durable_at = candidate.durable_at.max(arrived.unwrap_or(candidate.durable_at));
+    }
+    Ok(())
 }
 
 fn random_below(count: usize) -> Result<usize, Broke> {

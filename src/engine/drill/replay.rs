@@ -46,7 +46,7 @@ pub(super) async fn behind(
 ) -> Result<Option<Behind>, Stop> {
     let manifest = &sealed.manifest;
     let Some(range) = &manifest.wal else { return Ok(None) };
-    let log = list(house, policy).await?;
+    let log = list(house, policy, far).await?;
     if log.is_empty() {
         return match far {
             Far::SealedBy(_) => Ok(None),
@@ -85,9 +85,15 @@ pub(super) async fn behind(
     Ok((!reach.segments.is_empty()).then_some(Behind { log, archive, reach, until }))
 }
 
-async fn list(house: &House, policy: &Policy) -> Result<Log, Broke> {
+/// What the stores hold of it. What reached a second store after the loss would not have been there, whenever the first had it.
+async fn list(house: &House, policy: &Policy, far: Far) -> Result<Log, Broke> {
     let stores: Vec<_> = house.stores_of(policy)?.into_values().collect();
-    Log::list(&stores, &policy.name, &house.trusted()?).await
+    let copy = house.only.as_ref().is_some_and(|only| House::is_copy(policy, only));
+    let by = match far {
+        Far::SealedBy(lost_at) if copy => Some(lost_at),
+        Far::SealedBy(_) | Far::Moment(_) => None,
+    };
+    Log::list_by(&stores, &policy.name, &house.trusted()?, by).await
 }
 
 fn no_log(policy: &Policy) -> Broke {
@@ -116,7 +122,7 @@ pub(super) async fn random_moment(house: &House, policy: &Policy) -> Result<Time
         let hint = format!("take one: lifeboat backup {}", policy.name);
         return Err(Broke::hinted(format!("policy {} has no physical backup", policy.name), hint).into());
     };
-    let log = list(house, policy).await?;
+    let log = list(house, policy, Far::Moment(newest.ended())).await?;
     let (archive, _) = log.behind(newest, &opener, None).await?;
     let range = newest.wal.as_ref().ok_or_else(|| no_log(policy))?;
     let reach = wal::reach(range, &archive, Follow::Latest).map_err(|no| Broke::new(no.0))?;

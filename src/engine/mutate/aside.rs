@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::catalog::{Catalog, Trial};
 use crate::domain::check::Broke;
+use crate::domain::copies::CopyRecord;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::mutation::DrillTest;
@@ -29,7 +30,7 @@ impl Catalog for Aside {
         let event = match event {
             Event::Planned { scheduled_for, .. } => Event::Planned { work: self.work.clone(), scheduled_for },
             Event::Finished { outcome: RunOutcome::Judged(_) } => Event::Finished { outcome: RunOutcome::Succeeded },
-            Event::Drilled(_) | Event::DrillTested(_) | Event::Committed(_) => return Ok(()),
+            Event::Drilled(_) | Event::DrillTested(_) | Event::Committed(_) | Event::Copied(_) => return Ok(()),
             event @ (Event::Started { .. }
             | Event::ScratchMade { .. }
             | Event::ScratchDestroyed { .. }
@@ -77,6 +78,10 @@ impl Catalog for Aside {
             }
         }
         Ok(records)
+    }
+
+    async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
+        self.catalog.copies(policy).await
     }
 
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {

@@ -23,7 +23,7 @@ use self::aside::Aside;
 use super::{House, drill, house, interrupt, process};
 use crate::clock::now;
 use crate::domain::check::{Broke, Stop};
-use crate::domain::drill::{Drill, Pick, Step};
+use crate::domain::drill::{Drill, KeyChoice, Pick, Step};
 use crate::domain::mutation::{Baseline, Came, DrillTest, MUTATIONS_SCHEMA, Mutated, Mutation, NotMutated, Victim};
 use crate::domain::policy::Policy;
 use crate::domain::run::{Event, RunOutcome, Work};
@@ -54,8 +54,9 @@ pub type Choice = (Mutation, Result<Victim, String>);
 
 /// What applies to the backup that the drill would bring back, without doing anything.
 pub async fn list(house: &House, policy: &Policy, drill: &Drill, asked: &Asked) -> Result<Vec<Choice>, Broke> {
-    let backup = drill::would_bring_back(house, policy, drill).await.map_err(unusable)?;
-    let original = Original::open(house, policy, &backup).await?;
+    let house = house.of_drill(drill);
+    let backup = drill::would_bring_back(&house, policy, drill).await.map_err(unusable)?;
+    let original = Original::open(&house, policy, &backup).await?;
     Ok(choices(&original, drill, asked))
 }
 
@@ -87,7 +88,7 @@ pub async fn run(
     let work = Work::Mutate { drill: drill.name.clone(), mutation: None };
     house.record(&policy.name, run, Event::Planned { work, scheduled_for: None }).await?;
     house.record(&policy.name, run, process::started()).await?;
-    let tested = test(house, policy, drill, asked, progress).await;
+    let tested = test(&house.of_drill(drill), policy, drill, asked, progress).await;
     let outcome = match &tested {
         Ok(_) => RunOutcome::Succeeded,
         Err(broke) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
@@ -213,6 +214,10 @@ async fn one(
     match Altered::make(original, mutation, &mut mutated.victim).await {
         Err(broke) => mutated.came = Came::Broke { error: broke.error, hint: broke.hint },
         Ok(altered) => {
+            if altered.identity.is_some() {
+                // The house of the copy has that one, and no choice.
+                drill.keys = KeyChoice::Working;
+            }
             let copy = house_of_copy(house, original, &drill, mutation, altered);
             let transcript = drill::run(&copy, original.policy, &drill, progress).await?;
             mutated.run = transcript.run;
@@ -240,6 +245,7 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
         warnings: Vec::new(),
         catalog: Arc::new(Aside { catalog: Arc::clone(&house.catalog), work, resigned }),
         stand_ins: [(original.place.clone(), altered.store)].into(),
+        only: house.only.clone(),
     }
 }
 

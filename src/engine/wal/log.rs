@@ -48,11 +48,21 @@ pub struct Log {
 impl Log {
     /// Lists what there is.
     pub async fn list(stores: &[Arc<dyn Store>], policy: &PolicyName, trusted: &TrustedSigners) -> Result<Log, Broke> {
+        Log::list_by(stores, policy, trusted, None).await
+    }
+
+    /// The same; with `by`, only what was there at that moment by the store's own dates.
+    pub async fn list_by(
+        stores: &[Arc<dyn Store>],
+        policy: &PolicyName,
+        trusted: &TrustedSigners,
+        by: Option<Timestamp>,
+    ) -> Result<Log, Broke> {
         let (mut names, mut holes) = (BTreeMap::new(), Vec::new());
         for store in stores {
             // What is wrong with a record of them is for `verify` to say: they bring nothing back.
             holes.extend(seal::load_holes(&**store, policy, trusted).await?.0);
-            for name in seal::list_wal(&**store, policy).await? {
+            for name in seal::list_wal_by(&**store, policy, by).await? {
                 names.entry(name).or_insert_with(|| Arc::clone(store));
             }
         }

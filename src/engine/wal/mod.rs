@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::policy::{BackupJob, Method, Policy};
 
 /// The job whose store, level and keys the log shares: the first physical one, for only its backups can use the log.
-fn job(policy: &Policy) -> Option<&BackupJob> {
+pub(super) fn job(policy: &Policy) -> Option<&BackupJob> {
     policy.backups.iter().find(|job| job.method == Method::Physical)
 }
 

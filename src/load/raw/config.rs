@@ -68,6 +68,9 @@ pub(in crate::load) struct RawKeys {
     /// age identities that open backups: for drills, restores and verification. The backup side needs none.
     #[serde(default)]
     pub(in crate::load) identities: Vec<Written<FilePath>>,
+    /// age identities that are kept elsewhere: only drills with keys = "escrow" use them, and those use no others.
+    #[serde(default)]
+    pub(in crate::load) escrow: Vec<Written<FilePath>>,
     /// The ed25519 public keys (PEM) that are trusted to have signed.
     #[serde(default)]
     pub(in crate::load) trusted_signers: Vec<Written<FilePath>>,

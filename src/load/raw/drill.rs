@@ -39,6 +39,22 @@ pub(in crate::load) struct RawHead {
     pub(in crate::load) backup: RawBackup,
     /// When the loss is taken to happen: "now", "random" (any moment that the log can bring back), or a time with its offset. Default: now.
     pub(in crate::load) loss: Option<Written<Loss>>,
+    /// The only store that may be used, by its name in lifeboat.toml: a drill of the copies. Left out: the stores of the policy's jobs.
+    pub(in crate::load) from: Option<Written<PlaceName>>,
+    /// With which keys of lifeboat.toml it is opened, and with no others. Default: working.
+    #[serde(default)]
+    pub(in crate::load) keys: RawKeyChoice,
+}
+
+/// With which keys a backup is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::load) enum RawKeyChoice {
+    /// `[keys] identities`.
+    #[default]
+    Working,
+    /// `[keys] escrow`.
+    Escrow,
 }
 
 /// Which backup is brought back.

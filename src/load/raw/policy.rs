@@ -150,9 +150,11 @@ pub(in crate::load) struct RawJob {
     pub(in crate::load) timezone: Option<Written<Zone>>,
     /// The store, by its name in lifeboat.toml.
     pub(in crate::load) store: Written<PlaceName>,
-    /// Second stores.
+    /// Second stores, into which every backup of the job is copied, and the log with the first physical job's.
     #[serde(default)]
     pub(in crate::load) copies: Vec<Written<PlaceName>>,
+    /// How long after the backup a copy may become durable. Default: the RPO.
+    pub(in crate::load) copy_within: Option<Written<Span>>,
     /// How long backups are kept.
     pub(in crate::load) retention: Option<RawRetention>,
     /// Plaintext of one part. Default: chosen from the size of the source.

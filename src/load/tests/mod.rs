@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{FileKind, LoadErrors, Loaded, load, schema};
 use crate::domain::check::{CheckName, Expectation};
-use crate::domain::drill::{IsolationDemand, Loss, Pick, ScratchKind, Step};
+use crate::domain::drill::{IsolationDemand, KeyChoice, Loss, Pick, ScratchKind, Step};
 use crate::domain::policy::{Databases, Method, PasswordSource};
 use crate::domain::units::{ByteSize, Span};
 
@@ -133,8 +133,8 @@ fn the_examples_of_the_design_parse_as_a_whole() {
     assert_eq!(drill.steps.len(), 6);
     let Step::Check(assertion) = &drill.steps[4] else { panic!("{:?}", drill.steps) };
     assert_eq!(assertion.assertion.as_ref().unwrap().expect, Expectation::Is(true));
-    assert!(loaded.warnings[0].contains("copies"), "{:?}", loaded.warnings);
-    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert_eq!((job.copies[0].as_str(), job.copy_within), ("dr-region", None));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
 #[test]
@@ -316,4 +316,22 @@ fn every_property(schema: &serde_json::Value, path: &str, look: &mut impl FnMut(
             every_property(inner, path, look);
         }
     }
+}
+
+#[test]
+fn a_drill_can_demand_one_store_and_the_escrow_keys() {
+    let config = format!("{CONFIG}\n[keys]\nescrow = [\"keys/escrow.agekey\"]\n");
+    let text = policy().replacen("copies = ", "copy_within = \"6h\"\ncopies = ", 1);
+    let demanding =
+        |from: &str| DRILL.replacen("loss = ", &format!("from = \"{from}\"\nkeys = \"escrow\"\nloss = "), 1);
+    let loaded = load_texts(&config, &text, &demanding("dr-region")).unwrap();
+    assert_eq!(loaded.drills[0].from.as_ref().unwrap().as_str(), "dr-region");
+    assert_eq!(loaded.drills[0].keys, KeyChoice::Escrow);
+    assert!(loaded.config.keys.escrow[0].ends_with("keys/escrow.agekey"));
+    assert_eq!(loaded.policies[0].backups[0].copy_within, Some(Span::from_secs(6 * 3_600)));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    // A store that no backup gets to can be demanded, and that is said.
+    let lonely = text.replacen("copies = [\"dr-region\"]\n", "", 1).replacen("copy_within = \"6h\"\n", "", 1);
+    let loaded = load_texts(&config, &lonely, &demanding("dr-region")).unwrap();
+    assert!(loaded.warnings[0].contains("no job's backups get there"), "{:?}", loaded.warnings);
 }

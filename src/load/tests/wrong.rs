@@ -47,6 +47,9 @@ fn a_wrong_policy_is_told_with_place_and_hint() {
         ("schedule = \"0 3 * * *\"\n", "", "orders.toml:19:1", "`timezone` without `schedule`", "by hand"),
         ("store = \"primary\"", "store = \"primry\"", "orders.toml:21:9", "no store `primry`", "\"primary\""),
         ("[\"dr-region\"]", "[\"primary\"]", "orders.toml:22:11", "a copy in the same store", "another"),
+        ("[\"dr-region\"]", "[\"dr-region\", \"dr-region\"]", "orders.toml:22:24", "twice", "leave one"),
+        ("copies = [\"dr-region\"]", "copy_within = \"6h\"", "orders.toml:22:1", "without `copies`", "copies = ["),
+        ("retention", "copy_within = \"0s\"\nretention", "orders.toml:23:15", "no time at all", "5m"),
         ("[\"dr-region\"]", "\"dr-region\"", "orders.toml:22:10", "must be an array", "brackets"),
         (
             "{ keep = \"14d\", weekly = 8, monthly = 12, at_least = 3 }",
@@ -117,6 +120,9 @@ fn a_wrong_drill_is_told_with_place_and_hint() {
             "`rds` is no value of `kind`",
             "\"cluster\", \"database\"",
         ),
+        ("loss = ", "from = \"dr-regio\"\nloss = ", "pit.toml:5:8", "no store `dr-regio`", "\"dr-region\""),
+        ("loss = ", "keys = \"escrow\"\nloss = ", "pit.toml:5:8", "no escrow key", "escrow ="),
+        ("loss = ", "keys = \"mine\"\nloss = ", "pit.toml:5:8", "`mine` is no value of `keys`", "\"escrow\""),
         ("kind = \"cluster\"", "kind = \"database\"", "pit.toml:7:1", "`server` is missing", "scratch.servers"),
         (
             "kind = \"cluster\"",

@@ -10,7 +10,8 @@ use crate::domain::wal::Segment;
 use crate::seal::{SealError, Signer, TrustedSigners};
 use crate::store::{Store, StoreError};
 
-const HOLE: &str = ".hole";
+/// What the name of an acknowledgement ends with, before the ending of all records.
+pub(super) const HOLE: &str = ".hole";
 
 impl WalSealer {
     /// Signs an acknowledgement and stores it. One that begins with the same segment is never replaced: false.
@@ -22,7 +23,7 @@ impl WalSealer {
 /// The same without anything to seal with.
 pub async fn put_hole(store: &dyn Store, hole: &Acknowledged, signer: &Signer) -> Result<bool, SealError> {
     let text = signed(hole, signer)?;
-    let key = format!("{}/wal/{:08X}/{}{HOLE}{RECORD}", hole.policy, hole.from.timeline, hole.from);
+    let key = key(&hole.policy, &hole.from.to_string());
     match store.put_new(&key, Bytes::from(text)).await {
         Ok(()) => Ok(true),
         Err(StoreError::AlreadyThere { .. }) => Ok(false),
@@ -55,7 +56,17 @@ pub async fn load_holes(
     Ok((holes, findings))
 }
 
-fn read(text: &[u8], policy: &PolicyName, first: &str, trusted: &TrustedSigners) -> Result<Acknowledged, Finding> {
+/// Where the acknowledgement of a hole lies that begins with this segment; its first eight digits are its timeline.
+pub(super) fn key(policy: &PolicyName, first: &str) -> String {
+    format!("{policy}/wal/{}/{first}{HOLE}{RECORD}", first.get(..8).unwrap_or(first))
+}
+
+pub(super) fn read(
+    text: &[u8],
+    policy: &PolicyName,
+    first: &str,
+    trusted: &TrustedSigners,
+) -> Result<Acknowledged, Finding> {
     let object = format!("hole of the log {first}");
     let line = signed_line(text, &object, trusted)?;
     let wrong = |why: String| Finding::new("wal_record", object.clone(), why);

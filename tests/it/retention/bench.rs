@@ -70,6 +70,7 @@ impl Bench {
             stores: BTreeMap::from([(place(), store)]),
             keys: Keys {
                 identities: vec![yard.identity.clone()],
+                escrow: vec![],
                 signing: Some(folder.join("signing.pem")),
                 trusted_signers: vec![yard.public_key.clone()],
             },
@@ -90,6 +91,7 @@ impl Bench {
             warnings: vec![],
             catalog,
             stand_ins: BTreeMap::new(),
+            only: None,
         };
         Bench { yard, house, now: lifeboat::clock::now() }
     }
