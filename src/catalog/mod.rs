@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::domain::check::Broke;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::transcript::Transcript;
@@ -44,6 +45,17 @@ pub trait Catalog: Send + Sync {
     async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke>;
     /// What was written down so since a moment, oldest first, and the last before it.
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke>;
+    /// Writes down what was read back: all of it or none; durable on return. Of one object the last that is written stands, but what was wrong
+    /// stays so until it is right at the same depth.
+    async fn read_back(&self, readings: Vec<Reading>) -> Result<(), Broke>;
+    /// What was read of one shelf in one store, by key.
+    async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke>;
+    /// A policy's objects that were wrong when they were last read, by store and key.
+    async fn read_wrong(&self, policy: &PolicyName) -> Result<Vec<LastRead>, Broke>;
+    /// What was read of each shelf of a policy; `since`: what counts as lately.
+    async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke>;
+    /// Takes objects out of the ledger that are in that store no more.
+    async fn forget_read(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke>;
     /// The sequence number of the policy's next backup.
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
     /// Finds an artifact by its id, in whichever policy and stores.

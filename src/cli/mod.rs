@@ -18,6 +18,7 @@ mod restore;
 mod runbook;
 mod status;
 mod verify;
+mod verify_budget;
 mod verify_wal;
 mod wal;
 mod wal_acknowledge;

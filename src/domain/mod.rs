@@ -13,6 +13,7 @@ pub mod heartbeat;
 pub mod hole;
 pub mod ids;
 pub mod inventory;
+pub mod ledger;
 pub mod lsn;
 pub mod mutation;
 pub mod observed;

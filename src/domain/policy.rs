@@ -26,6 +26,8 @@ pub struct Policy {
     pub wal: Option<WalPlan>,
     /// Who can open the artifacts.
     pub encryption: Encryption,
+    /// In which time all of its stored bytes are to be read back; none: nobody promised it.
+    pub read_back_within: Option<Span>,
     /// How tables are compared.
     pub content: ContentPlan,
     /// How recovery is rehearsed.

@@ -41,6 +41,8 @@ pub enum Work {
     },
     /// Reads artifacts back.
     Verify,
+    /// Reads a part of all that is stored back, and goes on where the one before it ended.
+    ReadBack,
 }
 
 impl Work {
@@ -55,6 +57,7 @@ impl Work {
             Work::Find { at: None } => "find".to_owned(),
             Work::Find { at: Some(at) } => format!("find, a look at {at}"),
             Work::Verify => "verify".to_owned(),
+            Work::ReadBack => "verify with a budget".to_owned(),
         }
     }
 }

@@ -81,6 +81,7 @@ pub fn policy() -> Policy {
         backups: vec![job("nightly", Method::Physical), job("dump", Method::Logical)],
         wal: None,
         encryption: Encryption { recipients: vec!["age1working".to_owned(), "age1escrow".to_owned()] },
+        read_back_within: None,
         content: ContentPlan::default(),
         drills: vec![drill("restore-latest"), drill("restore-logical")],
         file: PathBuf::from("policies/orders.toml"),

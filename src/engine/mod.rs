@@ -1,11 +1,13 @@
 //! What happens in which order: each main operation reads like a runbook.
 
 pub mod backup;
+pub mod drift;
 pub mod drill;
 pub mod find;
 pub mod heartbeat;
 pub mod house;
 pub mod interrupt;
+pub mod ledger;
 pub mod mutate;
 pub mod process;
 pub mod restore;

@@ -58,7 +58,9 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&recipient.span, message).hint(hint));
         }
     }
-    for key in ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag"] {
+    for key in
+        ["objectives.rpo", "objectives.rto", "objectives.proof_max_age", "wal.heartbeat", "wal.lag", "verify.within"]
+    {
         document.more_than_none(root, key, problems);
     }
     if let Some(max) = root.get("wal.spool.max")
@@ -181,6 +183,7 @@ pub(super) fn convert(
             spool: wal.spool.map(|spool| Spool { dir: spool.dir.0.resolve(folder), max: spool.max.0 }),
         }),
         encryption: Encryption { recipients: raw.encryption.recipients.into_iter().map(|text| text.0.0).collect() },
+        read_back_within: raw.verify.map(|verify| verify.within.0),
         content: raw.content.map_or_else(ContentPlan::default, |content| ContentPlan {
             sample_over: content.sample_over.map(|size| size.0),
             sample_percent: content.sample_percent.unwrap_or(ContentPlan::default().sample_percent),

@@ -10,4 +10,4 @@ pub mod runbook;
 pub mod status;
 mod words;
 
-pub use words::plain;
+pub use words::{ago, plain};

@@ -15,16 +15,18 @@ mod manifest;
 mod open;
 mod shape;
 mod wal;
+mod witness;
 mod write;
 mod yard;
 
 pub use keys::{Opener, Signer, TrustedSigners, generate_identity, generate_signing_key, recipient_of};
 pub use manifest::{SealedManifest, list_backups, load_manifest, read_manifest, store_manifest};
-pub use open::{check_sealed, for_each_part, for_each_sealed, read_stream};
+pub use open::{check_sealed, for_each_part, for_each_sealed, read_part, read_stream};
 pub use shape::{is_inside, manifest_findings};
 pub use wal::{
     Carried, CarryError, Placed, WalFile, WalSealer, check_wal, fetch_wal, list_wal, load_holes, load_wal_record,
 };
+pub use witness::{Seen, Witness, depth_of, wal_key};
 pub use write::{Member, SealOptions, Sealer, StreamWriter};
 pub use yard::Fill;
 

@@ -26,6 +26,7 @@ mod hard_cluster;
 mod hard_objects;
 mod hostile;
 mod kills;
+mod ledger;
 mod main_job;
 mod majors;
 mod mutate;

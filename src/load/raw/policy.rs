@@ -29,6 +29,8 @@ pub(in crate::load) struct RawPolicy {
     pub(in crate::load) wal: Option<RawWal>,
     /// Who can open the backups.
     pub(in crate::load) encryption: RawEncryption,
+    /// How often what is stored is read back.
+    pub(in crate::load) verify: Option<RawVerify>,
     /// How tables are compared.
     pub(in crate::load) content: Option<RawContent>,
     /// The drills that prove it.
@@ -234,6 +236,14 @@ pub(in crate::load) struct RawEncryption {
     /// age recipients. Two are wanted: a working key, and an escrow key that is kept elsewhere.
     #[schemars(length(min = 1))]
     pub(in crate::load) recipients: Vec<Written<Recipient>>,
+}
+
+/// How often what is stored is read back.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::load) struct RawVerify {
+    /// In which time every stored byte is to be read back at least once; `lifeboat drift` says what was not.
+    pub(in crate::load) within: Written<Span>,
 }
 
 /// How much of the tables' content is digested.
