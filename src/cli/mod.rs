@@ -9,6 +9,7 @@ mod backup;
 mod catalog;
 mod check;
 mod demo;
+mod drift;
 mod drill;
 mod find;
 mod init;
@@ -82,6 +83,8 @@ enum Verb {
     Wal(wal::Args),
     /// Where every policy stands.
     Status(status::Args),
+    /// Where the world is not as it was declared.
+    Drift(drift::Args),
     /// The report of one drill.
     Report(report::Args),
     /// The runbook of a policy: what a human does with public tools.
@@ -105,6 +108,7 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Wal(_) => "wal",
             Verb::Status(_) => "status",
+            Verb::Drift(_) => "drift",
             Verb::Report(_) => "report",
             Verb::Runbook(_) => "runbook",
             Verb::Catalog(_) => "catalog",
@@ -121,6 +125,7 @@ impl Verb {
             Verb::Init(_)
             | Verb::Check(_)
             | Verb::Status(_)
+            | Verb::Drift(_)
             | Verb::Report(_)
             | Verb::Runbook(_)
             | Verb::Catalog(_) => false,
@@ -203,6 +208,7 @@ impl Cli {
             Verb::Verify(args) => verify::run(self, args).await,
             Verb::Wal(args) => wal::run(self, args).await,
             Verb::Status(args) => status::run(self, args).await,
+            Verb::Drift(args) => drift::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,
             Verb::Runbook(args) => runbook::run(self, args).await,
             Verb::Catalog(args) => catalog::run(self, args).await,

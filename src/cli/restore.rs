@@ -99,7 +99,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             request.bin_dirs.extend(house.config.bin_dirs.iter().cloned());
             request.parallel = house.config.limits.parallel;
             refuse_target(&request).await?;
-            restore::recorded(&house, &policy.name, &request, &bar).await
+            restore::recorded(&house, &policy.name, &mut request, &bar).await
         }
     };
     bar.finish();

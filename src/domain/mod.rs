@@ -18,6 +18,7 @@ pub mod lsn;
 pub mod mutation;
 pub mod observed;
 pub mod policy;
+pub mod posture;
 pub mod run;
 pub mod transcript;
 pub mod units;

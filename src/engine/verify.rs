@@ -85,7 +85,7 @@ pub async fn verify(
         house.record(policy, run, Event::Planned { work: Work::Verify, scheduled_for: None }).await?;
         house.record(policy, run, process::started()).await?;
     }
-    let runs = policies.iter().map(|policy| ((*policy).clone(), run)).collect();
+    let runs = policies.iter().map(|policy| ((*policy).clone(), Some(run))).collect();
     let record = Record::new(house, began, runs);
     verify_all(&stores, &wanted, reading, Some(&record), &mut report).await;
     if let Err(broke) = record.flush().await {

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use crate::domain::ledger::{Budget, ShelfRead};
 use crate::domain::run::ArtifactRecord;
+use crate::domain::transcript::Verdict;
 use crate::domain::units::{ByteSize, Span};
+use crate::judge::freshness::Standing;
 
 /// An object, as far as the order of reading is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +186,17 @@ pub struct Backups {
     pub oldest: Option<Timestamp>,
     /// Objects that were wrong when they were last read, those of the log among them.
     pub wrong: u64,
+}
+
+/// Adds to where a policy stands what was wrong when it was last read: a good run since then looked at other objects.
+pub fn weigh(standing: &mut Standing, backups: Option<&Backups>) {
+    let Some(wrong) = backups.map(|backups| backups.wrong).filter(|wrong| *wrong > 0) else { return };
+    let noun = if wrong == 1 { "stored object was" } else { "stored objects were" };
+    standing.verdict = Verdict::Failed;
+    standing.wrong.insert(
+        0,
+        format!("{wrong} {noun} wrong when last read back, and not right since: `lifeboat drift` names what"),
+    );
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Transcripts and facts to pictures. Pure: text in, text out.
 
+pub mod drift;
 pub mod html;
 mod instruct;
 mod layout;

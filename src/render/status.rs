@@ -10,6 +10,7 @@ use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 use crate::judge::freshness::Standing;
+use crate::judge::ledger::Backups;
 
 use super::layout::{Cell, Paint, Tone, hanging, table};
 use super::mutations;
@@ -33,6 +34,8 @@ pub struct Stand<'a> {
     pub runs: Vec<Run>,
     /// Tests of its drills.
     pub tests: Vec<DrillTest>,
+    /// How much of its backups was read back; none: nobody ever did.
+    pub read_back: Option<Backups>,
 }
 
 /// Recovery times of the drills that measured one: never the best alone.
@@ -80,7 +83,7 @@ pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) ->
     table(&mut out, &heads, &rows, width, paint);
     for stand in stands {
         let remarks = of_the_source(stand);
-        if stand.standing.wrong.is_empty() && remarks.is_empty() {
+        if stand.standing.wrong.is_empty() && remarks.is_empty() && stand.read_back.is_none() {
             continue;
         }
         out.push('\n');
@@ -92,11 +95,22 @@ pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) ->
         for remark in remarks {
             hanging(&mut out, "  ! ", &plain(&remark.message), width);
         }
+        if let Some(sentence) = read_back(stand, now) {
+            hanging(&mut out, "  ", &sentence, width);
+        }
         for step in next_steps(stand) {
             hanging(&mut out, "  → ", &step, width);
         }
     }
     out
+}
+
+/// How much of the backups was read back, in one sentence.
+fn read_back(stand: &Stand<'_>, now: Timestamp) -> Option<String> {
+    let backups = stand.read_back.as_ref()?;
+    let when = stand.policy.read_back_within.map_or("at least once".to_owned(), |within| format!("within {within}"));
+    let oldest = backups.oldest.map(|at| format!(", oldest {}", ago(Span::between(at, now)))).unwrap_or_default();
+    Some(format!("backups read back: {}.{} % {when}{oldest}", backups.share / 100, backups.share % 100 / 10))
 }
 
 /// What the newest drill found about the source itself: it decides nothing about the backup, and must not be forgotten.
@@ -174,7 +188,7 @@ pub fn full(stand: &Stand<'_>, now: Timestamp, width: usize, color: bool) -> Str
         hanging(&mut out, "  → ", &step, width);
     }
     section(&mut out, "Promised and achieved", paint);
-    promises(&mut out, stand, width, paint);
+    promises(&mut out, stand, now, width, paint);
     section(&mut out, "Backup jobs", paint);
     jobs(&mut out, stand, now, width, paint);
     section(&mut out, "Backups", paint);
@@ -193,7 +207,7 @@ fn section(out: &mut String, name: &str, paint: Paint) {
     out.push('\n');
 }
 
-fn promises(out: &mut String, stand: &Stand<'_>, width: usize, paint: Paint) {
+fn promises(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
     let (objectives, standing) = (&stand.policy.objectives, &stand.standing);
     let row = |name: &str, demanded: Span, actual: Option<Span>, how: &str| -> Vec<Cell> {
         let tone = match actual {
@@ -223,6 +237,9 @@ fn promises(out: &mut String, stand: &Stand<'_>, width: usize, paint: Paint) {
     table(out, &["", "promised", "achieved", ""], &rows, width, paint);
     if let Some(window) = &standing.window {
         hanging(out, "  ", &words::exposure(window), width);
+    }
+    if let Some(sentence) = read_back(stand, now) {
+        hanging(out, "  ", &sentence, width);
     }
     if let Some(times) = recovery_times(&stand.transcripts) {
         out.push_str(&format!(
@@ -384,6 +401,9 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
                 "last_backup": standing.last_backup,
                 "last_proven": standing.last_proven.map(|(run, at, age)| json!({ "run": run, "at": at, "age": age })),
                 "backups": stand.artifacts.len(),
+                "read_back": stand.read_back.map(|backups| json!({
+                    "within": policy.read_back_within, "percent": f64::from(backups.share) / 100.0, "oldest": backups.oldest, "wrong": backups.wrong,
+                })),
                 "detection": mutations::newest(&stand.tests).into_iter().map(|test| json!({
                     "run": test.run,
                     "drill": test.drill,

@@ -21,7 +21,7 @@ use crate::store::{Store, StoreError};
 use super::keys::{parse_recipient, verify_signature};
 use super::witness::Telling;
 use super::yard::Tools;
-use super::{MAX_PART_BYTES, Opener, SealError, Signer, TrustedSigners, is_inside};
+use super::{MAX_PART_BYTES, Opener, SealError, Signer, TrustedSigners, Witness, is_inside};
 
 mod carry;
 mod hole;
@@ -319,10 +319,19 @@ pub async fn check_wal(
     policy: &PolicyName,
     name: WalName,
     trusted: &TrustedSigners,
+    witness: Option<&Arc<dyn Witness>>,
 ) -> Result<Option<WalRecord>, Stop> {
-    let Some((record, part, sealed)) = sealed_wal(store, policy, name, trusted).await? else { return Ok(None) };
-    super::check_sealed(&part, &sealed)?;
-    Ok(Some(record))
+    let telling = Telling::new(witness, store, &format!("{policy}/wal"), Depth::Sealed);
+    let checked = async {
+        let Some((record, part, sealed)) = sealed_wal(store, policy, name, trusted).await? else { return Ok(None) };
+        super::check_sealed(&part, &sealed)?;
+        Ok(Some(record))
+    };
+    match checked.await {
+        Ok(None) => Ok(None),
+        Ok(Some(record)) => telling.object(&object_key(name, 0), record.sealed_bytes, Ok(Some(record))),
+        Err(stop) => telling.object(&object_key(name, 0), 0, Err(stop)),
+    }
 }
 
 /// A file's record, and its object as the store has it.

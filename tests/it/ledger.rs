@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use lifeboat::catalog::SqliteCatalog;
-use lifeboat::domain::artifact::Manifest;
+use lifeboat::domain::artifact::{Manifest, StreamKind};
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::ids::PlaceName;
 use lifeboat::domain::ledger::{Budget, Depth, LastRead, Shelf};
@@ -21,8 +24,10 @@ use lifeboat::engine::ledger::{Walk, walk};
 use lifeboat::engine::verify::{Conclusion, Reading, Target, verify};
 use lifeboat::progress::Silent;
 use lifeboat::seal::{Placed, WalFile, WalSealer};
+use lifeboat::store::{ObjectInfo, Store, StoreError};
 
-use crate::support::artifacts::{Yard, backup, noise, policy};
+use crate::support::artifacts::{Yard, backup, manifest, noise, policy};
+use crate::support::home::ran;
 
 fn place(name: &str) -> PlaceName {
     name.parse().unwrap()
@@ -377,4 +382,169 @@ async fn verify_without_a_budget_feeds_the_ledger_and_an_unsigned_backup_is_not_
     std::fs::write(&signature, signed).unwrap();
     verify(&house, &Target::Policy(policy()), None, &reading(&yard)).await.unwrap();
     assert!(house.catalog.read_wrong(&policy()).await.unwrap().is_empty());
+}
+
+/// A store that hands its objects out until it was asked so often, and then keeps everybody waiting.
+#[derive(Debug)]
+struct Stuck {
+    inner: Arc<dyn Store>,
+    room: AtomicUsize,
+    given: Mutex<BTreeSet<String>>,
+}
+
+#[async_trait]
+impl Store for Stuck {
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+    async fn put_new(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.inner.put_new(key, bytes).await
+    }
+    async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        if key.ends_with(".zst.age") {
+            if self.room.fetch_update(SeqCst, SeqCst, |room| room.checked_sub(1)).is_err() {
+                std::future::pending::<()>().await;
+            }
+            self.given.lock().unwrap().insert(key.to_owned());
+        }
+        self.inner.get(key).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        self.inner.list(prefix).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+}
+
+/// A backup of so many parts.
+async fn many_parts(yard: &Yard, count: usize) {
+    let stream = yard.seal_bytes(&format!("orders/{}", backup(1)), 100, noise(1, count * 100)).await;
+    let mut manifest = manifest(&backup(1), vec![stream], vec![yard.recipient.clone()]);
+    // A tar's parts say what they hold; these hold nothing that a tar could.
+    manifest.streams[0].kind = StreamKind::Dump { database: "orders".to_owned() };
+    manifest.method = Method::Logical;
+    lifeboat::seal::store_manifest(&*yard.store, &manifest, &yard.signer).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_cut_loses_its_last_batch_and_tells_of_nothing_that_it_did_not_read() {
+    let yard = Yard::new();
+    many_parts(&yard, 700).await;
+    for room in [0, 10, 300, 620] {
+        let stuck =
+            Arc::new(Stuck { inner: yard.store.clone(), room: AtomicUsize::new(room), given: Mutex::default() });
+        let name = format!("cut-{room}.db");
+        let mut house = house(&yard, &name, false);
+        house.stand_ins.insert(place("primary"), stuck.clone());
+        let (house, sight) = (Arc::new(house), reading(&yard));
+        let (in_task, seeing) = (house.clone(), sight.clone());
+        let task = tokio::spawn(async move { walked(&in_task, "100%", &seeing, day(0)).await });
+        while stuck.room.load(SeqCst) > 0 || stuck.given.lock().unwrap().len() < room {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        task.abort();
+        let _ = task.await;
+        let read = ledger_of(&house, "primary").await;
+        let given = stuck.given.lock().unwrap().clone();
+        assert!(read.keys().all(|key| given.contains(key)), "{room}: a reading that did not happen");
+        assert!(read.len() + 256 + sight.threads >= room, "{room}: only {} are written down", read.len());
+        // The next run begins with what was not written down, and all of it comes to its turn.
+        stuck.room.store(usize::MAX, SeqCst);
+        stuck.given.lock().unwrap().clear();
+        let next = walked(&house, "100%", &sight, day(1)).await;
+        assert_eq!((next.conclusion(), next.objects), (Conclusion::NothingFound, 700));
+        assert_eq!(next.policies[0].coverage.share, 10_000);
+    }
+}
+
+/// The same yard as a configuration on disk, for the real binary.
+fn configured(yard: &Yard) -> std::path::PathBuf {
+    let folder = yard.folder.path();
+    for name in ["policies", "drills"] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+    }
+    let config = "[catalog]\npath = \"lifeboat.db\"\n[stores.primary]\nkind = \"file\"\npath = \"store\"\n[keys]\nidentities = [\"identity.txt\"]\n\
+        trusted_signers = [\"signing.pub.pem\"]\n";
+    std::fs::write(folder.join("lifeboat.toml"), config).unwrap();
+    let policy = format!(
+        "[policy]\nname = \"orders\"\nowner = \"dba\"\n[source]\nurl = \"postgresql:///orders\"\n[objectives]\nrpo = \"1d\"\nrto = \"1h\"\n\
+         proof_max_age = \"7d\"\n[[backup]]\nname = \"nightly\"\nmethod = \"logical\"\nstore = \"primary\"\n[encryption]\nrecipients = [\"{}\"]\n\
+         [verify]\nwithin = \"30d\"\n",
+        yard.recipient
+    );
+    std::fs::write(folder.join("policies/orders.toml"), policy).unwrap();
+    folder.join("lifeboat.toml")
+}
+
+fn lifeboat(config: &Path, args: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("lifeboat"));
+    command.arg("--config").arg(config).args(args).env_remove("LIFEBOAT_CONFIG").env("NO_COLOR", "1");
+    command.stdin(std::process::Stdio::null());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_goes_round_and_survives_a_kill() {
+    let yard = Yard::new();
+    many_parts(&yard, 1_500).await;
+    let config = configured(&yard);
+    let rows = || {
+        let raw = rusqlite::Connection::open(yard.folder.path().join("lifeboat.db")).unwrap();
+        let sql = "select count(*) from ledger where opened_at is not null and key not like '%.json'";
+        raw.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap_or(0)
+    };
+    for _ in 0..3 {
+        let before = rows();
+        let mut child = lifeboat(&config, &["verify", "--budget", "100%", "--output", "json"]);
+        let mut child = child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        // In the middle of it: as soon as one more batch is there, or it is through.
+        while rows() == before && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!((before..=1_500).contains(&rows()));
+    }
+    let run = |args: &[&str], code: i32| {
+        let ran = ran(&mut lifeboat(&config, args));
+        ran.expect(code)
+    };
+    let whole = run(&["verify", "orders", "--budget", "100%", "--output", "json"], 0).json();
+    assert_eq!(
+        (whole["schema"].as_str(), whole["walk"]["objects"].as_u64()),
+        (Some("lifeboat.verify-budget/1"), Some(1_500))
+    );
+    assert_eq!(whole["walk"]["policies"][0]["coverage"]["share"], 10_000);
+    assert_eq!(rows(), 1_500);
+    let part = yard.path(&format!("orders/{}/base/00700.zst.age", backup(1)));
+    let good = flip(&part);
+    let found = run(&["verify", "--budget", "100%"], 3);
+    assert!(found.stdout.contains("base/00700.zst.age") && found.stdout.contains("FOUND: 1 finding"), "{found:?}");
+    // Another part of it, read and right, takes nothing away.
+    let next = run(&["verify", "--budget", "10%"], 0);
+    assert!(next.stdout.contains("within 30d") && next.stdout.contains("nothing found"), "{next:?}");
+    let status = run(&["status", "orders"], 3);
+    assert!(status.stdout.contains("1 stored object was wrong when last read back"), "{status:?}");
+    let drift = run(&["drift"], 3);
+    assert!(drift.stdout.contains("read_back_wrong") && drift.stdout.contains("base/00700.zst.age"), "{drift:?}");
+    std::fs::write(&part, good).unwrap();
+    run(&["verify", "--budget", "100%"], 0);
+    let drift = ran(&mut lifeboat(&config, &["drift", "--output", "json"]));
+    assert!(!drift.stdout.contains("read_back_wrong"), "{drift:?}");
+    assert_eq!(drift.json()["schema"], "lifeboat.drift/1");
+    // Wrong inputs.
+    for (args, part) in [
+        (vec!["verify"], "required"),
+        (vec!["verify", "--budget", "20M"], "not a budget"),
+        (vec!["verify", "--budget", "0%"], "a share is from"),
+        (vec!["verify", "orders", "--wal", "--budget", "10%"], "cannot be used with"),
+        (vec!["verify", "ordres", "--budget", "10%"], "did you mean `orders`"),
+        (vec!["verify", "--budget", "10%", "--store", "primery"], "did you mean `primary`"),
+        (vec!["verify", "20260131T030000Z-00000001", "--budget", "10%"], "not for one backup"),
+        (vec!["drift", "ordres"], "did you mean `orders`"),
+    ] {
+        let wrong = run(&args, 2);
+        assert!(wrong.stderr.contains(part), "{args:?}: {wrong:?}");
+    }
 }

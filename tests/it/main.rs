@@ -20,6 +20,7 @@ mod compose;
 mod config_cli;
 mod content;
 mod demo;
+mod drift;
 mod faults;
 mod find;
 mod hard_cluster;

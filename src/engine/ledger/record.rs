@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(2);
 pub struct Record {
     catalog: Arc<dyn Catalog>,
     at: Timestamp,
-    runs: BTreeMap<PolicyName, RunId>,
+    runs: BTreeMap<PolicyName, Option<RunId>>,
     places: BTreeMap<String, PlaceName>,
     waiting: Mutex<(Vec<Reading>, Instant)>,
 }
@@ -36,8 +36,8 @@ impl std::fmt::Debug for Record {
 }
 
 impl Record {
-    /// For runs that began at this moment.
-    pub fn new(house: &House, at: Timestamp, runs: BTreeMap<PolicyName, RunId>) -> Arc<Record> {
+    /// For runs of these policies that began at this moment; none: it is not written down as a run.
+    pub fn new(house: &House, at: Timestamp, runs: BTreeMap<PolicyName, Option<RunId>>) -> Arc<Record> {
         // Of two names for one folder the first stands: they are the same bytes.
         let mut places = BTreeMap::new();
         let names: BTreeSet<PlaceName> =
@@ -63,7 +63,7 @@ impl Record {
     ) {
         let Some((_, shelf)) = owner_of(key) else { return };
         let (store, policy, key) = (store.clone(), policy.clone(), key.to_owned());
-        let (run, at) = (self.runs.get(&policy).copied(), self.at);
+        let (run, at) = (self.runs.get(&policy).copied().flatten(), self.at);
         let reading = Reading { store, policy, shelf, key, bytes, at, depth, run, finding };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).0.push(reading);
     }

@@ -95,7 +95,7 @@ impl Open<'_> {
                 let fetched = seal::fetch_wal(store, policy, name, trusted, opener).await;
                 (Depth::Opened, fetched.map(|there| there.map(|(record, _)| record)))
             }
-            None => (Depth::Sealed, seal::check_wal(store, policy, name, trusted).await),
+            None => (Depth::Sealed, seal::check_wal(store, policy, name, trusted, None).await),
         };
         match came {
             Ok(None) => (ByteSize(0), Came::Gone),

@@ -13,7 +13,7 @@ use crate::domain::policy::Policy;
 use crate::domain::wal::WalName;
 use crate::engine::House;
 use crate::judge::ledger::Unit;
-use crate::seal::{self, Opener, SealedManifest, TrustedSigners};
+use crate::seal::{self, Opener, SealedManifest, TrustedSigners, Witness};
 use crate::store::{self, Duty, ObjectInfo, Store};
 
 /// Which object: the place of its shelf in the list, and its own in the shelf. Sorted as whole keys are.
@@ -95,6 +95,8 @@ pub struct Survey {
     pub held: Vec<Held>,
     /// Their objects.
     pub units: Vec<Unit<Key>>,
+    /// Since when each of these is there: for a backup its start, for a file of the log what its store says.
+    pub born: Vec<Timestamp>,
     /// What was wrong at once: manifests, and backups that are gone.
     pub found: Vec<Found>,
     /// Manifests that were read and are right: whose, and which.
@@ -103,6 +105,8 @@ pub struct Survey {
     pub gone: BTreeMap<PlaceName, Vec<String>>,
     /// Stores that could not be looked into.
     pub troubles: Vec<(PlaceName, Broke)>,
+    /// Stores that are certainly not there, and how many backups are known in them.
+    pub missing: BTreeMap<PlaceName, usize>,
     /// Stores that nothing was ever written to.
     pub empty: BTreeSet<PlaceName>,
 }
@@ -113,6 +117,8 @@ pub struct Eyes<'a> {
     pub trusted: &'a TrustedSigners,
     /// What opens; none: only the outside is looked at.
     pub opener: Option<&'a Opener>,
+    /// Who hears of what was read.
+    pub witness: Option<&'a Arc<dyn Witness>>,
 }
 
 /// The object that makes a backup exist.
@@ -154,10 +160,12 @@ pub async fn survey(
                 survey.empty.insert(place);
                 continue;
             }
-            Err(broke) => {
-                let missing =
-                    || Broke::hinted("it is not there", "is it mounted? If it is lost for good, say so by hand");
-                survey.troubles.push((place, broke.unwrap_or_else(missing)));
+            Err(None) => {
+                survey.missing.insert(place, known.values().map(BTreeSet::len).sum());
+                continue;
+            }
+            Err(Some(broke)) => {
+                survey.troubles.push((place, broke));
                 continue;
             }
         };
@@ -178,6 +186,9 @@ pub async fn survey(
 
 /// A store; no reason: it was certainly never made, or is gone.
 fn open(house: &House, place: &PlaceName) -> Result<Arc<dyn Store>, Option<Broke>> {
+    if let Some(stand_in) = house.stand_ins.get(place) {
+        return Ok(Arc::clone(stand_in));
+    }
     let Some(config) = house.config.stores.get(place) else {
         return Err(Some(Broke::new(format!("there is no store {place} in the configuration"))));
     };
@@ -259,17 +270,17 @@ fn backup_of(key: &str, prefix: &str) -> Option<BackupId> {
 }
 
 /// The files of the log: those with a record; and how long each object is, as far as the list tells it.
-fn log_of(objects: &[ObjectInfo], policy: &PolicyName) -> BTreeMap<WalName, u64> {
+fn log_of(objects: &[ObjectInfo], policy: &PolicyName) -> BTreeMap<WalName, (u64, Timestamp)> {
     let prefix = format!("{policy}/wal/");
     let file = |key: &str, ends: &str| -> Option<WalName> {
         let (folder, file) = key.strip_prefix(&prefix)?.split_once('/')?;
         let name: WalName = file.strip_suffix(ends)?.parse().ok()?;
         (folder == format!("{:08X}", name.timeline())).then_some(name)
     };
-    let mut log: BTreeMap<WalName, u64> =
-        objects.iter().filter_map(|object| file(&object.key, ".jsonl")).map(|name| (name, 0)).collect();
+    let record = |object: &ObjectInfo| Some((file(&object.key, ".jsonl")?, (0, object.modified)));
+    let mut log: BTreeMap<WalName, (u64, Timestamp)> = objects.iter().filter_map(record).collect();
     for object in objects {
-        if let Some(bytes) = file(&object.key, ".zst.age").and_then(|name| log.get_mut(&name)) {
+        if let Some((bytes, _)) = file(&object.key, ".zst.age").and_then(|name| log.get_mut(&name)) {
             *bytes = object.bytes;
         }
     }
@@ -310,6 +321,7 @@ impl Survey {
         for (at, part) in parts(manifest).enumerate().take(vouched) {
             let last = read.remove(&format!("{policy}/{backup}/{}", part.key));
             self.unit((shelf, at), part.sealed_bytes, last.as_ref(), openable);
+            self.born.push(manifest.started_at);
         }
         if vouched > 0 {
             self.gone(place, read);
@@ -334,13 +346,14 @@ impl Survey {
         place: &PlaceName,
         policy: &PolicyName,
         store: &Arc<dyn Store>,
-        log: BTreeMap<WalName, u64>,
+        log: BTreeMap<WalName, (u64, Timestamp)>,
         read: Vec<LastRead>,
         eyes: &Eyes<'_>,
     ) {
         let mut read: HashMap<String, LastRead> = read.into_iter().map(|one| (one.key.clone(), one)).collect();
         let shelf = self.held.len();
-        for (at, (name, bytes)) in log.iter().enumerate() {
+        for (at, (name, (bytes, modified))) in log.iter().enumerate() {
+            self.born.push(*modified);
             let last = read.remove(&seal::wal_key(policy, *name));
             self.unit((shelf, at), *bytes, last.as_ref(), eyes.opener.is_some());
         }

@@ -118,10 +118,10 @@ pub async fn walk(
         house.record(policy, *run, process::started()).await?;
     }
     sight.progress.stage("look what there is");
-    let eyes = Eyes { trusted: &sight.trusted, opener: sight.opener.as_ref() };
+    let eyes = Eyes { trusted: &sight.trusted, opener: sight.opener.as_ref(), witness: None };
     let mut seen = survey(house, policies, only, &eyes).await?;
     let plan = ledger::plan(&seen.units, budget, now);
-    let record = Record::new(house, now, runs.clone());
+    let record = Record::new(house, now, runs.iter().map(|(policy, run)| (policy.clone(), Some(*run))).collect());
     let mut walk = Walk {
         budget,
         opened: sight.opener.is_some(),
@@ -200,6 +200,10 @@ fn note_survey(seen: &mut Survey, record: &Record, sight: &Eyesight, walk: &mut 
     }
     for (place, broke) in std::mem::take(&mut seen.troubles) {
         walk.trouble(place.as_str(), broke);
+    }
+    for place in seen.missing.keys() {
+        let hint = "is it mounted? If it is lost for good, make an empty folder in its place by hand";
+        walk.trouble(place.as_str(), Broke::hinted("it is not there, and backups are known in it", hint));
     }
     walk.unproven.extend(seen.empty.iter().map(|place| format!("nothing was ever written to the store {place}")));
     if seen.units.is_empty() && walk.unproven.is_empty() {
