@@ -57,7 +57,7 @@ fn a_fresh_home_tells_only_what_is_true_and_everything_vanishes_when_it_is_mende
     let plus = |code: &str| -> BTreeSet<String> { fine.iter().cloned().chain([code.to_owned()]).collect() };
 
     // A drill that was run is a proof, and feeds the ledger: all of the backup was read.
-    home.run(&["drill", POLICY, "restore-latest"]).expect(0);
+    home.run(&["drill", POLICY, "--drill", "restore-latest"]).expect(0);
     let (_, document) = drift(&home, &[]);
     assert_eq!(document["drift"].as_array().unwrap().len(), 1, "{document:#}");
     let status = home.run(&["status", POLICY]);

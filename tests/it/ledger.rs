@@ -198,7 +198,7 @@ async fn ten_tenths_read_everything_once_and_two_catalogs_do_it_alike() {
     assert_eq!(last.policies[0].coverage.share, 10_000, "within ten days: {last:?}");
     assert!(bytes >= last.policies[0].coverage.bytes.0);
     let forecast = last.forecast.unwrap();
-    assert!((8..=10).contains(&forecast.runs), "{forecast:?}");
+    assert!((5..=10).contains(&forecast.runs), "{forecast:?}");
     assert_eq!(forecast.every, Some(Span::from_secs(86_400 * i64::try_from(forecast.runs).unwrap())));
     // Eleven days later nothing is within ten any more; what is read now is.
     let late = walked(&one, "1B", &reading(&yard), day(30)).await;
@@ -213,7 +213,9 @@ async fn what_is_new_comes_first_and_a_budget_too_small_still_reads_one() {
     let name = log_file(&yard, 11).await;
     for (budget, now) in [("1B", 1), ("1ms", 2), ("0.01%", 3)] {
         let walk = walked(&house, budget, &reading(&yard), day(now)).await;
-        assert_eq!((walk.objects, walk.conclusion()), (1, Conclusion::NothingFound), "{budget}: {walk:?}");
+        assert_eq!(walk.conclusion(), Conclusion::NothingFound, "{budget}: {walk:?}");
+        // Until a time is used up, each thread may have begun one.
+        assert!(walk.objects == 1 || budget == "1ms" && (1..=3).contains(&walk.objects), "{budget}: {walk:?}");
         let read = read_on(&house, day(now)).await;
         assert_eq!(read.first().unwrap().contains(&name.to_string()), now == 1, "{budget}: {read:?}");
     }
@@ -227,30 +229,36 @@ async fn one_flipped_byte_is_found_by_the_run_that_reaches_it_and_stays_until_it
     let house = house(&yard, "one.db", false);
     let part = format!("orders/{}/base/00002.zst.age", backup(2));
     let log = "orders/wal/00000001/000000010000000000000005.zst.age".to_owned();
-    for key in [part, log] {
+    for (key, first) in [(part, 0), (log, 30)] {
         let good = flip(&yard.path(&key));
-        let mut found = Vec::new();
-        for run in 0..10 {
+        let mut reached = None;
+        for run in first..first + 10 {
             let walk = walked(&house, "10%", &reading(&yard), day(run)).await;
-            match walk.conclusion() {
-                Conclusion::Found => found.push((run, keys(&walk).join(" "))),
-                other => assert_eq!(other, Conclusion::NothingFound),
+            // The run that reads it, and no other before it.
+            let read = read_on(&house, day(run)).await.contains(&key);
+            assert_eq!(walk.conclusion(), if read { Conclusion::Found } else { Conclusion::NothingFound });
+            if read {
+                assert_eq!(keys(&walk), [key.as_str()]);
+                reached = Some(day(run));
+                break;
             }
         }
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].1, key);
+        let reached = reached.expect("ten tenths are all of it");
         let wrong = house.catalog.read_wrong(&policy()).await.unwrap();
         assert_eq!(wrong.len(), 1);
         let told = wrong[0].wrong.clone().unwrap();
         assert_eq!(
             (wrong[0].key.as_str(), told.since, told.finding.code.as_str()),
-            (key.as_str(), day(found[0].0), "part_hash")
+            (key.as_str(), reached, "part_hash")
         );
         // The run is written down with what it found.
         let run = house.catalog.run(told.run.unwrap()).await.unwrap().unwrap();
         assert_eq!((run.work, run.state), (Work::ReadBack, RunState::Ended(RunOutcome::Found(1))));
         std::fs::write(yard.path(&key), good).unwrap();
-        assert_eq!(walked(&house, "100%", &reading(&yard), day(20)).await.conclusion(), Conclusion::NothingFound);
+        assert_eq!(
+            walked(&house, "100%", &reading(&yard), day(first + 20)).await.conclusion(),
+            Conclusion::NothingFound
+        );
         assert!(house.catalog.read_wrong(&policy()).await.unwrap().is_empty());
     }
 }
@@ -468,7 +476,7 @@ fn configured(yard: &Yard) -> std::path::PathBuf {
         trusted_signers = [\"signing.pub.pem\"]\n";
     std::fs::write(folder.join("lifeboat.toml"), config).unwrap();
     let policy = format!(
-        "[policy]\nname = \"orders\"\nowner = \"dba\"\n[source]\nurl = \"postgresql:///orders\"\n[objectives]\nrpo = \"1d\"\nrto = \"1h\"\n\
+        "[policy]\nname = \"orders\"\nowner = \"dba\"\n[source]\nurl = \"postgresql://lifeboat@/orders?host=/nowhere\"\n[objectives]\nrpo = \"1d\"\nrto = \"1h\"\n\
          proof_max_age = \"7d\"\n[[backup]]\nname = \"nightly\"\nmethod = \"logical\"\nstore = \"primary\"\n[encryption]\nrecipients = [\"{}\"]\n\
          [verify]\nwithin = \"30d\"\n",
         yard.recipient

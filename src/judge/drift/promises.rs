@@ -155,7 +155,7 @@ fn proof(policy: &Policy, drill: &str, newest: Option<&Transcript>, now: Timesta
     let oldest = policy.objectives.proof_max_age;
     let declared = format!("a proof no older than {oldest}");
     let begin = |code, severity| of(policy, code, severity, format!("drill {drill}"));
-    let again = format!("lifeboat drill {} {drill}", policy.name);
+    let again = format!("lifeboat drill {} --drill {drill}", policy.name);
     let Some(newest) = newest else {
         let drift = begin("proof_missing", Severity::Unproven).saying(declared, "it has never run");
         return Some(drift.mended_by(again));
