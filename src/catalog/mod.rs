@@ -12,6 +12,7 @@ use crate::domain::copies::CopyRecord;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::immutability::Immutability;
+use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::observed::Observed;
 use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
@@ -54,6 +55,17 @@ pub trait Catalog: Send + Sync {
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke>;
     /// What came of the newest trial of each store's immutability, and when that was.
     async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke>;
+    /// Writes down what was read back: all of it or none; durable on return. Of one object the last that is written stands, but what was wrong
+    /// stays so until it is right at the same depth.
+    async fn read_back(&self, readings: Vec<Reading>) -> Result<(), Broke>;
+    /// What was read of one shelf in one store, by key.
+    async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke>;
+    /// A policy's objects that were wrong when they were last read, by store and key.
+    async fn read_wrong(&self, policy: &PolicyName) -> Result<Vec<LastRead>, Broke>;
+    /// What was read of each shelf of a policy; `since`: what counts as lately.
+    async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke>;
+    /// Takes objects out of the ledger that are in that store no more.
+    async fn forget_read(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke>;
     /// The sequence number of the policy's next backup.
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
     /// When each backup of the policy that was ever known was durable, also of those that are gone.

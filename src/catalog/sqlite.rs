@@ -16,6 +16,7 @@ use crate::domain::check::Broke;
 use crate::domain::copies::CopyRecord;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
 use crate::domain::transcript::Transcript;
@@ -25,6 +26,7 @@ use super::fold::{fold, kind};
 use super::{Catalog, Trial};
 
 mod coverage;
+mod ledger;
 mod retention;
 
 mod migrations {
@@ -422,6 +424,31 @@ impl Catalog for SqliteCatalog {
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
         let policy = policy.clone();
         self.with("read what was covered", move |connection| coverage::since(connection, &policy, since)).await
+    }
+
+    async fn read_back(&self, readings: Vec<Reading>) -> Result<(), Broke> {
+        self.with("write down what was read back", move |connection| ledger::write(connection, &readings)).await
+    }
+
+    async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke> {
+        let (policy, store, shelf) = (policy.clone(), store.clone(), shelf.clone());
+        let read = move |connection: &mut Connection| ledger::of_shelf(connection, &policy, &store, &shelf);
+        self.with("read what was read back", read).await
+    }
+
+    async fn read_wrong(&self, policy: &PolicyName) -> Result<Vec<LastRead>, Broke> {
+        let policy = policy.clone();
+        self.with("read what was wrong", move |connection| ledger::wrong(connection, &policy)).await
+    }
+
+    async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke> {
+        let policy = policy.clone();
+        self.with("sum up what was read back", move |connection| ledger::shelves(connection, &policy, since)).await
+    }
+
+    async fn forget_read(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke> {
+        let store = store.clone();
+        self.with("forget what is gone", move |connection| ledger::forget(connection, &store, &keys)).await
     }
 
     async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke> {

@@ -1,7 +1,5 @@
 //! `lifeboat copies`: the stores beside each other, and 3-2-1-1-0.
 
-use std::collections::BTreeMap;
-
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::progress::Bar;
@@ -14,6 +12,7 @@ use crate::domain::policy::Policy;
 use crate::domain::transcript::Verdict;
 use crate::engine::House;
 use crate::engine::copies::{self, Looking, Seen};
+use crate::engine::immutability;
 use crate::judge::copies::{Judged, Ruled};
 use crate::render::plain;
 
@@ -40,11 +39,11 @@ pub struct Args {
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let house = cli.house()?;
     let policies = policies(&house, args).map_err(Failure::usage)?;
-    // No store was tried here: `check` does that.
-    let immutable = BTreeMap::new();
     let mut all: Vec<(Seen, Judged)> = Vec::new();
     for policy in policies {
         let bar = Bar::new(policy.name.as_str());
+        // Tried by `check`; nothing is tried here.
+        let immutable = immutability::known(&house, policy, crate::clock::now()).await?;
         let looking = Looking { read: args.read, immutable: &immutable, progress: &bar };
         let seen = copies::look(&house, policy, looking).await;
         bar.finish();

@@ -12,6 +12,7 @@ mod check;
 mod copies;
 mod copy;
 mod demo;
+mod drift;
 mod drill;
 mod find;
 mod init;
@@ -22,6 +23,7 @@ mod restore;
 mod runbook;
 mod status;
 mod verify;
+mod verify_budget;
 mod verify_wal;
 mod wal;
 mod wal_acknowledge;
@@ -91,6 +93,8 @@ enum Verb {
     Wal(wal::Args),
     /// Where every policy stands.
     Status(status::Args),
+    /// Where the world is not as it was declared.
+    Drift(drift::Args),
     /// The report of one drill.
     Report(report::Args),
     /// The runbook of a policy: what a human does with public tools.
@@ -117,6 +121,7 @@ impl Verb {
             Verb::Copies(_) => "copies",
             Verb::Wal(_) => "wal",
             Verb::Status(_) => "status",
+            Verb::Drift(_) => "drift",
             Verb::Report(_) => "report",
             Verb::Runbook(_) => "runbook",
             Verb::Catalog(_) => "catalog",
@@ -137,6 +142,7 @@ impl Verb {
             | Verb::Check(_)
             | Verb::Copies(_)
             | Verb::Status(_)
+            | Verb::Drift(_)
             | Verb::Report(_)
             | Verb::Runbook(_)
             | Verb::Catalog(_) => false,
@@ -222,6 +228,7 @@ impl Cli {
             Verb::Copies(args) => copies::run(self, args).await,
             Verb::Wal(args) => wal::run(self, args).await,
             Verb::Status(args) => status::run(self, args).await,
+            Verb::Drift(args) => drift::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,
             Verb::Runbook(args) => runbook::run(self, args).await,
             Verb::Catalog(args) => catalog::run(self, args).await,

@@ -104,7 +104,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             request.bin_dirs.extend(house.config.bin_dirs.iter().cloned());
             request.parallel = house.config.limits.parallel;
             refuse_target(&request).await?;
-            let restored = restore::recorded(&house, &policy.name, &request, &bar).await;
+            let restored = restore::recorded(&house, &policy.name, &mut request, &bar).await;
             if restored.is_err() && args.from.is_none() {
                 elsewhere = restore::copies_elsewhere(&house, policy).await;
             }

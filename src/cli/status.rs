@@ -7,7 +7,7 @@ use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::engine::House;
 use crate::judge::freshness::{Known, standing};
-use crate::judge::spool;
+use crate::judge::{ledger, spool};
 use crate::render::status::{self, Stand};
 
 use super::{Cli, Exit, Failure, Output, output};
@@ -60,9 +60,12 @@ async fn stand<'a>(house: &House, policy: &'a Policy, back: Span, now: Timestamp
     let coverage = house.catalog.covered(&policy.name, now.checked_sub(back.0).unwrap_or(Timestamp::MIN)).await?;
     let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
     let mut standing = standing(policy, known, back, now);
+    let since = ledger::since(policy.read_back_within, now);
+    let read_back = ledger::of_backups(&artifacts, &house.catalog.shelves_read(&policy.name, since).await?);
+    ledger::weigh(&mut standing, read_back.as_ref());
     spool::weigh(&mut standing, crate::engine::wal::waiting(policy).await.as_ref());
     let copies = house.catalog.copies(&policy.name).await?;
-    Ok(Stand { policy, standing, artifacts, transcripts, runs, tests, copies })
+    Ok(Stand { policy, standing, artifacts, transcripts, runs, tests, copies, read_back })
 }
 
 /// The exit code of a verdict.

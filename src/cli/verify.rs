@@ -7,6 +7,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::domain::check::{Broke, Finding};
 use crate::domain::ids::{BackupId, RunId};
+use crate::domain::ledger::Budget;
+use crate::domain::policy::Policy;
 use crate::domain::units::ByteSize;
 use crate::engine::House;
 use crate::engine::house::place;
@@ -15,7 +17,7 @@ use crate::progress::Progress;
 use crate::render::plain;
 
 use super::progress::Bar;
-use super::{Cli, Exit, Failure, Output, output, verify_wal};
+use super::{Cli, Exit, Failure, Output, output, verify_budget, verify_wal};
 
 /// The `schema` of the JSON document.
 const SCHEMA: &str = "lifeboat.verify/1";
@@ -24,14 +26,18 @@ const SCHEMA: &str = "lifeboat.verify/1";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A policy, all of whose backups are verified, or the id of one backup (20260131T030000Z-0a1b2c3d).
-    #[arg(value_name = "POLICY|BACKUP-ID")]
-    target: String,
+    #[arg(value_name = "POLICY|BACKUP-ID", required_unless_present = "budget")]
+    target: Option<String>,
     /// Look only into this store.
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
     /// Verify the policy's log instead of its backups: every file of it, and that none is missing.
     #[arg(long)]
     wal: bool,
+    /// Read only so much (10%, 2GiB or 20m) of what the policy (or every one) has in its stores, copies and log too: what was never read
+    /// first, then what was not for the longest time. The next run goes on from there.
+    #[arg(long, value_name = "SHARE|SIZE|TIME", conflicts_with = "wal")]
+    budget: Option<Budget>,
     /// Use no key: verify lengths, hashes and signature only. That leaves it unproven whether anything decrypts.
     #[arg(long)]
     sealed_only: bool,
@@ -40,31 +46,57 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let house = cli.house()?;
-    let target = target(&house, &args.target)?;
+    let target = args.target.as_deref().map(|text| target(&house, text)).transpose()?;
     let store = args.store.as_deref().map(|name| place(&house, name)).transpose().map_err(Failure::usage)?;
     // Without a key in the configuration much can still be verified; a key that cannot be read is an error.
     let opener = if args.sealed_only || house.config.keys.identities.is_empty() { None } else { Some(house.opener()?) };
     if args.wal {
-        let Target::Policy(policy) = &target else {
+        let Some(Target::Policy(policy)) = &target else {
             let hint = "lifeboat verify POLICY --wal";
             return Err(Failure::usage(Broke::hinted("the log is that of a policy, not of one backup", hint)));
         };
         return verify_wal::run(cli, &house, policy, store.as_ref(), opener.as_ref()).await;
     }
-    let bar = Arc::new(Bar::new(&args.target));
+    let words = args.target.as_deref().unwrap_or("verify");
+    let bar = Arc::new(Bar::new(words));
     let reading = Reading {
         opener,
         trusted: house.trusted()?,
         threads: house.config.limits.parallel,
         progress: Arc::clone(&bar) as Arc<dyn Progress>,
     };
+    let target = match (args.budget, target) {
+        (None, Some(target)) => target,
+        (None, None) => {
+            return Err(Failure::usage(Broke::hinted("nothing to verify is named", "lifeboat verify POLICY")));
+        }
+        (Some(budget), target) => {
+            let policies = of_target(&house, target)?;
+            return verify_budget::run(cli, &house, &policies, store.as_ref(), budget, &reading, &bar).await;
+        }
+    };
     let (run, report) = verify::verify(&house, &target, store.as_ref(), &reading).await?;
     bar.finish();
     match cli.output {
-        Output::Json => output::print_json(&document(&args.target, run, &report)),
+        Output::Json => output::print_json(&document(words, run, &report)),
         Output::Table => output::print(&table(&report)),
     }
     Ok(exit(&report))
+}
+
+/// Whose stores a budget is spent on.
+fn of_target(house: &House, target: Option<Target>) -> Result<Vec<&Policy>, Failure> {
+    match target {
+        None if house.policies.is_empty() => {
+            Err(Failure::usage(Broke::hinted("no policy is configured", "`lifeboat init URL` writes a first one")))
+        }
+        None => Ok(house.policies.iter().collect()),
+        Some(Target::Policy(name)) => Ok(vec![house.policy(name.as_str()).map_err(Failure::usage)?]),
+        Some(Target::Backup(_)) => {
+            let hint = "name a policy, or none for all of them; one backup is read as a whole without --budget";
+            Err(Failure::usage(Broke::hinted("a budget is for a policy, not for one backup", hint)))
+        }
+    }
 }
 
 /// A backup id looks like nothing else; everything else is a policy's name.

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::verify::{counted, sentence};
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::ids::{PlaceName, PolicyName};
 use crate::engine::House;
+use crate::engine::ledger::{Eyes, Record};
 use crate::engine::wal::{self, Audit, Limit};
 use crate::render::plain;
-use crate::seal::Opener;
+use crate::seal::{Opener, Witness};
 
 /// The `schema` of the JSON document.
 const SCHEMA: &str = "lifeboat.verify-wal/1";
@@ -29,10 +31,16 @@ pub(super) async fn run(
         None => house.stores_of(plan)?,
     };
     let outside = wal::outside(house, plan).await;
+    let record = Record::new(house, crate::clock::now(), BTreeMap::from([(policy.clone(), None)]));
+    let witness = Arc::clone(&record) as Arc<dyn Witness>;
+    let eyes = Eyes { trusted: &trusted, opener, witness: Some(&witness) };
     let mut audits = Vec::new();
     for (place, store) in &stores {
         let outside = outside.as_ref().filter(|outside| outside.place == *place);
-        audits.push(wal::audit(store, place, plan, &trusted, opener, outside, house.config.limits.parallel).await?);
+        let audit = wal::audit(store, place, plan, &eyes, outside, house.config.limits.parallel).await;
+        // What was read is written down, whatever ended it.
+        record.flush().await?;
+        audits.push(audit?);
     }
     let exit = exit(&audits, trusted.is_empty());
     match cli.output {

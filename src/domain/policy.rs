@@ -29,6 +29,8 @@ pub struct Policy {
     pub encryption: Encryption,
     /// How long what is written to a locked store cannot be deleted; none: as the bucket itself says.
     pub lock: Option<Lock>,
+    /// In which time all of its stored bytes are to be read back; none: nobody promised it.
+    pub read_back_within: Option<Span>,
     /// How tables are compared.
     pub content: ContentPlan,
     /// How recovery is rehearsed.

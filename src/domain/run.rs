@@ -50,6 +50,8 @@ pub enum Work {
     Prune,
     /// Copies backups and their log into second stores.
     Copy,
+    /// Reads a part of all that is stored back, and goes on where the one before it ended.
+    ReadBack,
 }
 
 impl Work {
@@ -66,6 +68,7 @@ impl Work {
             Work::Verify => "verify".to_owned(),
             Work::Prune => "prune".to_owned(),
             Work::Copy => "copy".to_owned(),
+            Work::ReadBack => "verify with a budget".to_owned(),
         }
     }
 }

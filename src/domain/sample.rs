@@ -83,6 +83,7 @@ pub fn policy() -> Policy {
         wal: None,
         lock: None,
         encryption: Encryption { recipients: vec!["age1working".to_owned(), "age1escrow".to_owned()] },
+        read_back_within: None,
         content: ContentPlan::default(),
         drills: vec![drill("restore-latest"), drill("restore-logical")],
         file: PathBuf::from("policies/orders.toml"),

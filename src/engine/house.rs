@@ -145,6 +145,11 @@ impl House {
         policy.backups.iter().map(|job| Ok((job.store.clone(), self.store(&job.store)?))).collect()
     }
 
+    /// Every store that holds something of a policy: those that its backups go to, and their copies.
+    pub fn places_of(policy: &Policy) -> BTreeSet<PlaceName> {
+        policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies)).cloned().collect()
+    }
+
     /// The source of a policy.
     pub fn source(&self, source: &Source) -> Result<Endpoint, Broke> {
         let timeout = self.config.limits.connect_timeout.to_std();

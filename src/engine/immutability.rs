@@ -1,6 +1,8 @@
 //! The negative test: an attempt to destroy what a locked store holds, with the credentials that backups use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use crate::domain::bucket::LockMode;
 use crate::domain::check::Broke;
@@ -10,6 +12,7 @@ use crate::domain::immutability::Immutability;
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::run::Event;
+use crate::judge::drift::second;
 
 use super::House;
 use super::house::new_run;
@@ -37,6 +40,16 @@ pub fn locked_stores(house: &House, policy: &Policy) -> BTreeSet<PlaceName> {
         })
     };
     all.filter(is_locked).cloned().collect()
+}
+
+/// Whether the stores of a policy withstand deletion, as far as that was tried lately.
+pub async fn known(
+    house: &House,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<BTreeMap<PlaceName, Observed<bool>>, Broke> {
+    let trials = house.catalog.immutability(&policy.name).await?;
+    Ok(trials.into_iter().map(|(store, at, found)| (store, second::withstands(at, &found, now))).collect())
 }
 
 /// Tries every locked store of these policies, and writes down what came of it.

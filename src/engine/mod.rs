@@ -3,12 +3,14 @@
 pub mod backup;
 pub mod copies;
 pub mod copy;
+pub mod drift;
 pub mod drill;
 pub mod find;
 pub mod heartbeat;
 pub mod house;
 pub mod immutability;
 pub mod interrupt;
+pub mod ledger;
 pub mod mutate;
 pub mod process;
 pub mod prune;

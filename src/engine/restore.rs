@@ -10,7 +10,7 @@ mod database;
 mod folder;
 pub(super) mod until;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +18,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::house::new_run;
+use super::ledger::Record;
 use super::{House, interrupt, process};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName};
@@ -27,7 +28,7 @@ use crate::domain::run::{Event, RunOutcome, Work};
 use crate::domain::units::{ByteSize, Span};
 use crate::probe::Endpoint;
 use crate::progress::Progress;
-use crate::seal::{Opener, SealedManifest, TrustedSigners, list_backups};
+use crate::seal::{Opener, SealedManifest, TrustedSigners, Witness, list_backups};
 use crate::store::Store;
 
 /// The `schema` of what a restore reports.
@@ -127,10 +128,15 @@ struct Done {
 pub async fn recorded(
     house: &House,
     policy: &PolicyName,
-    request: &Request,
+    request: &mut Request,
     progress: &dyn Progress,
 ) -> Result<Restored, Stop> {
-    let run = new_run();
+    let (run, began) = (new_run(), crate::clock::now());
+    let record = Record::new(house, began, BTreeMap::from([(policy.clone(), Some(run))]));
+    // By what an unsigned manifest says of them, no part is right.
+    if !request.accept_unsigned {
+        request.opener = request.opener.watched(Arc::clone(&record) as Arc<dyn Witness>);
+    }
     house.record(policy, run, Event::Planned { work: Work::Restore, scheduled_for: None }).await?;
     house.record(policy, run, process::started()).await?;
     let restored = restore(request, progress).await;
@@ -139,6 +145,9 @@ pub async fn recorded(
         Err(Stop::Found(findings)) => RunOutcome::Found(findings.len() as u64),
         Err(Stop::Broke(broke)) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
     };
+    if let Err(broke) = record.flush().await {
+        progress.say(&format!("warning: what was read back could not be written down: {broke}"));
+    }
     // On the real day a catalog that cannot be written must not hide that the database is back.
     if let Err(broke) = house.record(policy, run, Event::Finished { outcome }).await {
         progress.say(&format!("warning: the catalog could not be written: {broke}"));

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use crate::domain::artifact::{Manifest, Part};
+use crate::domain::artifact::{MANIFEST_NAME, Manifest, Part};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::ledger;
 use crate::domain::policy::Policy;
 use crate::domain::run::{Event, Work};
-use crate::domain::units::Span;
+use crate::domain::units::{ByteSize, Span};
 use crate::progress::Progress;
-use crate::seal::{self, Opener, TrustedSigners};
+use crate::seal::{self, Opener, TrustedSigners, Witness};
 use crate::store::{self, Duty, Store};
 
 use super::House;
 use super::house::new_run;
+use super::ledger::Record;
 use super::{interrupt, process};
 
 mod report;
@@ -78,12 +80,17 @@ pub async fn verify(
     let policies: BTreeSet<&PolicyName> = wanted.iter().map(|(_, policy, _)| policy).collect();
     // One backup is of one policy; should two claim the same id, the run goes under the first.
     let policy = target.policy().or(policies.first().copied()).cloned();
-    let run = new_run();
+    let (run, began) = (new_run(), crate::clock::now());
     if let Some(policy) = &policy {
         house.record(policy, run, Event::Planned { work: Work::Verify, scheduled_for: None }).await?;
         house.record(policy, run, process::started()).await?;
     }
-    verify_all(&stores, &wanted, reading, &mut report).await;
+    let runs = policies.iter().map(|policy| ((*policy).clone(), Some(run))).collect();
+    let record = Record::new(house, began, runs);
+    verify_all(&stores, &wanted, reading, Some(&record), &mut report).await;
+    if let Err(broke) = record.flush().await {
+        report.trouble("catalog", broke);
+    }
     if let Some(policy) = &policy {
         // What was found out is not thrown away because it cannot be written down.
         if let Err(broke) = house.record(policy, run, Event::Finished { outcome: report.outcome() }).await {
@@ -105,7 +112,7 @@ pub async fn verify_stores(
 ) -> Report {
     let mut report = Report::default();
     let wanted = list_wanted(stores, target, known, &reading.trusted, &mut report).await;
-    verify_all(stores, &wanted, reading, &mut report).await;
+    verify_all(stores, &wanted, reading, None, &mut report).await;
     report
 }
 
@@ -210,6 +217,7 @@ async fn verify_all(
     stores: &BTreeMap<PlaceName, Arc<dyn Store>>,
     wanted: &BTreeSet<Place>,
     reading: &Reading,
+    record: Option<&Arc<Record>>,
     report: &mut Report,
 ) {
     for (index, (place, policy, backup)) in wanted.iter().enumerate() {
@@ -219,7 +227,7 @@ async fn verify_all(
         }
         if let Some(store) = stores.get(place) {
             let verified = tokio::select! {
-                verified = verify_backup(Arc::clone(store), place, policy, backup, reading) => verified,
+                verified = read_backup(Arc::clone(store), place, policy, backup, reading, record) => verified,
                 signal = interrupt::asked_to_stop() => {
                     let left = wanted.len() - index;
                     report.unproven.push(format!(
@@ -229,8 +237,29 @@ async fn verify_all(
                     return;
                 }
             };
+            note_manifest(&verified, record);
             report.backups.push(verified);
+            if let Some(record) = record
+                && let Err(broke) = record.flush_if_due().await
+            {
+                report.trouble("catalog", broke);
+                return;
+            }
         }
+    }
+}
+
+/// Whether a backup's manifest is there and right is a reading as well.
+fn note_manifest(verified: &Verified, record: Option<&Arc<Record>>) {
+    let Some(record) = record.filter(|_| verified.broke.is_none()) else { return };
+    let of_manifest = |finding: &&Finding| {
+        ["manifest_", "signature_", "signer_", "artifact_", "identity"].iter().any(|one| finding.code.starts_with(one))
+    };
+    let finding = verified.findings.iter().find(of_manifest).cloned();
+    if finding.is_some() || verified.depth != Depth::Nothing {
+        let key = format!("{}/{}/{MANIFEST_NAME}", verified.policy, verified.backup);
+        let depth = if finding.is_some() { ledger::Depth::Sealed } else { ledger::Depth::Opened };
+        record.object(&verified.store, &verified.policy, &key, ByteSize(0), depth, finding);
     }
 }
 
@@ -241,6 +270,18 @@ pub async fn verify_backup(
     policy: &PolicyName,
     backup: &BackupId,
     reading: &Reading,
+) -> Verified {
+    read_backup(store, place, policy, backup, reading, None).await
+}
+
+/// The same; the record hears of each part.
+async fn read_backup(
+    store: Arc<dyn Store>,
+    place: &PlaceName,
+    policy: &PolicyName,
+    backup: &BackupId,
+    reading: &Reading,
+    record: Option<&Arc<Record>>,
 ) -> Verified {
     let begun = Instant::now();
     let mut verified = Verified::begin(place, policy, backup);
@@ -262,7 +303,10 @@ pub async fn verify_backup(
                 Ok(_) => {}
                 Err(error) => verified.stopped(Stop::Broke(error.into())),
             }
-            verify_parts(store, &sealed.manifest, &mut verified, reading).await;
+            // By what an unsigned manifest says of them, no part is right.
+            let witness =
+                record.filter(|_| verified.findings.is_empty()).map(|one| Arc::clone(one) as Arc<dyn Witness>);
+            verify_parts(store, &sealed.manifest, &mut verified, reading, witness.as_ref()).await;
         }
         Err(stop) => verified.stopped(stop),
     }
@@ -270,7 +314,13 @@ pub async fn verify_backup(
     verified
 }
 
-async fn verify_parts(store: Arc<dyn Store>, manifest: &Manifest, verified: &mut Verified, reading: &Reading) {
+async fn verify_parts(
+    store: Arc<dyn Store>,
+    manifest: &Manifest,
+    verified: &mut Verified,
+    reading: &Reading,
+    witness: Option<&Arc<dyn Witness>>,
+) {
     let prefix = format!("{}/{}", verified.policy, verified.backup);
     verified.method = Some(manifest.method);
     verified.recovery_point = Some(manifest.recovery_point.at);
@@ -294,6 +344,10 @@ async fn verify_parts(store: Arc<dyn Store>, manifest: &Manifest, verified: &mut
             None
         }
     };
+    let opener = match (opener, witness) {
+        (Some(opener), Some(witness)) => Some(opener.watched(Arc::clone(witness))),
+        (opener, _) => opener.cloned(),
+    };
     verified.depth = if opener.is_some() { Depth::Opened } else { Depth::Sealed };
     for stream in &manifest.streams {
         let seen = Arc::new(Seen::default());
@@ -302,7 +356,7 @@ async fn verify_parts(store: Arc<dyn Store>, manifest: &Manifest, verified: &mut
             count.add(part);
             progress.moved(part.sealed_bytes);
         };
-        let done = match opener {
+        let done = match &opener {
             Some(opener) => {
                 let note = move |_: usize, part: &_, _| {
                     note(part);
@@ -312,7 +366,7 @@ async fn verify_parts(store: Arc<dyn Store>, manifest: &Manifest, verified: &mut
             }
             None => {
                 let note = move |_: usize, part: &_| note(part);
-                seal::for_each_sealed(Arc::clone(&store), &prefix, stream, reading.threads, note).await
+                seal::for_each_sealed(Arc::clone(&store), &prefix, stream, reading.threads, witness, note).await
             }
         };
         seen.give_to(verified, opener.is_some());

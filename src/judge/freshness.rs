@@ -198,7 +198,7 @@ fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Ti
         let declared = match &run.work {
             Work::Backup { job } => policy.backups.iter().any(|declared| &declared.name == job),
             Work::Drill { drill } => policy.drills.iter().any(|declared| &declared.drill == drill),
-            Work::Verify => true,
+            Work::Verify | Work::ReadBack => true,
             Work::Copy => policy.backups.iter().any(|declared| !declared.copies.is_empty()),
             // A restore that did not work is the business of who made it; the drills say whether the backup is good.
             Work::Restore => false,

@@ -1,11 +1,13 @@
 //! The decisions. Pure: everything that counts is an argument, `now` among them, and every decision returns its reasons.
 
 pub mod copies;
+pub mod drift;
 pub mod drill;
 pub mod exposure;
 pub mod freshness;
 pub mod hole;
 pub mod integrity;
+pub mod ledger;
 pub mod mutation;
 pub mod retention;
 pub mod schedule;

@@ -80,6 +80,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
         "wal.lag",
         "wal.keep",
         "lock.keep",
+        "verify.within",
     ] {
         document.more_than_none(root, key, problems);
     }
@@ -223,6 +224,7 @@ pub(super) fn convert(
             keep: lock.keep.0,
         }),
         encryption: Encryption { recipients: raw.encryption.recipients.into_iter().map(|text| text.0.0).collect() },
+        read_back_within: raw.verify.map(|verify| verify.within.0),
         content: raw.content.map_or_else(ContentPlan::default, |content| ContentPlan {
             sample_over: content.sample_over.map(|size| size.0),
             sample_percent: content.sample_percent.unwrap_or(ContentPlan::default().sample_percent),

@@ -1,5 +1,6 @@
 //! Transcripts and facts to pictures. Pure: text in, text out.
 
+pub mod drift;
 pub mod html;
 mod instruct;
 mod layout;
@@ -11,4 +12,4 @@ pub mod runbook;
 pub mod status;
 mod words;
 
-pub use words::plain;
+pub use words::{ago, plain};

@@ -12,6 +12,7 @@ use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 use crate::judge::freshness::Standing;
+use crate::judge::ledger::Backups;
 
 use super::layout::{Cell, Paint, Tone, hanging, table};
 use super::mutations;
@@ -37,6 +38,8 @@ pub struct Stand<'a> {
     pub tests: Vec<DrillTest>,
     /// Its copies, as they became durable.
     pub copies: Vec<CopyRecord>,
+    /// How much of its backups was read back; none: nobody ever did.
+    pub read_back: Option<Backups>,
 }
 
 /// Recovery times of the drills that measured one: never the best alone.
@@ -84,7 +87,7 @@ pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) ->
     table(&mut out, &heads, &rows, width, paint);
     for stand in stands {
         let remarks = of_the_source(stand);
-        if stand.standing.wrong.is_empty() && remarks.is_empty() {
+        if stand.standing.wrong.is_empty() && remarks.is_empty() && stand.read_back.is_none() {
             continue;
         }
         out.push('\n');
@@ -96,11 +99,22 @@ pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) ->
         for remark in remarks {
             hanging(&mut out, "  ! ", &plain(&remark.message), width);
         }
+        if let Some(sentence) = read_back(stand, now) {
+            hanging(&mut out, "  ", &sentence, width);
+        }
         for step in next_steps(stand) {
             hanging(&mut out, "  → ", &step, width);
         }
     }
     out
+}
+
+/// How much of the backups was read back, in one sentence.
+fn read_back(stand: &Stand<'_>, now: Timestamp) -> Option<String> {
+    let backups = stand.read_back.as_ref()?;
+    let when = stand.policy.read_back_within.map_or("at least once".to_owned(), |within| format!("within {within}"));
+    let oldest = backups.oldest.map(|at| format!(", oldest {}", ago(Span::between(at, now)))).unwrap_or_default();
+    Some(format!("backups read back: {}.{} % {when}{oldest}", backups.share / 100, backups.share % 100 / 10))
 }
 
 /// What the newest drill found about the source itself: it decides nothing about the backup, and must not be forgotten.
@@ -178,7 +192,7 @@ pub fn full(stand: &Stand<'_>, now: Timestamp, width: usize, color: bool) -> Str
         hanging(&mut out, "  → ", &step, width);
     }
     section(&mut out, "Promised and achieved", paint);
-    promises(&mut out, stand, width, paint);
+    promises(&mut out, stand, now, width, paint);
     section(&mut out, "Backup jobs", paint);
     jobs(&mut out, stand, now, width, paint);
     section(&mut out, "Backups", paint);
@@ -201,7 +215,7 @@ fn section(out: &mut String, name: &str, paint: Paint) {
     out.push('\n');
 }
 
-fn promises(out: &mut String, stand: &Stand<'_>, width: usize, paint: Paint) {
+fn promises(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
     let (objectives, standing) = (&stand.policy.objectives, &stand.standing);
     let row = |name: &str, demanded: Span, actual: Option<Span>, how: &str| -> Vec<Cell> {
         let tone = match actual {
@@ -231,6 +245,9 @@ fn promises(out: &mut String, stand: &Stand<'_>, width: usize, paint: Paint) {
     table(out, &["", "promised", "achieved", ""], &rows, width, paint);
     if let Some(window) = &standing.window {
         hanging(out, "  ", &words::exposure(window), width);
+    }
+    if let Some(sentence) = read_back(stand, now) {
+        hanging(out, "  ", &sentence, width);
     }
     if let Some(times) = recovery_times(&stand.transcripts) {
         out.push_str(&format!(
@@ -461,6 +478,9 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
                 "newest_copies": newest_copies(stand).into_iter().map(|(store, within, copy)| json!({
                     "store": store, "within": within, "copy": copy,
                 })).collect::<Vec<_>>(),
+                "read_back": stand.read_back.map(|backups| json!({
+                    "within": policy.read_back_within, "percent": f64::from(backups.share) / 100.0, "oldest": backups.oldest, "wrong": backups.wrong,
+                })),
                 "detection": mutations::newest(&stand.tests).into_iter().map(|test| json!({
                     "run": test.run,
                     "drill": test.drill,

@@ -14,7 +14,8 @@ fn stand<'a>(policy: &'a Policy, artifacts: Vec<ArtifactRecord>, transcripts: Ve
         Span::from_secs(30 * 86_400),
         at(NOW),
     );
-    Stand { policy, standing, artifacts, transcripts, runs: Vec::new(), tests: Vec::new(), copies: Vec::new() }
+    let (runs, tests, copies) = (Vec::new(), Vec::new(), Vec::new());
+    Stand { policy, standing, artifacts, transcripts, runs, tests, copies, read_back: None }
 }
 
 fn logical_proof() -> Transcript {

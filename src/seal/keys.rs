@@ -16,7 +16,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
-use super::SealError;
+use super::{SealError, Witness};
 use crate::domain::artifact::{SIGNATURE_FORMAT, SignatureFile};
 
 /// No key file is larger than this, in bytes.
@@ -126,6 +126,7 @@ fn read_public(path: &Path) -> Result<VerifyingKey, SealError> {
 #[derive(Clone)]
 pub struct Opener {
     identities: Arc<Vec<Identity>>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl fmt::Debug for Opener {
@@ -144,7 +145,16 @@ impl Opener {
         if identities.is_empty() {
             return Err(SealError::Key("no age identity was given".to_owned()));
         }
-        Ok(Opener { identities: Arc::new(identities) })
+        Ok(Opener { identities: Arc::new(identities), witness: None })
+    }
+
+    /// The same keys; the witness hears of every object that is read back with them.
+    pub fn watched(&self, witness: Arc<dyn Witness>) -> Opener {
+        Opener { identities: Arc::clone(&self.identities), witness: Some(witness) }
+    }
+
+    pub(super) fn witness(&self) -> Option<&Arc<dyn Witness>> {
+        self.witness.as_ref()
     }
 
     /// The recipients that belong to these identities (`age1…`): public.

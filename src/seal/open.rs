@@ -11,9 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::artifact::{Part, Stream};
 use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::ledger::Depth;
 use crate::store::{Store, StoreError};
 
-use super::{MAX_FINDINGS, MAX_PART_BYTES, Opener};
+use super::witness::Telling;
+use super::{MAX_FINDINGS, MAX_PART_BYTES, Opener, Witness};
 
 /// What zstd says when there are more bytes than room for them.
 const NO_ROOM: &str = "Destination buffer is too small";
@@ -112,31 +114,37 @@ where
     F: Fn(usize, &Part, Vec<u8>) -> Result<(), Broke> + Send + Sync + 'static,
 {
     let opener = opener.clone();
+    let telling = Telling::new(opener.witness(), &*store, prefix, Depth::Opened);
+    let tells = telling.clone();
     let open = move |index: usize, part: &Part, sealed: Bytes| {
-        let plain = opener.open_part(part, &sealed)?;
+        let plain = tells.part(part, opener.open_part(part, &sealed))?;
         drop(sealed);
         Ok(use_part(index, part, plain)?)
     };
-    each_object(store, prefix, stream, threads, open).await
+    each_object(store, prefix, stream, threads, telling, open).await
 }
 
-/// The same without a key: only the objects' lengths and SHA-256 are verified; `seen` hears of each that is right.
+/// The same without a key: only the objects' lengths and SHA-256 are verified; `seen` hears of each that is right, and a witness, if there is one, of
+/// the others too.
 pub async fn for_each_sealed<F>(
     store: Arc<dyn Store>,
     prefix: &str,
     stream: &Stream,
     threads: usize,
+    witness: Option<&Arc<dyn Witness>>,
     seen: F,
 ) -> Result<(u64, u64, u64), Stop>
 where
     F: Fn(usize, &Part) + Send + Sync + 'static,
 {
+    let telling = Telling::new(witness, &*store, prefix, Depth::Sealed);
+    let tells = telling.clone();
     let check = move |index: usize, part: &Part, sealed: Bytes| {
-        check_sealed(part, &sealed)?;
+        tells.part(part, check_sealed(part, &sealed).map_err(Stop::from))?;
         seen(index, part);
         Ok(())
     };
-    each_object(store, prefix, stream, threads, check).await
+    each_object(store, prefix, stream, threads, telling, check).await
 }
 
 /// What the parts and what is wrong with them add up to.
@@ -186,6 +194,7 @@ async fn each_object<F>(
     prefix: &str,
     stream: &Stream,
     threads: usize,
+    telling: Telling,
     work: F,
 ) -> Result<(u64, u64, u64), Stop>
 where
@@ -195,11 +204,12 @@ where
     let (work, stop) = (Arc::new(work), Arc::new(AtomicBool::new(false)));
     let one = |index: usize| {
         let (store, parts, work, stop) = (store.clone(), parts.clone(), work.clone(), stop.clone());
+        let telling = telling.clone();
         async move {
             if stop.load(Ordering::Relaxed) {
                 return (index, None);
             }
-            let done = match fetch(&*store, prefix, &parts[index]).await {
+            let done = match telling.unless_there(&parts[index], fetch(&*store, prefix, &parts[index]).await) {
                 Ok(sealed) => on_thread(move || work(index, &parts[index], sealed)).await,
                 Err(stopped) => Err(stopped),
             };
@@ -233,14 +243,18 @@ where
 {
     let parts: Arc<[Part]> = stream.parts.clone().into();
     let stop = Arc::new(AtomicBool::new(false));
+    let telling = Telling::new(opener.witness(), &*store, prefix, Depth::Opened);
     let one = |index: usize| {
         let (store, parts, stop, opener) = (store.clone(), parts.clone(), stop.clone(), opener.clone());
+        let telling = telling.clone();
         async move {
             if stop.load(Ordering::Relaxed) {
                 return (index, None);
             }
-            let done = match fetch(&*store, prefix, &parts[index]).await {
-                Ok(sealed) => on_thread(move || opener.open_part(&parts[index], &sealed)).await,
+            let done = match telling.unless_there(&parts[index], fetch(&*store, prefix, &parts[index]).await) {
+                Ok(sealed) => {
+                    on_thread(move || telling.part(&parts[index], opener.open_part(&parts[index], &sealed))).await
+                }
                 Err(stopped) => Err(stopped),
             };
             (index, Some(done))
@@ -279,6 +293,17 @@ where
         }
     }
     tally.end()
+}
+
+/// Reads one part back from its first byte to its last, and forgets it; without an opener only its outside is looked at.
+pub async fn read_part(store: &dyn Store, prefix: &str, part: &Part, opener: Option<&Opener>) -> Result<(), Stop> {
+    let sealed = fetch(store, prefix, part).await?;
+    let (part, opener) = (part.clone(), opener.cloned());
+    on_thread(move || match opener {
+        Some(opener) => opener.open_part(&part, &sealed).map(drop),
+        None => Ok(check_sealed(&part, &sealed)?),
+    })
+    .await
 }
 
 /// A part's object. One that is certainly not there is a finding; any other trouble with the store is not.

@@ -14,12 +14,14 @@ use sha2::{Digest, Sha256};
 use crate::domain::artifact::{Part, SIGNATURE_FORMAT, SignatureFile};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::PolicyName;
+use crate::domain::ledger::Depth;
 use crate::domain::wal::{Contents, WAL_FORMAT, WalName, WalRecord};
 use crate::store::{Store, StoreError};
 
 use super::keys::{parse_recipient, verify_signature};
+use super::witness::Telling;
 use super::yard::Tools;
-use super::{MAX_PART_BYTES, Opener, SealError, Signer, TrustedSigners, is_inside};
+use super::{MAX_PART_BYTES, Opener, SealError, Signer, TrustedSigners, Witness, is_inside};
 
 mod carry;
 mod copy;
@@ -214,7 +216,7 @@ pub async fn remove_wal(store: &dyn Store, policy: &PolicyName, name: WalName) -
 }
 
 /// From the log's own folder; `attempt`: how many such names were taken.
-fn object_key(name: WalName, attempt: usize) -> String {
+pub(super) fn object_key(name: WalName, attempt: usize) -> String {
     let number = if attempt == 0 { String::new() } else { format!(".{attempt}") };
     format!("{:08X}/{name}{number}.zst.age", name.timeline())
 }
@@ -315,11 +317,21 @@ pub async fn fetch_wal(
     trusted: &TrustedSigners,
     opener: &Opener,
 ) -> Result<Option<(WalRecord, Vec<u8>)>, Stop> {
-    let Some((record, part, sealed)) = sealed_wal(store, policy, name, trusted).await? else { return Ok(None) };
-    let opener = opener.clone();
-    let plain = tokio::task::spawn_blocking(move || opener.open_part(&part, &sealed)).await;
-    let plain = plain.map_err(|error| Broke::new(format!("the opening thread stopped: {error}")))??;
-    Ok(Some((record, plain)))
+    let telling = Telling::new(opener.witness(), store, &format!("{policy}/wal"), Depth::Opened);
+    let fetched = async {
+        let Some((record, part, sealed)) = sealed_wal(store, policy, name, trusted).await? else { return Ok(None) };
+        let opener = opener.clone();
+        let plain = tokio::task::spawn_blocking(move || opener.open_part(&part, &sealed)).await;
+        let plain = plain.map_err(|error| Broke::new(format!("the opening thread stopped: {error}")))??;
+        Ok(Some((record, plain)))
+    };
+    match fetched.await {
+        Ok(None) => Ok(None),
+        Ok(Some((record, plain))) => {
+            telling.object(&object_key(name, 0), record.sealed_bytes, Ok(Some((record, plain))))
+        }
+        Err(stop) => telling.object(&object_key(name, 0), 0, Err(stop)),
+    }
 }
 
 /// A file of the log, looked at from outside: its record, and its object's length and SHA-256. Whether it can be opened stays open.
@@ -328,10 +340,19 @@ pub async fn check_wal(
     policy: &PolicyName,
     name: WalName,
     trusted: &TrustedSigners,
+    witness: Option<&Arc<dyn Witness>>,
 ) -> Result<Option<WalRecord>, Stop> {
-    let Some((record, part, sealed)) = sealed_wal(store, policy, name, trusted).await? else { return Ok(None) };
-    super::check_sealed(&part, &sealed)?;
-    Ok(Some(record))
+    let telling = Telling::new(witness, store, &format!("{policy}/wal"), Depth::Sealed);
+    let checked = async {
+        let Some((record, part, sealed)) = sealed_wal(store, policy, name, trusted).await? else { return Ok(None) };
+        super::check_sealed(&part, &sealed)?;
+        Ok(Some(record))
+    };
+    match checked.await {
+        Ok(None) => Ok(None),
+        Ok(Some(record)) => telling.object(&object_key(name, 0), record.sealed_bytes, Ok(Some(record))),
+        Err(stop) => telling.object(&object_key(name, 0), 0, Err(stop)),
+    }
 }
 
 /// A file's record, and its object as the store has it.

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lifeboat::catalog::{Catalog, SqliteCatalog};
+use lifeboat::domain::check::Finding;
+use lifeboat::domain::ledger::{Depth, LastRead, Reading, Shelf};
 use lifeboat::domain::policy::Method;
 use lifeboat::domain::run::{Event, RunOutcome, RunState, Work};
 use lifeboat::domain::transcript::Verdict;
-use lifeboat::domain::units::Span;
+use lifeboat::domain::units::{ByteSize, Span};
 
 use crate::support::sample::{self, at};
 
@@ -130,11 +132,80 @@ async fn contract(catalog: &dyn Catalog) {
     assert_eq!(catalog.runs(None, 10).await.unwrap().len(), 4);
 }
 
+/// Every implementation passes this as well: what was read back.
+async fn ledger(catalog: &dyn Catalog) {
+    let (orders, primary) = (policy(), "primary".parse().unwrap());
+    let shelf: Shelf = "20261120T030000Z-00000007".parse().unwrap();
+    assert!(catalog.last_read(&orders, &primary, &shelf).await.unwrap().is_empty());
+    assert!(catalog.read_wrong(&orders).await.unwrap().is_empty());
+    assert!(catalog.shelves_read(&orders, at("2026-01-01T00:00:00Z")).await.unwrap().is_empty());
+    let reading = |key: &str, time: &str, depth: Depth, wrong: Option<&str>| Reading {
+        store: "primary".parse().unwrap(),
+        policy: policy(),
+        shelf: "20261120T030000Z-00000007".parse().unwrap(),
+        key: key.to_owned(),
+        bytes: ByteSize(10),
+        at: at(time),
+        depth,
+        run: Some(sample::run(3)),
+        finding: wrong.map(|code| Finding::new(code, format!("part {key}"), "it is wrong").with("a", "b")),
+    };
+    let one = |found: Vec<LastRead>| -> LastRead {
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.into_iter().next().unwrap()
+    };
+    let first = vec![
+        reading("b", "2026-11-20T04:00:00.000001Z", Depth::Sealed, None),
+        reading("a", "2026-11-20T04:00:00Z", Depth::Opened, None),
+        Reading { shelf: Shelf::Log, ..reading("w", "2026-11-20T04:00:00Z", Depth::Opened, None) },
+        Reading { store: "far".parse().unwrap(), ..reading("a", "2026-11-20T04:00:00Z", Depth::Sealed, None) },
+    ];
+    catalog.read_back(first).await.unwrap();
+    let read = catalog.last_read(&orders, &primary, &shelf).await.unwrap();
+    assert_eq!(read.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(), ["a", "b"], "of this shelf, by key");
+    assert_eq!((read[0].sealed_at, read[0].opened_at), (read[0].opened_at, Some(at("2026-11-20T04:00:00Z"))));
+    assert_eq!((read[1].sealed_at, read[1].opened_at), (Some(at("2026-11-20T04:00:00.000001Z")), None));
+    assert_eq!((read[0].bytes, read[0].run, &read[0].wrong), (ByteSize(10), Some(sample::run(3)), &None));
+
+    // A shallower reading does not make the deeper one fresher.
+    catalog.read_back(vec![reading("a", "2026-11-21T04:00:00Z", Depth::Sealed, None)]).await.unwrap();
+    let read = catalog.last_read(&orders, &primary, &shelf).await.unwrap();
+    assert_eq!(read[0].sealed_at, Some(at("2026-11-21T04:00:00Z")));
+    assert_eq!(read[0].opened_at, Some(at("2026-11-20T04:00:00Z")));
+
+    // Wrong inside: stays so until it was opened and right, and knows since when. The newest words stand.
+    catalog.read_back(vec![reading("a", "2026-11-22T04:00:00Z", Depth::Opened, Some("plain_hash"))]).await.unwrap();
+    catalog.read_back(vec![reading("a", "2026-11-23T04:00:00Z", Depth::Sealed, Some("part_hash"))]).await.unwrap();
+    catalog.read_back(vec![reading("a", "2026-11-24T04:00:00Z", Depth::Sealed, None)]).await.unwrap();
+    let wrong = one(catalog.read_wrong(&orders).await.unwrap());
+    let told = wrong.wrong.clone().unwrap();
+    assert_eq!((told.since, told.at), (at("2026-11-22T04:00:00Z"), at("2026-11-23T04:00:00Z")));
+    assert_eq!((told.finding.code.as_str(), told.depth, told.run), ("part_hash", Depth::Opened, Some(sample::run(3))));
+    assert_eq!((wrong.right_at(Depth::Sealed), wrong.sealed_at), (None, Some(at("2026-11-24T04:00:00Z"))));
+    let sums = catalog.shelves_read(&orders, at("2026-11-20T04:00:00Z")).await.unwrap();
+    let mine = sums.iter().find(|sum| sum.shelf == shelf && sum.store == primary).unwrap();
+    assert_eq!((sums.len(), mine.objects, mine.bytes, mine.recent, mine.wrong), (3, 2, ByteSize(20), ByteSize(10), 1));
+    assert_eq!(mine.oldest, Some(at("2026-11-20T04:00:00.000001Z")));
+    let late = catalog.shelves_read(&orders, at("2026-11-20T04:00:01Z")).await.unwrap();
+    assert!(late.iter().all(|sum| sum.recent == ByteSize(0)), "{late:?}");
+    catalog.read_back(vec![reading("a", "2026-11-25T04:00:00Z", Depth::Opened, None)]).await.unwrap();
+    assert!(catalog.read_wrong(&orders).await.unwrap().is_empty());
+
+    // One that was never right; another policy's are its own.
+    catalog.read_back(vec![reading("c", "2026-11-25T04:00:00Z", Depth::Sealed, Some("part_missing"))]).await.unwrap();
+    assert_eq!(one(catalog.read_wrong(&orders).await.unwrap()).sealed_at, None);
+    assert!(catalog.read_wrong(&"billing".parse().unwrap()).await.unwrap().is_empty());
+    catalog.forget_read(&primary, vec!["c".to_owned(), "nowhere".to_owned()]).await.unwrap();
+    assert!(catalog.read_wrong(&orders).await.unwrap().is_empty());
+    assert_eq!(catalog.last_read(&orders, &primary, &shelf).await.unwrap().len(), 2);
+}
+
 #[tokio::test]
 async fn sqlite_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/folder/lifeboat.db");
     contract(&SqliteCatalog::open(&path).unwrap()).await;
+    ledger(&SqliteCatalog::open(&path).unwrap()).await;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     for side in ["-wal", "-shm"] {
         if let Ok(meta) = std::fs::metadata(path.with_file_name(format!("lifeboat.db{side}"))) {

@@ -446,7 +446,7 @@ async fn all_bad_parts_are_named_and_a_broken_store_is_no_finding() {
     let stop = seal::for_each_part(yard.store.clone(), "orders/x", &stream, &yard.opener, 3, used).await.unwrap_err();
     assert_eq!(codes(stop), ["part_length", "part_missing"]);
     assert_eq!(seen.load(Ordering::SeqCst), 8);
-    let stop = seal::for_each_sealed(yard.store.clone(), "orders/x", &stream, 3, |_, _| ()).await.unwrap_err();
+    let stop = seal::for_each_sealed(yard.store.clone(), "orders/x", &stream, 3, None, |_, _| ()).await.unwrap_err();
     assert_eq!(codes(stop), ["part_length", "part_missing"]);
     assert_eq!(codes(read_all(&yard, "orders/x", &stream).await.unwrap_err()), ["part_length", "part_missing"]);
 

@@ -12,6 +12,7 @@ use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig,
 use lifeboat::domain::copies::CopyRecord;
 use lifeboat::domain::exposure::Covered;
 use lifeboat::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use lifeboat::domain::ledger::{LastRead, Shelf, ShelfRead};
 use lifeboat::domain::mutation::DrillTest;
 use lifeboat::domain::policy::{
     BackupJob, ContentPlan, Databases, Encryption, Method, Objectives, PasswordSource, Policy, Source,
@@ -187,6 +188,7 @@ async fn a_store_that_cannot_be_read_is_no_finding() {
 struct Memory {
     known: Vec<ArtifactRecord>,
     events: Mutex<Vec<Event>>,
+    read: Mutex<Vec<lifeboat::domain::ledger::Reading>>,
     broken_at: Option<usize>,
 }
 
@@ -240,6 +242,27 @@ impl Catalog for Memory {
     async fn immutability(&self, _policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
         Ok(vec![])
     }
+    async fn read_back(&self, readings: Vec<lifeboat::domain::ledger::Reading>) -> Result<(), Broke> {
+        self.read.lock().unwrap().extend(readings);
+        Ok(())
+    }
+    async fn last_read(
+        &self,
+        _policy: &PolicyName,
+        _store: &PlaceName,
+        _shelf: &Shelf,
+    ) -> Result<Vec<LastRead>, Broke> {
+        Ok(vec![])
+    }
+    async fn read_wrong(&self, _policy: &PolicyName) -> Result<Vec<LastRead>, Broke> {
+        Ok(vec![])
+    }
+    async fn shelves_read(&self, _policy: &PolicyName, _since: Timestamp) -> Result<Vec<ShelfRead>, Broke> {
+        Ok(vec![])
+    }
+    async fn forget_read(&self, _store: &PlaceName, _keys: Vec<String>) -> Result<(), Broke> {
+        Ok(())
+    }
     async fn next_sequence(&self, _policy: &PolicyName) -> Result<u64, Broke> {
         Ok(1)
     }
@@ -287,6 +310,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         wal: None,
         lock: None,
         encryption: Encryption { recipients: vec![yard.recipient.clone()] },
+        read_back_within: None,
         content: ContentPlan::default(),
         drills: vec![],
         file: folder.clone(),

@@ -147,7 +147,7 @@ impl Look<'_> {
         self.progress.expect(manifest.sealed_bytes().0);
         let mut findings = Vec::new();
         for stream in &manifest.streams {
-            let read = seal::for_each_sealed(Arc::clone(store), &prefix, stream, self.parallel, |_, _| {}).await;
+            let read = seal::for_each_sealed(Arc::clone(store), &prefix, stream, self.parallel, None, |_, _| {}).await;
             match read {
                 Ok((_, _, sealed)) => self.progress.moved(sealed),
                 Err(Stop::Found(found)) => findings.extend(found.into_iter().map(in_a_copy)),

@@ -104,7 +104,7 @@ impl Look<'_> {
     async fn read_all(&self, store: &Arc<dyn Store>, list: &LogList, findings: &mut Vec<Finding>) -> Result<(), Broke> {
         let (policy, trusted) = (&self.policy.name, &self.trusted);
         let one = |name: WalName| async move {
-            let checked = seal::check_wal(&**store, policy, name, trusted).await;
+            let checked = seal::check_wal(&**store, policy, name, trusted, None).await;
             (name, checked)
         };
         let names: Vec<WalName> = list.files.keys().copied().collect();

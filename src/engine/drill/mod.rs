@@ -17,6 +17,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use self::perform::Performance;
+use super::ledger::Record;
 use super::{House, house, interrupt, process};
 use crate::clock::now;
 use crate::domain::artifact::Manifest;
@@ -53,7 +54,13 @@ pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn P
     house.record(&policy.name, run, process::started()).await?;
 
     let mut rehearsal = Rehearsal::begin(run, policy, drill);
-    rehearsal.act(&house.of_drill(drill), policy, progress).await;
+    // What it reads of the stores is read back: it need not be read again to know that it is right.
+    let runs = BTreeMap::from([(policy.name.clone(), Some(run))]);
+    let record = Record::new(house, rehearsal.transcript.started_at, runs);
+    rehearsal.act(&house.of_drill(drill), policy, &record, progress).await;
+    if let Err(broke) = record.flush().await {
+        progress.say(&format!("warning: what was read back could not be written down: {broke}"));
+    }
     let transcript = rehearsal.end();
 
     house.record(&policy.name, run, Event::Drilled(Box::new(transcript.clone()))).await?;
@@ -124,7 +131,7 @@ impl Rehearsal {
     }
 
     /// Everything between the loss and the last step. Never fails: what goes wrong is in the transcript.
-    async fn act(&mut self, house: &House, policy: &Policy, progress: &dyn Progress) {
+    async fn act(&mut self, house: &House, policy: &Policy, record: &Arc<Record>, progress: &dyn Progress) {
         let prepared = tokio::select! {
             prepared = self.prepare(house, policy, progress) => prepared,
             signal = interrupt::asked_to_stop() => {
@@ -135,7 +142,7 @@ impl Rehearsal {
             Ok(prepared) => prepared,
             Err(stop) => return self.never_began(stop),
         };
-        let mut performance = match Performance::new(house, policy, &sealed, &programs, store) {
+        let mut performance = match Performance::new(house, policy, &sealed, &programs, store, record) {
             Ok(performance) => performance,
             Err(broke) => return self.never_began(broke.into()),
         };

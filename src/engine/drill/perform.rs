@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 
 use super::super::House;
+use super::super::ledger::Record;
 use super::replay::{self, Behind, Far};
 use crate::backup::{logical, physical};
 use crate::checks::{self, Subject};
@@ -24,7 +25,7 @@ use crate::probe::{self, Endpoint};
 use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::scratch::{Scratch, Started};
-use crate::seal::{Opener, SealedManifest};
+use crate::seal::{Opener, SealedManifest, Witness};
 use crate::store::Store;
 
 /// One half of a restore: the bytes, or the server.
@@ -59,8 +60,9 @@ impl<'a> Performance<'a> {
         sealed: &'a SealedManifest,
         programs: &'a Programs,
         store: Arc<dyn Store>,
+        record: &Arc<Record>,
     ) -> Result<Performance<'a>, Broke> {
-        let opener = house.opener()?;
+        let opener = house.opener()?.watched(Arc::clone(record) as Arc<dyn Witness>);
         let facts = RestoreFacts::default();
         let (scratch, started, behind, log) = (None, None, None, None);
         Ok(Performance { house, policy, sealed, programs, store, opener, scratch, started, facts, behind, log })

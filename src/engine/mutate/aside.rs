@@ -10,6 +10,7 @@ use crate::domain::check::Broke;
 use crate::domain::copies::CopyRecord;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, Proof, Run, RunOutcome, Work};
 use crate::domain::transcript::Transcript;
@@ -102,6 +103,27 @@ impl Catalog for Aside {
 
     async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
         self.catalog.immutability(policy).await
+    }
+
+    /// What was read here has a known fault: nothing follows for the store.
+    async fn read_back(&self, _readings: Vec<Reading>) -> Result<(), Broke> {
+        Ok(())
+    }
+
+    async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke> {
+        self.catalog.last_read(policy, store, shelf).await
+    }
+
+    async fn read_wrong(&self, policy: &PolicyName) -> Result<Vec<LastRead>, Broke> {
+        self.catalog.read_wrong(policy).await
+    }
+
+    async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke> {
+        self.catalog.shelves_read(policy, since).await
+    }
+
+    async fn forget_read(&self, _store: &PlaceName, _keys: Vec<String>) -> Result<(), Broke> {
+        Ok(())
     }
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {

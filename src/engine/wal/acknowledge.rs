@@ -253,7 +253,7 @@ impl Ground<'_> {
             Some(opener) => seal::fetch_wal(store, policy, name, &self.trusted, opener)
                 .await
                 .map(|found| found.map(|(record, _)| record)),
-            None => seal::check_wal(store, policy, name, &self.trusted).await,
+            None => seal::check_wal(store, policy, name, &self.trusted, None).await,
         };
         match read {
             Ok(None) | Err(Stop::Found(_)) => Ok(None),

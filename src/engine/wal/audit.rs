@@ -13,10 +13,11 @@ use crate::domain::ids::{BackupId, PlaceName, PolicyName};
 use crate::domain::lsn::Lsn;
 use crate::domain::policy::Policy;
 use crate::domain::wal::{Commit, History, Piece, Segment, WalName, WalRecord};
+use crate::engine::ledger::Eyes;
 use crate::judge::hole;
 use crate::judge::underway::Outstanding;
 use crate::judge::wal::{self, Archive, Follow};
-use crate::seal::{self, Opener, TrustedSigners};
+use crate::seal::{self, Opener};
 use crate::store::Store;
 
 /// So many missing segments are named one by one.
@@ -86,18 +87,22 @@ pub(super) struct Held {
     pub backups: Vec<(String, Lsn)>,
 }
 
-/// Reads the whole log of a policy in one store back; without an opener only lengths, hashes and signatures are looked at. `outside`: what the source
+/// Reads the whole log of a policy in one store back; without an opener only lengths, hashes and signatures are looked at; a witness hears of each. `outside`: what the source
 /// and the spool have, for the store that the log goes to.
 pub async fn audit(
     store: &Arc<dyn Store>,
     place: &PlaceName,
     policy: &Policy,
-    trusted: &TrustedSigners,
-    opener: Option<&Opener>,
+    eyes: &Eyes<'_>,
     outside: Option<&Outside>,
     parallel: usize,
 ) -> Result<Audit, Broke> {
-    let (plan, policy) = (policy, &policy.name);
+    let (plan, policy, trusted) = (policy, &policy.name, eyes.trusted);
+    let watched = eyes.opener.map(|opener| match eyes.witness {
+        Some(witness) => opener.watched(Arc::clone(witness)),
+        None => opener.clone(),
+    });
+    let opener = watched.as_ref();
     let names = seal::list_wal(&**store, policy).await?;
     let mut audit = Audit {
         store: place.clone(),
@@ -112,7 +117,7 @@ pub async fn audit(
         reach: Vec::new(),
         findings: Vec::new(),
     };
-    let reading = names.iter().map(async |name| (*name, read(store, policy, *name, trusted, opener).await));
+    let reading = names.iter().map(async |name| (*name, read(store, policy, *name, eyes, opener).await));
     let mut reading = futures_util::stream::iter(reading.collect::<Vec<_>>()).buffered(parallel.max(1));
     let (records, pieces, histories) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (holes, wrong) = seal::load_holes(&**store, policy, trusted).await?;
@@ -231,11 +236,13 @@ async fn read(
     store: &Arc<dyn Store>,
     policy: &PolicyName,
     name: WalName,
-    trusted: &TrustedSigners,
+    eyes: &Eyes<'_>,
     opener: Option<&Opener>,
 ) -> Result<Option<(WalRecord, Option<History>)>, Stop> {
+    let trusted = eyes.trusted;
     let Some(opener) = opener else {
-        return Ok(seal::check_wal(&**store, policy, name, trusted).await?.map(|record| (record, None)));
+        let checked = seal::check_wal(&**store, policy, name, trusted, eyes.witness).await?;
+        return Ok(checked.map(|record| (record, None)));
     };
     let history = |bytes: &[u8]| match name {
         WalName::History { .. } => {

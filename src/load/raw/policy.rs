@@ -31,6 +31,8 @@ pub(in crate::load) struct RawPolicy {
     pub(in crate::load) encryption: RawEncryption,
     /// How long what is written to a locked store cannot be deleted.
     pub(in crate::load) lock: Option<RawLock>,
+    /// How often what is stored is read back.
+    pub(in crate::load) verify: Option<RawVerify>,
     /// How tables are compared.
     pub(in crate::load) content: Option<RawContent>,
     /// The drills that prove it.
@@ -260,6 +262,14 @@ pub(in crate::load) enum RawLockMode {
     Governance,
     /// Nobody, the account's owner included.
     Compliance,
+}
+
+/// How often what is stored is read back.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::load) struct RawVerify {
+    /// In which time every stored byte is to be read back at least once; `lifeboat drift` says what was not.
+    pub(in crate::load) within: Written<Span>,
 }
 
 /// How much of the tables' content is digested.

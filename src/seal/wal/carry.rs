@@ -77,7 +77,7 @@ impl WalSealer {
             return Ok(Carried::Differs(record));
         }
         // What the store has is read back: until then this is the only one that is known to be good.
-        let stored = match check_wal(&*self.store, &self.policy, name, &trusted).await {
+        let stored = match check_wal(&*self.store, &self.policy, name, &trusted, None).await {
             Ok(Some(record)) if record.plain_blake3 == ours.plain_blake3 => record,
             Ok(Some(record)) => return Ok(Carried::Differs(record)),
             Ok(None) => return Err(SealError::Refused(format!("{name} is gone from the store again")).into()),

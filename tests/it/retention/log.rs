@@ -6,6 +6,7 @@ use lifeboat::domain::ids::BackupId;
 use lifeboat::domain::policy::Retention;
 use lifeboat::domain::units::Span;
 use lifeboat::domain::wal::WalName;
+use lifeboat::engine::ledger::Eyes;
 use lifeboat::engine::wal::{Audit, audit};
 use lifeboat::seal;
 use lifeboat::store::Store;
@@ -24,8 +25,8 @@ async fn numbers(bench: &Bench) -> Vec<u64> {
 
 pub async fn audited(bench: &Bench) -> Audit {
     let store: Arc<dyn Store> = bench.yard.store.clone();
-    let (trusted, opener) = (&bench.yard.trusted, Some(&bench.yard.opener));
-    audit(&store, &place(), bench.policy(), trusted, opener, None, 2).await.unwrap()
+    let eyes = Eyes { trusted: &bench.yard.trusted, opener: Some(&bench.yard.opener), witness: None };
+    audit(&store, &place(), bench.policy(), &eyes, None, 2).await.unwrap()
 }
 
 fn reach(audit: &Audit, backup: &BackupId) -> String {

@@ -1,0 +1,189 @@
+//! Backups, exposure and proofs against what the policy promises.
+
+use jiff::tz::TimeZoneDatabase;
+use jiff::{SignedDuration, Timestamp};
+
+use super::of;
+use crate::domain::check::Broke;
+use crate::domain::drift::{Drift, Severity};
+use crate::domain::policy::{BackupJob, Method, Policy};
+use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
+use crate::domain::transcript::{Transcript, Verdict};
+use crate::domain::units::Span;
+use crate::domain::wal::Waiting;
+use crate::judge::freshness::Standing;
+use crate::judge::schedule::{self, Cadence};
+
+/// So long after it was due a backup may begin: cron's minute, a busy machine.
+pub const GRACE: Span = Span::from_secs(600);
+/// So far back a schedule is looked for its last moment; one that is due less often is a leap day's.
+const LOOK_BACK_DAYS: i64 = 4 * 366;
+
+/// The newest moment at which a schedule was due, at or before `until` and after `since`; none: it was not, or its zone is not known here.
+/// A moment that a change of clocks left out is none.
+pub fn last_due(text: &str, timezone: &str, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
+    let zone = TimeZoneDatabase::bundled().get(timezone).ok()?;
+    let cadence = schedule::parse(text).ok()?;
+    if let Cadence::Every(every) = cadence {
+        let passed = Span::between(since, until).0.as_millis() / every.0.as_millis().max(1);
+        let back = SignedDuration::from_millis(i64::try_from(every.0.as_millis().checked_mul(passed)?).ok()?);
+        return (passed > 0).then(|| since.checked_add(back).ok()).flatten();
+    }
+    let since = since.max(until.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN));
+    // By whole minutes of the wall clock in the zone, backwards.
+    let mut at = Timestamp::from_second(until.as_second().div_euclid(60) * 60).ok()?;
+    while at > since {
+        if cadence.matches(zone.to_datetime(at)) {
+            return Some(at);
+        }
+        at = at.checked_sub(SignedDuration::from_mins(1)).ok()?;
+    }
+    None
+}
+
+/// Whether there is a backup at all, and one of each job since it was last due. Artifacts and runs newest first.
+pub fn backups(policy: &Policy, artifacts: &[ArtifactRecord], runs: &[Run], now: Timestamp) -> Vec<Drift> {
+    let name = &policy.name;
+    if artifacts.is_empty() {
+        let drift = of(policy, "backup_missing", Severity::Critical, format!("policy {name}"));
+        let drift = drift
+            .saying(format!("an RPO of {}", policy.objectives.rpo), "no backup is known: nothing can be brought back");
+        return vec![drift.mended_by(format!(
+            "take one: lifeboat backup {name}; or, if its store holds backups already: lifeboat catalog rebuild"
+        ))];
+    }
+    let done = |job: &&BackupJob| matches!(job.method, Method::Logical | Method::Physical);
+    policy.backups.iter().filter(done).filter_map(|job| missed(policy, job, artifacts, runs, now)).collect()
+}
+
+fn missed(
+    policy: &Policy,
+    job: &BackupJob,
+    artifacts: &[ArtifactRecord],
+    runs: &[Run],
+    now: Timestamp,
+) -> Option<Drift> {
+    let schedule = job.schedule.as_ref()?;
+    let newest = artifacts.iter().filter(|one| one.job == job.name).max_by_key(|one| one.started_at);
+    // Without one of this job it counts from when the policy's first backup shows that it was at work.
+    let from = newest.or_else(|| artifacts.iter().min_by_key(|one| one.started_at))?.started_at;
+    let late = now.checked_sub(GRACE.0).unwrap_or(now);
+    let due = last_due(&schedule.text, &schedule.timezone, from, late)?;
+    let work = Work::Backup { job: job.name.clone() };
+    let run = runs.iter().filter(|run| run.work == work && run.planned_at > from).max_by_key(|run| run.planned_at);
+    let then = match run.map(|run| &run.state) {
+        // It is being taken.
+        Some(RunState::Running { .. } | RunState::Planned) => return None,
+        Some(RunState::Ended(RunOutcome::Broke { error, .. })) => format!("; the last attempt broke: {error}"),
+        Some(RunState::Abandoned(why)) => format!("; the last attempt never ended: {why}"),
+        Some(RunState::Ended(_)) | None => String::new(),
+    };
+    let observed = match newest {
+        Some(newest) => format!("the newest backup of it was begun at {:.0}{then}", newest.started_at),
+        None => format!("it has never made a backup{then}"),
+    };
+    let drift = of(policy, "schedule_missed", Severity::Warning, format!("backup job {}", job.name));
+    let declared = format!("{} ({}), last due at {due:.0}", schedule.text, schedule.timezone);
+    let drift = drift.saying(declared, observed).since(Some(due));
+    Some(drift.mended_by(format!("lifeboat backup {} --job {}; and see why it did not run", policy.name, job.name)))
+}
+
+/// What would be lost now, against the RPO.
+pub fn exposure(policy: &Policy, standing: &Standing, now: Timestamp) -> Vec<Drift> {
+    let rpo = policy.objectives.rpo;
+    let object = format!("policy {}", policy.name);
+    let declared = format!("an RPO of {rpo}");
+    match (standing.exposure, &standing.last_backup) {
+        (Some(exposure), _) if exposure > rpo => {
+            let since = now.checked_sub(exposure.0).ok().and_then(|at| at.checked_add(rpo.0).ok());
+            let drift = of(policy, "rpo_exposed", Severity::Critical, object);
+            let drift = drift.saying(declared, format!("{exposure} of data would be lost now")).since(since);
+            vec![
+                drift.mended_by(format!("lifeboat backup {}; or keep the log in the store (docs/wal.md)", policy.name)),
+            ]
+        }
+        (None, Some(_)) => {
+            let drift = of(policy, "exposure_unknown", Severity::Unproven, object);
+            let drift =
+                drift.saying(declared, "what the stores bring back is dated in a time to come: a clock is wrong");
+            vec![drift.mended_by("compare the clocks of this machine and of the source")]
+        }
+        (Some(_), _) | (None, None) => Vec::new(),
+    }
+}
+
+/// What waits in the spool: the store does not have it.
+pub fn spool(policy: &Policy, waiting: Result<&Option<Waiting>, &Broke>, now: Timestamp) -> Vec<Drift> {
+    let begin = |code: &str, severity| of(policy, code, severity, "wal.spool");
+    match waiting {
+        Ok(None) => Vec::new(),
+        Ok(Some(waiting)) => {
+            let drift = begin("spool_waits", Severity::Warning);
+            let observed = format!(
+                "{} files of the log ({}) wait for {}: the store does not have them",
+                waiting.files,
+                waiting.bytes,
+                Span::between(waiting.since, now)
+            );
+            let drift = drift.saying("the log goes into the store", observed).since(Some(waiting.since));
+            vec![drift.mended_by(format!("lifeboat wal flush {}", policy.name))]
+        }
+        Err(broke) => {
+            let drift = begin("spool_unknown", Severity::Unproven);
+            let observed = format!("what waits there is not known: {}", broke.error);
+            vec![drift.saying("the log goes into the store", observed).mended_by("mend that first")]
+        }
+    }
+}
+
+/// The drills that are declared: whether they ever ran, what the newest said, and how old that is. Transcripts newest first.
+pub fn proofs(policy: &Policy, transcripts: &[Transcript], now: Timestamp) -> Vec<Drift> {
+    let name = &policy.name;
+    if policy.drills.is_empty() {
+        let drift = of(policy, "proof_missing", Severity::Unproven, format!("policy {name}"));
+        let declared = format!("a proof no older than {}", policy.objectives.proof_max_age);
+        let drift = drift.saying(declared, "no drill is declared, so nothing can be proved");
+        return vec![drift.mended_by("declare one: [[drill]] use = \"restore-latest\"")];
+    }
+    let newest = |drill: &crate::domain::ids::DrillName| {
+        transcripts.iter().find(|one| one.drill.name == *drill && !one.sabotages())
+    };
+    policy.drills.iter().filter_map(|used| proof(policy, used.drill.as_str(), newest(&used.drill), now)).collect()
+}
+
+fn proof(policy: &Policy, drill: &str, newest: Option<&Transcript>, now: Timestamp) -> Option<Drift> {
+    let oldest = policy.objectives.proof_max_age;
+    let declared = format!("a proof no older than {oldest}");
+    let begin = |code, severity| of(policy, code, severity, format!("drill {drill}"));
+    let again = format!("lifeboat drill {} --drill {drill}", policy.name);
+    let Some(newest) = newest else {
+        let drift = begin("proof_missing", Severity::Unproven).saying(declared, "it has never run");
+        return Some(drift.mended_by(again));
+    };
+    let why = newest.judgement.reasons.first().map_or("it does not say why", String::as_str);
+    let see = format!("see why: lifeboat report {}; then {again}", newest.run);
+    let ended = Some(newest.finished_at);
+    match newest.judgement.verdict {
+        Verdict::Failed => {
+            let drift = begin("drill_failed", Severity::Critical).saying(declared, format!("it failed: {why}"));
+            return Some(drift.since(ended).mended_by(see));
+        }
+        Verdict::Unproven => {
+            let drift =
+                begin("drill_unproven", Severity::Unproven).saying(declared, format!("it proved nothing: {why}"));
+            return Some(drift.since(ended).mended_by(see));
+        }
+        Verdict::Proven => {}
+    }
+    let age = Span::between(newest.finished_at, now);
+    if age < Span::ZERO {
+        let observed = format!("the proof is dated {} from now: a clock is wrong", Span(age.0.abs()));
+        return Some(begin("proof_unknown", Severity::Unproven).saying(declared, observed).mended_by(again));
+    }
+    let expired = newest.finished_at.checked_add(oldest.0).unwrap_or(Timestamp::MAX);
+    let expired = newest.judgement.valid_until.map_or(expired, |until| until.min(expired));
+    (expired < now).then(|| {
+        let drift = begin("proof_stale", Severity::Warning).saying(declared, format!("the newest proof is {age} old"));
+        drift.since(Some(expired)).mended_by(again)
+    })
+}
