@@ -64,8 +64,11 @@ pub(super) fn signer(house: &House, trusted: &TrustedSigners) -> Result<Signer, 
     Err(Broke::hinted("the signing key is none of those that are trusted: what it marks would count for nothing", hint))
 }
 
+/// A store, if it could be opened.
+type Opened = Result<Arc<dyn Store>, Broke>;
+
 /// Every store that a policy's backups and their copies go to and that was ever written to.
-fn stores_of<'a>(house: &'a House, policy: &'a Policy) -> Vec<(&'a PlaceName, Result<Arc<dyn Store>, Broke>)> {
+fn stores_of<'a>(house: &'a House, policy: &'a Policy) -> Vec<(&'a PlaceName, Opened)> {
     let named = policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies));
     let names: std::collections::BTreeSet<&PlaceName> = named.collect();
     let written = |name: &&&PlaceName| !house.config.stores.get(**name).is_some_and(store::is_missing);

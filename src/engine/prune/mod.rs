@@ -184,13 +184,20 @@ async fn look(
             grace: asked.grace,
         };
         let plan = retention::plan(&shelf, now);
-        let log = log::plan(policy, &found.seen, seen, trusted, plan.standstill.is_empty(), now).await?;
-        let orphans = survey::orphans(policy, seen, trusted, at_work, asked.orphans_after, now).await?;
+        let may = plan.standstill.is_empty();
         let mut pruned = StorePruned::begin(seen, plan);
-        pruned.log = log;
+        let rest = async {
+            let log = log::plan(policy, &found.seen, seen, trusted, may, now).await?;
+            Ok::<_, Broke>((log, survey::orphans(policy, seen, trusted, at_work, asked.orphans_after, now).await?))
+        };
+        match rest.await {
+            Ok((log, orphans)) => {
+                (pruned.log, pruned.orphans, pruned.unknown) = (log, orphans.orphans, orphans.unknown);
+            }
+            // Its log and its orphans stay; what is decided of its backups stands.
+            Err(broke) => pruned.troubles.push(Trouble::of(seen.place.as_str(), broke)),
+        }
         pruned.leaving = seen.leaving.keys().cloned().collect();
-        pruned.orphans = orphans.orphans;
-        pruned.unknown = orphans.unknown;
         found.stores.insert(seen.place.clone(), pruned);
     }
     Ok(found)
