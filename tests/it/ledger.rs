@@ -505,6 +505,7 @@ async fn the_command_goes_round_and_survives_a_kill() {
         let sql = "select count(*) from ledger where opened_at is not null and key not like '%.json'";
         raw.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap_or(0)
     };
+    ran(&mut lifeboat(&config, &["catalog", "rebuild"])).expect(0);
     for _ in 0..3 {
         let before = rows();
         let mut child = lifeboat(&config, &["verify", "--budget", "100%", "--output", "json"]);
