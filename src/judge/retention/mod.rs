@@ -158,7 +158,11 @@ pub fn plan(shelf: &Shelf<'_>, now: Timestamp) -> Plan {
     // What was deleted satisfies no promise: it is left out. And it is looked at once more whether it would be kept today.
     let kept = must_stay(&live, &Reasons::new(), shelf.jobs, now);
     let spared = must_stay(&all, &kept, shelf.jobs, now);
-    let standstill = standstill(shelf, &live);
+    let goes = |backup: &Kept| match backup.deleted {
+        None => !kept.contains_key(&backup.id),
+        Some(_) => !spared.contains_key(&backup.id),
+    };
+    let standstill = standstill(shelf, &live, shelf.backups.iter().any(goes));
     let stop = standstill.first().map(|finding| format!("nothing is deleted: {}", finding.message));
     let mut backups: Vec<Entry> = shelf
         .backups
@@ -324,10 +328,10 @@ fn no_longer(backup: &Kept, jobs: &[Job]) -> String {
 }
 
 /// Why nothing at all may be deleted.
-fn standstill(shelf: &Shelf<'_>, live: &[&Kept]) -> Vec<Finding> {
+fn standstill(shelf: &Shelf<'_>, live: &[&Kept], something_goes: bool) -> Vec<Finding> {
     let mut findings = shelf.clock.to_vec();
     let proven = live.iter().any(|backup| backup.proven.is_some());
-    if shelf.rehearsed && !proven && !live.is_empty() {
+    if shelf.rehearsed && !proven && something_goes {
         let message = "drills are declared, and no backup that is there is known to be proven: any of them may be the only good one";
         findings.push(Finding::new("nothing_proven", "backups", message).with("a drill that proves one", "none"));
     }

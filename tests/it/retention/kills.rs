@@ -18,7 +18,7 @@ async fn bench() -> Bench {
     let mut bench = Bench::new(Retention { keep: Some(days(3)), daily: 1, at_least: 1, ..Retention::default() });
     bench.keep_log(days(1));
     bench.take_days((0..5).rev()).await;
-    bench.push(first_segment(4) - 2..first_segment(0) + 2).await;
+    bench.push(first_segment(4) - 1..first_segment(0) + 2).await;
     bench.yard.seal_bytes(&format!("{}/{}", policy(), bench.id(40)), 1_000, vec![7; 1_500]).await;
     bench
 }
@@ -67,6 +67,14 @@ async fn stopped_at_the_nth_question_whichever_it_is() {
             if round == 1 {
                 bench.prune(&asked(&bench)).await;
             }
+            // Until the first object is written or deleted it only looks: there a few steps are enough.
+            let looks = Arc::new(Odd::over(bench.yard.store.clone()));
+            let dry = Asked { dry_run: true, ..asked(&bench) };
+            bench.prune_through(looks.clone(), &dry, lifeboat::clock::now()).await.unwrap();
+            let looks = i64::try_from(looks.asked.load(Ordering::SeqCst)).unwrap();
+            if step < looks {
+                step = (step + 9).min(looks);
+            }
             let odd = Arc::new(Odd { left: AtomicI64::new(step), ..Odd::over(bench.yard.store.clone()) });
             let ended = bench.prune_through(odd.clone(), &asked(&bench), lifeboat::clock::now()).await;
             let came_through = odd.left.load(Ordering::SeqCst) >= 0;
@@ -84,16 +92,15 @@ async fn stopped_at_the_nth_question_whichever_it_is() {
             for _ in 0..3 {
                 let next = bench.prune(&asked(&bench)).await;
                 assert!(!next.broke() && next.against() == 0, "step {step}: {next:#?}");
-                consistent(&bench, step).await;
             }
+            consistent(&bench, step).await;
             assert_eq!(names(&bench, bench.keys().await), wanted, "step {step}");
             assert_eq!(bench.offered().await, [2, 1, 0], "step {step}");
             if came_through {
                 break;
             }
-            // Every step up to the first that deletes is a question only; behind it each one counts.
             step += 1;
         }
-        assert!(stopped > 30, "round {round}: {stopped} steps");
+        assert!(stopped > 20, "round {round}: {stopped} steps");
     }
 }
