@@ -126,10 +126,8 @@ async fn of_retention(house: &House, policy: &Policy, now: Timestamp) -> Result<
     }
     let asked = Asked { only: None, dry_run: true, grace: Span::ZERO, orphans_after: Span::ZERO };
     let pruned = prune::prune(house, policy, &asked, now).await?;
-    let found = pruned
-        .stores
-        .iter()
-        .flat_map(|store| second::retention(policy, &store.store, &store.plan.findings, &store.plan.standstill));
+    let taken = house.catalog.taken(&policy.name).await?.len();
+    let found = pruned.stores.iter().flat_map(|store| second::retention(policy, &store.store, &store.plan, taken));
     Ok(found.collect())
 }
 

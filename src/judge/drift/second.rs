@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::of;
-use crate::domain::check::Finding;
 use crate::domain::drift::{Drift, Severity};
 use crate::domain::ids::PlaceName;
 use crate::domain::immutability::Immutability;
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::units::Span;
+use crate::judge::retention::Plan;
 
 /// A trial of a lock that is older than this proves nothing any more.
 pub const TRIAL_HOLDS: Span = Span::from_secs(30 * 86_400);
@@ -74,14 +74,19 @@ pub fn locks(
     found
 }
 
-/// What stands against the declared retention in a store.
-pub fn retention(policy: &Policy, place: &PlaceName, findings: &[Finding], standstill: &[Finding]) -> Vec<Drift> {
-    let found = findings.iter().map(|finding| {
+/// What stands against the declared retention in a store. A policy that never took as many backups as it is to keep does not fall short
+/// of them yet (`taken`); and that nothing is proven is told by its drills.
+pub fn retention(policy: &Policy, place: &PlaceName, plan: &Plan, taken: usize) -> Vec<Drift> {
+    let wanted: u32 = policy.backups.iter().filter_map(|job| Some(job.retention.as_ref()?.at_least)).sum();
+    let young = taken < usize::try_from(wanted).unwrap_or(usize::MAX);
+    let findings = plan.findings.iter().filter(|finding| !(young && finding.code == "retention_shortfall"));
+    let standstill = plan.standstill.iter().filter(|finding| finding.code != "nothing_proven");
+    let found = findings.map(|finding| {
         let drift = of(policy, &finding.code, Severity::Warning, format!("{place}: {}", finding.object));
         let drift = drift.saying("backups are kept as the policy's retention says", finding.message.clone());
         drift.mended_by(format!("lifeboat prune {} --dry-run tells what is kept, and why", policy.name))
     });
-    let still = standstill.iter().map(|finding| {
+    let still = standstill.map(|finding| {
         let drift = of(policy, "retention_stands_still", Severity::Warning, format!("store {place}"));
         let drift = drift.saying("what no retention keeps is deleted", finding.message.clone());
         drift.mended_by(format!("lifeboat prune {} --dry-run tells more", policy.name))
@@ -93,7 +98,9 @@ pub fn retention(policy: &Policy, place: &PlaceName, findings: &[Finding], stand
 mod tests {
     use super::*;
     use crate::domain::bucket::{Lock, LockMode};
+    use crate::domain::check::Finding;
     use crate::domain::immutability::Attempt;
+    use crate::domain::policy::Retention;
     use crate::domain::sample::{self, at};
 
     fn tried(withstood: bool) -> Observed<Immutability> {
@@ -141,11 +148,24 @@ mod tests {
     #[test]
     fn what_stands_against_retention_is_told_with_its_place() {
         let place: PlaceName = "primary".parse().unwrap();
-        let short = Finding::new("retention_shortfall", "job nightly", "2 are there, 3 are to be");
-        let jumped = Finding::new("clock_jumped", "clock", "it is a year ahead");
-        let found = retention(&sample::policy(), &place, &[short], &[jumped]);
-        let codes: Vec<_> = found.iter().map(|drift| (drift.code.as_str(), drift.object.as_str())).collect();
-        let wanted = [("retention_shortfall", "primary: job nightly"), ("retention_stands_still", "store primary")];
-        assert_eq!(codes, wanted);
+        let mut policy = sample::policy();
+        policy.backups.truncate(1);
+        policy.backups[0].retention = Some(Retention { at_least: 3, ..Retention::default() });
+        let plan = Plan {
+            backups: Vec::new(),
+            findings: vec![Finding::new("retention_shortfall", "job nightly", "2 are there, 3 are to be")],
+            standstill: vec![
+                Finding::new("nothing_proven", "policy", "no drill proved any"),
+                Finding::new("clock_jump", "clock", "it is a year ahead"),
+            ],
+        };
+        let told = |taken: usize| -> Vec<(String, String)> {
+            let found = retention(&policy, &place, &plan, taken);
+            found.into_iter().map(|drift| (drift.code, drift.object)).collect()
+        };
+        let still = ("retention_stands_still".to_owned(), "store primary".to_owned());
+        let short = ("retention_shortfall".to_owned(), "primary: job nightly".to_owned());
+        assert_eq!(told(5), [short, still.clone()]);
+        assert_eq!(told(2), [still], "it has not taken as many yet");
     }
 }
