@@ -202,3 +202,93 @@ async fn each_duty_works_with_a_login_of_its_own_and_no_more() {
     let open = home.run(&["verify", POLICY]).expect(1);
     assert!(open.stdout.contains("chmod 600") || open.stderr.contains("chmod 600"), "{open:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_of_a_bucket_takes_versions_and_uploads_too_and_nothing_that_is_locked() {
+    let Some(s3) = S3Server::start(Kind::Weed) else { return };
+    s3.make_bucket("versions", true).await;
+    let server = Server::start();
+    data::fill(&server);
+    let home = home_in(&s3, &server, "versions");
+    home.edit_policy(|text| {
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("retention")).collect();
+        kept.join("\n").replace("method = \"logical\"", "method = \"logical\"\nretention = { at_least = 1 }") + "\n"
+    });
+    let client = s3.client();
+    let versions = |prefix: String| {
+        let client = client.clone();
+        async move {
+            let found = client.list_object_versions().bucket("versions").prefix(prefix).send().await.unwrap();
+            found.versions().len() + found.delete_markers().len()
+        }
+    };
+    let mut ids: Vec<String> = Vec::new();
+    for _ in 0..3 {
+        let taken = home.run(&["backup", POLICY, "--job", "logical", "--output", "json"]).expect(0);
+        let is_id = |word: &&str| word.parse::<lifeboat::domain::ids::BackupId>().is_ok();
+        ids.push(taken.stdout.split('"').find(is_id).expect("a backup").to_owned());
+    }
+    home.run(&["drill", POLICY, "--drill", "restore-logical"]).expect(0);
+    // The second is held, by the store itself too; the first may go.
+    let hold = home.run(&["backup", "hold", &ids[1], "--by", "legal", "--reason", "a case"]).expect(0);
+    assert!(hold.stdout.contains(&ids[1]), "{hold:?}");
+    let manifest = format!("db/{POLICY}/{}/manifest.json", ids[1]);
+    let legal = client.get_object_legal_hold().bucket("versions").key(&manifest).send().await.unwrap();
+    assert_eq!(legal.legal_hold.unwrap().status.unwrap().as_str(), "ON");
+    let upload = client
+        .create_multipart_upload()
+        .bucket("versions")
+        .key(format!("db/{POLICY}/20260101T000000Z-0badcafe/base/00000.zst.age"));
+    upload.send().await.unwrap();
+    home.run(&["prune", POLICY]).expect(0);
+    home.run(&["prune", POLICY, "--grace", "0s", "--orphans-after", "0s"]).expect(0);
+    assert_eq!(versions(format!("db/{POLICY}/{}/", ids[0])).await, 0, "not even a version is left");
+    assert!(versions(format!("db/{POLICY}/{}/", ids[1])).await >= 4, "what is held is there");
+    let uploads = client.list_multipart_uploads().bucket("versions").send().await.unwrap();
+    assert_eq!(uploads.uploads().len(), 0, "{uploads:?}");
+    home.run(&["backup", "release", &ids[1], "--by", "legal"]).expect(0);
+
+    // From now on what is written is locked; and stays, whatever the counts say.
+    home.edit_config(|text| text.replace("bucket = \"versions\"\n", "bucket = \"versions\"\nlocked = true\n"));
+    home.edit_policy(|text| format!("{text}\n[lock]\nmode = \"governance\"\nkeep = \"1h\"\n"));
+    for _ in 0..2 {
+        home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
+    }
+    home.run(&["drill", POLICY, "--drill", "restore-logical"]).expect(0);
+    let pruned = home.run(&["prune", POLICY, "--dry-run"]);
+    assert!(pruned.stdout.contains("lock"), "{pruned:?}");
+    home.run(&["prune", POLICY]);
+    home.run(&["prune", POLICY, "--grace", "0s"]);
+    let verified = home.run(&["verify", POLICY]).expect(0);
+    assert!(verified.stdout.contains("2 backups"), "the two that are locked: {verified:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_is_a_second_place_for_a_folder_and_suffices_alone() {
+    let Some(s3) = S3Server::start(Kind::Weed) else { return };
+    s3.make_bucket("second", false).await;
+    let server = Server::start();
+    data::fill(&server);
+    let home = Home::new(&server, DATABASE);
+    home.edit_config(|text| format!("{text}\n{}", s3.toml("dr-region", "second")));
+    home.edit_policy(|text| text.replace("store = \"primary\"", "store = \"primary\"\ncopies = [\"dr-region\"]"));
+    home.run(&["backup", POLICY]).expect(0);
+    home.run(&["copies", POLICY, "--read"]).expect(0);
+    // One object is missing there.
+    let client = s3.client();
+    let listed = client.list_objects_v2().bucket("second").prefix("db/").send().await.unwrap();
+    let part = listed.contents().iter().filter_map(|object| object.key()).find(|key| key.contains("/base/0000"));
+    let part = part.expect("a part").to_owned();
+    let kept = client.get_object().bucket("second").key(&part).send().await.unwrap();
+    let kept = kept.body.collect().await.unwrap().into_bytes();
+    client.delete_object().bucket("second").key(&part).send().await.unwrap();
+    let missing = home.run(&["copies", POLICY]).expect(3);
+    assert!(missing.stdout.contains("copy_object_missing"), "{missing:?}");
+    let body = aws_sdk_s3::primitives::ByteStream::from(kept);
+    client.put_object().bucket("second").key(&part).body(body).send().await.unwrap();
+    // The first place is gone.
+    std::fs::rename(home.store(), home.path().join("away")).unwrap();
+    home.run(&["drill", POLICY, "--from", "dr-region", "--drill", "restore-logical"]).expect(0);
+    let target = home.path().join("restored");
+    home.run(&["restore", POLICY, "--from", "dr-region", "--to", target.to_str().unwrap()]).expect(0);
+}

@@ -75,12 +75,12 @@ pub fn locks(
 }
 
 /// What stands against the declared retention in a store. A policy that never took as many backups as it is to keep does not fall short
-/// of them yet (`taken`); and that nothing is proven is told by its drills.
+/// of them yet (`taken`); and of what else a prune finds, others tell: drills, manifests, stores.
 pub fn retention(policy: &Policy, place: &PlaceName, plan: &Plan, taken: usize) -> Vec<Drift> {
     let wanted: u32 = policy.backups.iter().filter_map(|job| Some(job.retention.as_ref()?.at_least)).sum();
     let young = taken < usize::try_from(wanted).unwrap_or(usize::MAX);
-    let findings = plan.findings.iter().filter(|finding| !(young && finding.code == "retention_shortfall"));
-    let standstill = plan.standstill.iter().filter(|finding| finding.code != "nothing_proven");
+    let findings = plan.findings.iter().filter(|finding| !young && finding.code == "retention_shortfall");
+    let standstill = plan.standstill.iter().filter(|finding| finding.code.starts_with("clock_"));
     let found = findings.map(|finding| {
         let drift = of(policy, &finding.code, Severity::Warning, format!("{place}: {}", finding.object));
         let drift = drift.saying("backups are kept as the policy's retention says", finding.message.clone());
