@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench bench-replay faults
+.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench bench-replay bench-s3 faults
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,3 +64,6 @@ bench: release ## lifeboat and its peers on one cluster (SCALE=100 RUNS=5); a ta
 
 bench-replay: release ## replay by several restore_commands (SEGMENTS=64 RUNS=5); a table in Markdown
 	@benches/replay.sh
+
+bench-s3: release ## a bucket against a folder (SCALE=100 RUNS=5); a table in Markdown
+	@deploy/s3-servers.sh && benches/s3.sh
