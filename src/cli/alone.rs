@@ -10,7 +10,7 @@ use crate::store::{self, Store};
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub struct Alone {
-    /// Use this store (a folder, or file:///…), and no configuration and no catalog.
+    /// Use this store (a folder, file:///…, or s3://BUCKET/PREFIX?region=…), and no configuration and no catalog.
     #[arg(long, value_name = "URL", requires = "identity")]
     store: Option<String>,
     /// An age identity that opens what is in it; may be repeated.

@@ -1,8 +1,11 @@
 //! The main job against a real S3 server, with the commands that a folder takes.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crate::support::data::{self, DATABASE};
+use crate::support::faulty::Wire;
 use crate::support::home::{Home, POLICY, ran};
 use crate::support::s3::{Kind, S3Server, client_at};
 use crate::support::server::Server;
@@ -112,7 +115,10 @@ async fn what_is_locked_withstands_deletion_and_comes_back_from_its_versions() {
     assert!(none.stderr.contains("hint:"), "{none:?}");
     home.edit_config(|text| text.replace("bucket = \"locked\"\n", "bucket = \"locked\"\nlocked = true\n"));
     home.edit_policy(|text| format!("{text}\n[lock]\nmode = \"compliance\"\nkeep = \"1h\"\n"));
+    let drift = || home.run(&["drift", POLICY, "--output", "json"]).stdout;
+    assert!(drift().contains("lock_unproven"), "{}", drift());
     let tried = home.run(&["check", "--immutability"]).expect(0);
+    assert!(!drift().contains("lock_"), "{}", drift());
     assert!(tried.stdout.contains("orders / primary: immutable (compliance)"), "{tried:?}");
     assert_eq!(tried.stdout.matches("withstood").count(), 5, "{tried:?}");
     home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
@@ -166,6 +172,8 @@ async fn a_bucket_without_lock_is_never_called_immutable() {
     home.edit_policy(|text| format!("{text}\n[lock]\nmode = \"governance\"\nkeep = \"1h\"\n"));
     let tried = home.run(&["check", "--immutability"]).expect(4);
     assert!(tried.stdout.contains("unproven") && tried.stdout.contains("keeps no versions"), "{tried:?}");
+    let drift = home.run(&["drift", POLICY, "--output", "json"]).stdout;
+    assert!(drift.contains("lock_failed"), "{drift}");
     // Nor is a backup written that would not be locked as was promised.
     let refused = home.run(&["backup", POLICY, "--job", "logical"]).expect(1);
     assert!(refused.stderr.contains("hint:"), "{refused:?}");
@@ -284,6 +292,8 @@ async fn a_bucket_is_a_second_place_for_a_folder_and_suffices_alone() {
     client.delete_object().bucket("second").key(&part).send().await.unwrap();
     let missing = home.run(&["copies", POLICY]).expect(3);
     assert!(missing.stdout.contains("copy_object_missing"), "{missing:?}");
+    let drift = home.run(&["drift", POLICY, "--output", "json"]).stdout;
+    assert!(drift.contains("copy_object_missing"), "{drift}");
     let body = aws_sdk_s3::primitives::ByteStream::from(kept);
     client.put_object().bucket("second").key(&part).body(body).send().await.unwrap();
     // The first place is gone.
@@ -291,4 +301,28 @@ async fn a_bucket_is_a_second_place_for_a_folder_and_suffices_alone() {
     home.run(&["drill", POLICY, "--from", "dr-region", "--drill", "restore-logical"]).expect(0);
     let target = home.path().join("restored");
     home.run(&["restore", POLICY, "--from", "dr-region", "--to", target.to_str().unwrap()]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_gone_through_where_the_environment_names_one() {
+    let Some(s3) = S3Server::start(Kind::Weed) else { return };
+    s3.make_bucket("proxied", false).await;
+    let server = Server::start();
+    data::fill(&server);
+    let home = home_in(&s3, &server, "proxied");
+    let wire = Wire::to(s3.port());
+    let seen = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&seen);
+    wire.script(move |_| {
+        count.fetch_add(1, SeqCst);
+        None
+    });
+    let run = |no_proxy: &str| {
+        let mut command = home.command(&["backup", POLICY, "--job", "logical"]);
+        ran(command.env("http_proxy", wire.endpoint()).env("HTTP_PROXY", wire.endpoint()).env("NO_PROXY", no_proxy))
+            .expect(0);
+        seen.swap(0, SeqCst)
+    };
+    assert!(run("") >= 4, "every request of the backup");
+    assert_eq!(run("127.0.0.1"), 0, "and none where it is not to be used");
 }

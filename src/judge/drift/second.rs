@@ -21,8 +21,8 @@ pub fn withstands(at: Timestamp, found: &Observed<Immutability>, now: Timestamp)
     let age = Span::between(at, now);
     match found {
         _ if age > TRIAL_HOLDS => Observed::Unknown(format!("deleting from it was last tried {age} ago")),
-        Observed::Known(tried) if tried.versioning && tried.locking => Observed::Known(tried.holds()),
-        Observed::Known(_) | Observed::Absent => Observed::Absent,
+        Observed::Known(tried) => Observed::Known(tried.holds()),
+        Observed::Absent => Observed::Absent,
         Observed::Unknown(why) => Observed::Unknown(why.clone()),
     }
 }
@@ -51,11 +51,11 @@ pub fn locks(
         let drift = match tried.get(&name) {
             Some(Observed::Known(true)) => continue,
             Some(Observed::Known(false)) => of(policy, "lock_failed", Severity::Critical, object)
-                .saying(declared, "something was destroyed there when it was tried")
-                .mended_by("see what: lifeboat check --immutability; then take the right to it away"),
-            Some(Observed::Absent) => of(policy, "lock_absent", Severity::Critical, object)
-                .saying(declared, "it has no object lock, or keeps no versions")
-                .mended_by("make a bucket with object lock and copy the backups there: docs/s3.md"),
+                .saying(declared, "it does not withstand deletion: something was destroyed when it was tried, or the bucket has no lock")
+                .mended_by("see which: lifeboat check --immutability; then take the right away, or make a bucket with object lock (docs/s3.md)"),
+            Some(Observed::Absent) => of(policy, "lock_unproven", Severity::Unproven, object)
+                .saying(declared, "its service knows no object lock")
+                .mended_by("keep a copy in a bucket of a service that does: docs/s3.md"),
             Some(Observed::Unknown(why)) => {
                 of(policy, "lock_unproven", Severity::Unproven, object).saying(declared, why.clone()).mended_by(again)
             }
@@ -116,7 +116,7 @@ mod tests {
         assert!(matches!(withstands(then, &tried(true), late), Observed::Unknown(_)));
         assert_eq!(withstands(then, &Observed::Absent, soon), Observed::Absent);
         let none = Observed::Known(Immutability { versioning: false, locking: true, attempts: vec![] });
-        assert_eq!(withstands(then, &none, soon), Observed::Absent);
+        assert_eq!(withstands(then, &none, soon), Observed::Known(false));
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(codes(&one, Some(Observed::Known(true)), &policy), []);
         for (seen, code, severity) in [
             (Some(Observed::Known(false)), "lock_failed", Severity::Critical),
-            (Some(Observed::Absent), "lock_absent", Severity::Critical),
+            (Some(Observed::Absent), "lock_unproven", Severity::Unproven),
             (Some(Observed::Unknown("x".into())), "lock_unproven", Severity::Unproven),
             (None, "lock_unproven", Severity::Unproven),
         ] {

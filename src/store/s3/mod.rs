@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::key::{check_key, check_key_to_delete, check_prefix};
 use super::{Duty, ObjectInfo, Protection, Store, StoreError};
@@ -36,6 +36,8 @@ pub struct S3Store {
     speaker: Arc<Speaker>,
     /// Requests at once.
     turns: Arc<Semaphore>,
+    /// Whether the bucket keeps versions, once that was asked.
+    versions: Arc<OnceCell<bool>>,
 }
 
 impl S3Store {
@@ -50,7 +52,13 @@ impl S3Store {
         let login = login.unwrap_or_else(|| bucket.login.clone());
         let lock = lock.filter(|_| bucket.locked);
         let turns = Arc::new(Semaphore::new(bucket.parallel.max(1)));
-        S3Store { speaker: Arc::new(Speaker::new(Arc::clone(&bucket), login)), bucket, lock, turns }
+        S3Store {
+            speaker: Arc::new(Speaker::new(Arc::clone(&bucket), login)),
+            bucket,
+            lock,
+            turns,
+            versions: Arc::default(),
+        }
     }
 
     /// One that only reads cannot be written.

@@ -34,7 +34,7 @@ impl S3Store {
     /// Removes an object for good: where there are versions, all of them.
     pub(super) async fn remove(&self, key: &str) -> Result<(), StoreError> {
         // Who may not ask for versions may not delete them either: what is left is to hide the object.
-        if self.keeps_versions().await.unwrap_or(false)
+        if self.versions.get_or_try_init(|| self.keeps_versions()).await.is_ok_and(|keeps| *keeps)
             && let Ok(versions) = self.versions(key).await
         {
             for version in versions.iter().filter(|version| version.info.key == key) {
