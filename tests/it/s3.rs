@@ -4,6 +4,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use lifeboat::domain::bucket::{Bucket, ServerEncryption};
+use lifeboat::domain::units::ByteSize;
+use lifeboat::store::{Duty, S3Store, Store};
+
 use crate::support::data::{self, DATABASE};
 use crate::support::faulty::Wire;
 use crate::support::home::{Home, POLICY, ran};
@@ -325,4 +329,56 @@ async fn a_proxy_is_gone_through_where_the_environment_names_one() {
     };
     assert!(run("") >= 4, "every request of the backup");
     assert_eq!(run("127.0.0.1"), 0, "and none where it is not to be used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_dressed_as_the_store_says() {
+    let Some(s3) = S3Server::start(Kind::Weed) else { return };
+    s3.make_bucket("dressed", false).await;
+    let client = s3.client();
+    let mut bucket = s3.bucket("dressed", "db");
+    bucket.tags = vec![("team".to_owned(), "dba & co".to_owned()), ("tier".to_owned(), "1".to_owned())];
+    bucket.storage_class = Some("STANDARD_IA".to_owned());
+    bucket.piece = ByteSize(5 << 20);
+    bucket.encryption = ServerEncryption::S3;
+    let store = S3Store::new(bucket.clone(), Duty::Backup, None);
+    // At once, and in pieces.
+    for (key, length) in [("p/small", 10), ("p/large", 12_000_000)] {
+        let bytes = bytes::Bytes::from(vec![7; length]);
+        store.put_new(key, bytes.clone()).await.unwrap();
+        assert_eq!(store.get(key).await.unwrap(), bytes);
+        let whole = format!("db/{key}");
+        let head = client.head_object().bucket("dressed").key(&whole).send().await.unwrap();
+        assert_eq!(head.server_side_encryption.unwrap().as_str(), "AES256", "{key}");
+        assert_eq!(head.storage_class.map(|class| class.as_str().to_owned()).as_deref(), Some("STANDARD_IA"), "{key}");
+        let tags = client.get_object_tagging().bucket("dressed").key(&whole).send().await.unwrap();
+        let mut tags: Vec<_> = tags.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect();
+        tags.sort();
+        assert_eq!(tags, bucket.tags, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_assumed_where_the_login_names_one() {
+    let Some(s3) = S3Server::start(Kind::Moto) else { return };
+    s3.make_bucket("roles", false).await;
+    let wire = Wire::to(s3.port());
+    let posts = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&posts);
+    wire.script(move |asked| {
+        count.fetch_add(u32::from(asked.method == "POST"), SeqCst);
+        None
+    });
+    let mut bucket = s3.bucket("roles", "db");
+    bucket.endpoint = Some(wire.endpoint());
+    let put = |bucket: &Bucket, key: &'static str| {
+        let store = S3Store::new(bucket.clone(), Duty::Backup, None);
+        async move { store.put_new(key, bytes::Bytes::from_static(b"x")).await.unwrap() }
+    };
+    put(&bucket, "p/without").await;
+    assert_eq!(posts.load(SeqCst), 0);
+    bucket.login.role = Some("arn:aws:iam::123456789012:role/lifeboat".to_owned());
+    bucket.login.external_id = Some("acme".to_owned());
+    put(&bucket, "p/with").await;
+    assert_eq!(posts.load(SeqCst), 1, "AssumeRole is a POST, and objects are PUT");
 }
