@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::support::s3::WEED_FLAGS;
+
 fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
@@ -32,4 +34,13 @@ fn images_are_pinned_and_nothing_listens_beyond_loopback() {
     }
     let version = format!("image: lifeboat:{}", env!("CARGO_PKG_VERSION"));
     assert!(compose.contains(&version), "the image has this crate's version");
+}
+
+#[test]
+fn its_s3_server_is_started_as_that_of_the_tests() {
+    let compose = read("docker-compose.yml");
+    for flag in WEED_FLAGS {
+        assert!(compose.lines().any(|line| line.trim() == format!("- {flag}")), "{flag}");
+    }
+    assert!(read("deploy/s3-servers.sh").contains("weed=4.48") && compose.contains("seaweedfs:4.48"), "one version");
 }

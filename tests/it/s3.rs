@@ -382,3 +382,28 @@ async fn a_role_is_assumed_where_the_login_names_one() {
     put(&bucket, "p/with").await;
     assert_eq!(posts.load(SeqCst), 1, "AssumeRole is a POST, and objects are PUT");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_more_than_a_page_are_whole() {
+    use futures_util::{StreamExt, TryStreamExt};
+    for kind in [Kind::Weed, Kind::Moto] {
+        let Some(s3) = S3Server::start(kind) else { continue };
+        s3.make_bucket("pages", true).await;
+        let mut bucket = s3.bucket("pages", "db");
+        bucket.parallel = 16;
+        let store = S3Store::new(bucket.clone(), Duty::Backup, None);
+        let keys: Vec<String> = (0..1_005).map(|number| format!("p/{number:05}")).collect();
+        let puts = futures_util::stream::iter(keys.clone()).map(|key| {
+            let store = store.clone();
+            async move { store.put_new(&key, bytes::Bytes::from_static(b"x")).await }
+        });
+        puts.buffer_unordered(16).try_collect::<Vec<()>>().await.unwrap();
+        let names = |list: Vec<lifeboat::store::ObjectInfo>| -> Vec<String> {
+            list.into_iter().map(|object| object.key).collect()
+        };
+        assert_eq!(names(store.list("p/").await.unwrap()), keys, "{kind:?}");
+        bucket.as_of = Some(lifeboat::clock::now().checked_add(jiff::SignedDuration::from_secs(60)).unwrap());
+        let as_it_was = S3Store::new(bucket, Duty::Read, None);
+        assert_eq!(names(as_it_was.list("p/").await.unwrap()), keys, "{kind:?}, by versions");
+    }
+}

@@ -12,6 +12,9 @@ use crate::store::{ObjectInfo, StoreError};
 /// Memory that is set aside on the word of a header alone.
 const ROOM_AT_FIRST: u64 = 64 << 20;
 
+/// Where the next page of a list begins: a key or a token, and what tells things of one key apart.
+pub(super) type Markers = (Option<String>, Option<String>);
+
 /// What came of an object so far.
 #[derive(Default)]
 struct Got {
@@ -112,7 +115,7 @@ impl S3Store {
 
     pub(super) async fn list_now(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let mut objects = Vec::new();
-        let mut next: Option<String> = None;
+        let mut from = Markers::default();
         loop {
             let page = self
                 .ask(|client| {
@@ -120,7 +123,7 @@ impl S3Store {
                         .list_objects_v2()
                         .bucket(&self.bucket.bucket)
                         .prefix(self.bucket.whole_key(prefix))
-                        .set_continuation_token(next.clone())
+                        .set_continuation_token(from.0.clone())
                         .send()
                 })
                 .await?
@@ -135,17 +138,31 @@ impl S3Store {
                     (object.size(), object.last_modified().map(|at| (at.secs(), at.subsec_nanos())));
                 objects.push(self.info(key, bytes, modified)?);
             }
-            if page.is_truncated() != Some(true) {
+            let more = page.is_truncated();
+            if !self.go_on(prefix, more, &mut from, (page.next_continuation_token, None))? {
                 break;
             }
-            let token = page.next_continuation_token;
-            if token.is_none() || token == next {
-                return Err(self.broken("list", prefix, "the service says that there is more, and not where"));
-            }
-            next = token;
         }
         objects.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)
+    }
+
+    /// Whether a list has another page, and where that begins. A service that sends us round in circles is no good answer.
+    pub(super) fn go_on(
+        &self,
+        prefix: &str,
+        more: Option<bool>,
+        from: &mut Markers,
+        next: Markers,
+    ) -> Result<bool, StoreError> {
+        if more != Some(true) {
+            return Ok(false);
+        }
+        if next.0.is_none() || next == *from {
+            return Err(self.broken("list", prefix, "the service says that there is more, and not where"));
+        }
+        *from = next;
+        Ok(true)
     }
 
     /// An object in a list; one without a length or a date is no good answer.

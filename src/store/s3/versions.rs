@@ -5,6 +5,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::S3Store;
+use super::read::Markers;
 use crate::store::key::check_key;
 use crate::store::{ObjectInfo, StoreError};
 
@@ -66,7 +67,7 @@ impl S3Store {
     /// All versions of the objects whose key begins so; of each object the newest first.
     pub(super) async fn versions(&self, prefix: &str) -> Result<Vec<Version>, StoreError> {
         let mut found = Vec::new();
-        let mut from: (Option<String>, Option<String>) = (None, None);
+        let mut from = Markers::default();
         loop {
             let page = self
                 .ask(|client| {
@@ -95,14 +96,10 @@ impl S3Store {
                 let modified = marker.last_modified().map(|at| (at.secs(), at.subsec_nanos()));
                 found.push(Version { info: self.info(&key, Some(0), modified)?, id: id.to_owned(), is_marker: true });
             }
-            if page.is_truncated() != Some(true) {
+            let more = page.is_truncated();
+            if !self.go_on(prefix, more, &mut from, (page.next_key_marker, page.next_version_id_marker))? {
                 break;
             }
-            let next = (page.next_key_marker, page.next_version_id_marker);
-            if next == from || next.0.is_none() {
-                return Err(self.broken("list", prefix, "the service says that there is more, and not where"));
-            }
-            from = next;
         }
         // Stable: of the same moment, the order in which the service told them, which is the newest first.
         found.sort_by(|a, b| a.info.key.cmp(&b.info.key).then(b.info.modified.cmp(&a.info.modified)));

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::S3Store;
 use super::fault::Fault;
+use super::read::Markers;
 use crate::domain::bucket::{LockMode, ServerEncryption};
 use crate::store::key::TEMP_PREFIX;
 use crate::store::{ObjectInfo, StoreError};
@@ -271,7 +272,7 @@ impl S3Store {
     /// Uploads that were begun and not ended.
     pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let mut found = Vec::new();
-        let mut from: (Option<String>, Option<String>) = (None, None);
+        let mut from = Markers::default();
         loop {
             let page = self
                 .ask(|client| {
@@ -295,14 +296,10 @@ impl S3Store {
                     found.push(ObjectInfo { key: name_upload(key, id), bytes: 0, modified });
                 }
             }
-            if page.is_truncated() != Some(true) {
+            let more = page.is_truncated();
+            if !self.go_on(prefix, more, &mut from, (page.next_key_marker, page.next_upload_id_marker))? {
                 break;
             }
-            let next = (page.next_key_marker, page.next_upload_id_marker);
-            if next == from || next.0.is_none() {
-                return Err(self.broken("list", prefix, "the service says that there is more, and not where"));
-            }
-            from = next;
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(found)

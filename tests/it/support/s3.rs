@@ -15,6 +15,19 @@ pub const KEY: &str = "AKIDTEST";
 /// Their secret.
 pub const SECRET: &str = "SECRETTESTSECRET";
 
+/// How SeaweedFS is started, here and in `docker-compose.yml`.
+pub const WEED_FLAGS: [&str; 9] = [
+    "-ip=127.0.0.1",
+    "-master.telemetry=false",
+    "-filer",
+    "-s3",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-volume.max=500",
+    "-master.volumeSizeLimitMB=128",
+    "-master.volumePreallocate=false",
+];
+
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -195,14 +208,8 @@ fn weed(dir: &Path, port: u16, tls: bool) -> Child {
     command
         .arg("server")
         .arg(format!("-dir={}", data.display()))
-        .args([
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-master.telemetry=false",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-        ])
-        .args(["-filer", "-s3", "-volume.max=500", "-master.volumeSizeLimitMB=128", "-master.volumePreallocate=false"])
+        .args(WEED_FLAGS)
+        .arg("-ip.bind=127.0.0.1")
         .arg(format!("-master.port={master}"))
         .arg(format!("-volume.port={volume}"))
         .arg(format!("-filer.port={filer}"))
