@@ -55,8 +55,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     };
     let only = args.store.as_deref().map(|name| place(&house, name)).transpose()?;
     let goes_there = |policy: &&&Policy| {
-        let mut places = policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies));
-        only.as_ref().is_none_or(|only| args.policy.is_some() || places.any(|place| place == only))
+        only.as_ref().is_none_or(|only| args.policy.is_some() || House::places_of(policy).contains(only))
     };
     if !args.dry_run {
         // A backup whose process died must not be taken for one that is at work.

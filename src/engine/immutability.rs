@@ -32,14 +32,13 @@ pub struct Tried {
 
 /// The stores of a policy that are said to be locked.
 pub fn locked_stores(house: &House, policy: &Policy) -> BTreeSet<PlaceName> {
-    let all = policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies));
-    let is_locked = |name: &&PlaceName| {
-        house.config.stores.get(*name).is_some_and(|store| match &store.place {
+    let is_locked = |name: &PlaceName| {
+        house.config.stores.get(name).is_some_and(|store| match &store.place {
             StorePlace::S3(bucket) => bucket.locked,
             StorePlace::File { .. } => false,
         })
     };
-    all.filter(is_locked).cloned().collect()
+    House::places_of(policy).into_iter().filter(is_locked).collect()
 }
 
 /// Whether the stores of a policy withstand deletion, as far as that was tried lately.

@@ -9,7 +9,6 @@ use crate::domain::artifact::{MANIFEST_NAME, Manifest, Part};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::ledger;
-use crate::domain::policy::Policy;
 use crate::domain::run::{Event, Work};
 use crate::domain::units::{ByteSize, Span};
 use crate::progress::Progress;
@@ -124,12 +123,9 @@ fn open_stores(
     known: &[Place],
     report: &mut Report,
 ) -> Result<BTreeMap<PlaceName, Arc<dyn Store>>, Broke> {
-    let of_policy = |policy: &Policy| -> Vec<PlaceName> {
-        policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies)).cloned().collect()
-    };
     let names: BTreeSet<PlaceName> = match (only, target) {
         (Some(name), _) => BTreeSet::from([name.clone()]),
-        (None, Target::Policy(name)) => of_policy(house.policy(name.as_str())?).into_iter().collect(),
+        (None, Target::Policy(name)) => House::places_of(house.policy(name.as_str())?),
         (None, Target::Backup(_)) => house.config.stores.keys().cloned().collect(),
     };
     let mut stores = BTreeMap::new();

@@ -6,7 +6,7 @@ mod marks;
 mod report;
 mod survey;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -57,11 +57,9 @@ pub struct Stores {
 
 /// All stores that a policy's backups and their copies go to, to delete from them.
 pub async fn stores(house: &House, policy: &Policy) -> Result<Stores, Broke> {
-    let named = policy.backups.iter().flat_map(|job| std::iter::once(&job.store).chain(&job.copies));
-    let names: BTreeSet<&PlaceName> = named.collect();
     let known = house.catalog.artifacts(&policy.name).await?;
     let mut stores = Stores { open: BTreeMap::new(), unseen: Vec::new() };
-    for name in names {
+    for name in &House::places_of(policy) {
         match house.store_to_prune(name) {
             Ok(store) => drop(stores.open.insert(name.clone(), store)),
             // The first backup makes the folder. Once one is known, its absence is trouble: the disk may not be mounted.
