@@ -36,6 +36,7 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             }
             Event::Finished { outcome } => end(&mut run, *at, RunState::Ended(outcome.clone())),
             Event::Abandoned { why } => end(&mut run, *at, RunState::Abandoned(why.clone())),
+            Event::Missed { why } => end(&mut run, *at, RunState::Missed(why.clone())),
             Event::ScratchMade { .. }
             | Event::ScratchDestroyed { .. }
             | Event::Committed(_)
@@ -47,7 +48,8 @@ pub fn fold(id: RunId, policy: &PolicyName, events: &[(Timestamp, Event)]) -> Op
             | Event::Marked { .. }
             | Event::Removed(_)
             | Event::LogRemoved { .. }
-            | Event::OrphansRemoved { .. } => {}
+            | Event::OrphansRemoved { .. }
+            | Event::CaughtUp { .. } => {}
         }
     }
     run
@@ -82,5 +84,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::OrphansRemoved { .. } => "orphans_removed",
         Event::Finished { .. } => "finished",
         Event::Abandoned { .. } => "abandoned",
+        Event::Missed { .. } => "missed",
+        Event::CaughtUp { .. } => "caught_up",
     }
 }

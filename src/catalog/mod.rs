@@ -2,6 +2,7 @@
 
 mod error;
 mod fold;
+mod queue;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 pub use error::CatalogError;
+pub use queue::Queue;
 pub use sqlite::SqliteCatalog;
 
 /// A trial of a store's immutability.

@@ -240,7 +240,7 @@ fn run_of(connection: &Connection, id: RunId) -> Result<Option<Run>, QueryError>
     // Transcripts are large and say nothing about where a run stands.
     let mut statement = connection.prepare_cached(
         "select seq, at, policy, run, body from event
-         where run = ?1 and kind in ('planned', 'started', 'finished', 'abandoned') order by seq",
+         where run = ?1 and kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by seq",
     )?;
     let mut rows = statement.query([id.to_string()])?;
     let mut events = Vec::new();

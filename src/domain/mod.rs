@@ -23,6 +23,7 @@ pub mod mutation;
 pub mod observed;
 pub mod policy;
 pub mod posture;
+pub mod queue;
 pub mod run;
 pub mod transcript;
 pub mod units;

@@ -162,10 +162,22 @@ pub enum Event {
         /// How.
         outcome: RunOutcome,
     },
-    /// It never ended: its process is gone. Written by the next start.
+    /// It never ended: its process is gone, or its lease ran out. Written by whoever saw that.
     Abandoned {
         /// What was seen.
         why: String,
+    },
+    /// It was never begun, and will not be.
+    Missed {
+        /// Why.
+        why: String,
+    },
+    /// Instants of its schedule before its own for which there is no run: nobody was there to plan them.
+    CaughtUp {
+        /// How many.
+        instants: u64,
+        /// The first of them.
+        since: Timestamp,
     },
 }
 
@@ -306,4 +318,6 @@ pub enum RunState {
     Ended(RunOutcome),
     /// Its process went away.
     Abandoned(String),
+    /// It was never begun, and will not be.
+    Missed(String),
 }

@@ -19,7 +19,7 @@ pub fn is_gone(state: &RunState) -> bool {
         RunState::Running { host: theirs, pid, pid_started } => {
             *theirs == host() && (birth(*pid).is_none_or(|birth| *pid_started != 0 && birth != *pid_started))
         }
-        RunState::Planned | RunState::Ended(_) | RunState::Abandoned(_) => false,
+        RunState::Planned | RunState::Ended(_) | RunState::Abandoned(_) | RunState::Missed(_) => false,
     }
 }
 

@@ -188,7 +188,7 @@ fn drill(policy: &Policy, transcript: &Transcript, now: Timestamp, wrong: &mut W
 
 /// The newest run of each backup job, of each drill, and of verification, where it left nothing else behind.
 fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Timestamp, wrong: &mut Wrong) {
-    let ended = |run: &&Run| matches!(run.state, RunState::Ended(_) | RunState::Abandoned(_));
+    let ended = |run: &&Run| matches!(run.state, RunState::Ended(_) | RunState::Abandoned(_) | RunState::Missed(_));
     let mut seen: Vec<&Work> = Vec::new();
     for run in runs.iter().filter(ended) {
         if seen.contains(&&run.work) {
@@ -220,6 +220,7 @@ fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Ti
                 wrong.unproven.push(format!("the last {title} broke {age} ago: {error}"));
             }
             RunState::Abandoned(why) => wrong.unproven.push(format!("the last {title} never ended: {why}")),
+            RunState::Missed(why) => wrong.unproven.push(format!("the last {title} was missed: {why}")),
             RunState::Ended(RunOutcome::Found(findings)) if *findings > 0 => {
                 let noun = if *findings == 1 { "finding" } else { "findings" };
                 wrong.failed.push(format!("the last {title} had {findings} {noun} {age} ago"));

@@ -298,6 +298,7 @@ pub(crate) fn state(state: &RunState) -> (String, Option<Tone>) {
         ),
         RunState::Ended(RunOutcome::Broke { error, .. }) => (format!("broke: {}", plain(error)), Some(Tone::Doubt)),
         RunState::Abandoned(why) => (format!("never ended: {}", plain(why)), Some(Tone::Doubt)),
+        RunState::Missed(why) => (format!("missed: {}", plain(why)), Some(Tone::Doubt)),
     }
 }
 

@@ -42,7 +42,9 @@ impl Catalog for Aside {
             | Event::LogRemoved { .. }
             | Event::OrphansRemoved { .. }
             | Event::Finished { .. }
-            | Event::Abandoned { .. }) => event,
+            | Event::Abandoned { .. }
+            | Event::Missed { .. }
+            | Event::CaughtUp { .. }) => event,
         };
         self.catalog.append(at, policy, run, event).await
     }

@@ -76,6 +76,7 @@ fn missed(
         Some(RunState::Running { .. } | RunState::Planned) => return None,
         Some(RunState::Ended(RunOutcome::Broke { error, .. })) => format!("; the last attempt broke: {error}"),
         Some(RunState::Abandoned(why)) => format!("; the last attempt never ended: {why}"),
+        Some(RunState::Missed(why)) => format!("; the last run was missed: {why}"),
         Some(RunState::Ended(_)) | None => String::new(),
     };
     let observed = match newest {

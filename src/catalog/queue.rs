@@ -1,0 +1,44 @@
+//! The queue: planned runs, claimed one by one by any number of workers.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::check::Broke;
+use crate::domain::ids::RunId;
+use crate::domain::queue::{Claim, Hold, Place, Planned, PlannedUpTo, Worker};
+use crate::domain::run::Event;
+use crate::domain::units::Span;
+
+/// The queue. Every implementation passes one contract suite.
+///
+/// `at` is always a moment of the queue's own clock ([`Queue::now`]), so that machines whose clocks differ agree on leases. Whatever is told
+/// to be done is durable on return; what a call writes, it writes whole or not at all.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Now, by the clock that all who share this queue share: the database server's, or this machine's.
+    async fn now(&self) -> Result<Timestamp, Broke>;
+    /// Writes down runs that are to be done: the event `planned` and a place in the queue. Of a key that was ever planned nothing is written. Gives
+    /// those that are new.
+    async fn plan(&self, at: Timestamp, runs: Vec<Planned>) -> Result<Vec<RunId>, Broke>;
+    /// Up to which instant each schedule was ever planned, those of first attempts and of schedules that are no more included.
+    async fn planned_up_to(&self) -> Result<Vec<PlannedUpTo>, Broke>;
+    /// Gives a run that is due to a worker for the time of a lease: by priority, then by when it was due. Never one that needs what the worker does not
+    /// offer, that is too late, or that must have something for itself which a claimed run has.
+    async fn claim(&self, at: Timestamp, worker: &Worker, lease: Span) -> Result<Option<Claim>, Broke>;
+    /// The lease goes on from now.
+    async fn renew(&self, at: Timestamp, claim: &Claim, lease: Span) -> Result<Hold, Broke>;
+    /// Appends an event of a claimed run. One that ends the run (`finished`, `abandoned`, `missed`) ends its place too.
+    async fn append_held(&self, at: Timestamp, claim: &Claim, event: Event) -> Result<Hold, Broke>;
+    /// Gives a claimed run back that was not begun: it waits again.
+    async fn let_go(&self, claim: &Claim) -> Result<Hold, Broke>;
+    /// Gives up every run whose lease ran out before `at`: the event `abandoned`, and its place ends. Gives those.
+    async fn lapse(&self, at: Timestamp) -> Result<Vec<RunId>, Broke>;
+    /// Ends a run that waits and will not be done: the event `missed`. Gives whether it still waited.
+    async fn miss(&self, at: Timestamp, run: RunId, why: String) -> Result<bool, Broke>;
+    /// All runs that have not ended, in the order in which they would be claimed; those that are claimed first.
+    async fn places(&self) -> Result<Vec<Place>, Broke>;
+    /// Returns when something may have changed for a worker or a planner, or after so long.
+    async fn wait(&self, at_most: Duration);
+}
