@@ -10,7 +10,7 @@ SCALE=${SCALE:-100}
 weed=${LIFEBOAT_S3_SERVERS:-$here/target/s3-servers}/weed
 [ -x "$weed" ] || die "there is no $weed: deploy/s3-servers.sh"
 [ -x /usr/bin/time ] || die "GNU time is needed: apt-get install time"
-and_end() { [ -n "${server:-}" ] && kill -9 "$server" 2>/dev/null; }
+and_end() { [ -n "${server:-}" ] && { pkill -9 -P "$server" 2>/dev/null; kill -9 "$server" 2>/dev/null; }; }
 
 say "a cluster of scale $SCALE, PostgreSQL $MAJOR"
 as_user "$PGBIN/initdb" -U bench -k -N -D "$PGDATA" >/dev/null

@@ -76,6 +76,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let _ = prefix;
         Ok(Vec::new())
     }
+    /// Takes away what writes of this very store left half written, because the service did not answer then. For the end of a piece of work; stores
+    /// that leave nothing have nothing to do.
+    async fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Removes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
     /// What keeps an object from being deleted; absent: this store knows no such thing.

@@ -147,11 +147,11 @@ async fn whatever_breaks_an_object_is_whole_or_not_there() {
             Err(error) => assert!(error.hint().is_some(), "{said}: {error}"),
         }
         wire.mend();
-        // An abort that did not get through is done by whoever looks after half-written objects: here with the wire whole again.
-        for half in store.half_written("p/").await.unwrap() {
-            store.delete(&half.key).await.unwrap();
-            *came_of_it.entry("uploads that the wire did not let be aborted at once").or_default() += 1;
+        // An abort that did not get through is made up for at the end of the work, as `backup` and `copy` do it.
+        if uploads(&client, "faults").await > 0 {
+            *came_of_it.entry("rounds after which an upload was still to be aborted").or_default() += 1;
         }
+        store.settle().await.unwrap();
         assert_eq!(uploads(&client, "faults").await, 0, "{said}");
         for (key, bytes) in &content {
             let there = bytes_of(&client, "faults", &format!("db/{key}")).await;
@@ -210,6 +210,7 @@ async fn each_fault_that_stays_is_said_with_what_to_do() {
             );
         }
         wire.mend();
+        store.settle().await.unwrap();
         assert_eq!(uploads(&server.client(), "faults").await, 0, "{fault:?}");
     }
 }

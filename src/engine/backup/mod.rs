@@ -96,6 +96,9 @@ impl Order<'_> {
             Ok(taken) => self.commit(&*store, backup, taken, &signer).await,
             Err(broke) => Err(broke),
         };
+        if let Err(error) = store.settle().await {
+            tracing::warn!(%error, "something half written is left in the store");
+        }
         match committed {
             Ok((manifest, sha256, warnings, digest_took)) => {
                 self.write_down(&manifest, &sha256).await?;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::check::Broke;
 use crate::domain::copies::CopyRecord;
-use crate::domain::ids::{BackupId, JobName, PlaceName, RunId};
+use crate::domain::ids::{BackupId, JobName, PlaceName, PolicyName, RunId};
 use crate::domain::policy::{BackupJob, Policy};
 use crate::domain::run::{ArtifactRecord, Event, RunOutcome, Work};
 use crate::progress::Progress;
@@ -187,11 +187,25 @@ impl Copying<'_> {
         }
         let into = self.house.store_to_fill(self.policy, &route.to).await?;
         let way = Way { from, to: self.house.store(&route.to)?, into };
+        let brought = self.bring(route, &way, &backups, report).await;
+        if let Err(error) = way.into.settle().await {
+            report.notes.push(format!("something half written is left in {}: {error}", route.to));
+        }
+        brought
+    }
+
+    async fn bring(
+        &self,
+        route: &Route,
+        way: &Way,
+        backups: &[(PolicyName, BackupId)],
+        report: &mut Report,
+    ) -> Result<(), Broke> {
         let listed = list_backups(&*way.to, Some(&self.policy.name), &self.trusted).await?;
         let there: BTreeSet<BackupId> = listed.into_iter().map(|(_, backup)| backup).collect();
         // The newest first: it is what the second place is for, should the first be lost before this is done.
         for (_, backup) in backups.iter().rev() {
-            match self.backup(route, &way, backup, &there).await? {
+            match self.backup(route, way, backup, &there).await? {
                 Looked::At(copied) => report.copies.push(*copied),
                 Looked::NotOurs(job) if self.policy.backups.iter().any(|known| known.name == job) => {}
                 Looked::NotOurs(job) => report.notes.push(format!(
@@ -203,7 +217,7 @@ impl Copying<'_> {
             }
         }
         if route.log {
-            report.logs.push(self.log(route, &way).await);
+            report.logs.push(self.log(route, way).await);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod client;
 mod fault;
 mod locked;
+mod pieces;
 mod read;
 mod url;
 mod versions;
@@ -38,6 +39,8 @@ pub struct S3Store {
     turns: Arc<Semaphore>,
     /// Whether the bucket keeps versions, once that was asked.
     versions: Arc<OnceCell<bool>>,
+    /// Uploads that were begun, and whose end is not known.
+    owed: pieces::Owed,
 }
 
 impl S3Store {
@@ -58,6 +61,7 @@ impl S3Store {
             lock,
             turns,
             versions: Arc::default(),
+            owed: Arc::default(),
         }
     }
 
@@ -106,10 +110,14 @@ impl Store for S3Store {
         if self.bucket.as_of.is_some() { Ok(Vec::new()) } else { self.uploads(prefix).await }
     }
 
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.settle_all().await
+    }
+
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         check_key_to_delete(key)?;
         self.writable()?;
-        match write::upload_named(key) {
+        match pieces::upload_named(key) {
             Some((object, upload)) => self.abort(&object, &upload).await,
             None => self.remove(key).await,
         }
