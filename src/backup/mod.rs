@@ -4,6 +4,7 @@
 //! the manifest. `put_back` gets streams from the opener and leaves files that a server can be started on (physical) or
 //! restored databases (logical).
 
+pub mod control_plane;
 pub mod logical;
 pub mod moved;
 pub mod physical;

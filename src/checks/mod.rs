@@ -9,6 +9,7 @@ mod ask;
 mod compare;
 mod restored;
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ use crate::judge::integrity::{Comparison, Terms};
 use crate::probe::{Endpoint, Fault, ProbeError};
 use crate::programs::Programs;
 use crate::seal::SealedManifest;
+
+pub use restored::manifest;
 
 /// What the checks look at.
 pub struct Subject<'a> {
@@ -71,11 +74,17 @@ const FINDINGS: usize = 500;
 
 /// Makes one check. Never panics, never returns early with a good word: an error is `broke`.
 pub async fn run(check: &Check, subject: &Subject<'_>) -> CheckResult {
+    let limit = check.timeout.unwrap_or(TIMEOUT);
+    made(check, make(check, subject, limit)).await
+}
+
+/// The same for one that is made elsewhere.
+pub async fn made(check: &Check, making: impl Future<Output = Result<Comparison, Stop>>) -> CheckResult {
     let began = Instant::now();
     let limit = check.timeout.unwrap_or(TIMEOUT);
     // Readiness has its own clock: there a late answer is a finding.
     let guard = if check.name == CheckName::Readiness { limit.saturating_add(TIMEOUT) } else { limit };
-    let making = AssertUnwindSafe(make(check, subject, limit)).catch_unwind();
+    let making = AssertUnwindSafe(making).catch_unwind();
     let mut beat = None;
     let (outcome, looked_at, unchecked) = match tokio::time::timeout(guard.to_std(), making).await {
         Ok(Ok(Ok(comparison))) => {
@@ -107,7 +116,7 @@ pub async fn run(check: &Check, subject: &Subject<'_>) -> CheckResult {
 
 async fn make(check: &Check, subject: &Subject<'_>, limit: Span) -> Result<Comparison, Stop> {
     match check.name {
-        CheckName::Manifest => restored::manifest(subject),
+        CheckName::Manifest => restored::manifest(subject.sealed, subject.restored, subject.whole_server),
         CheckName::PageChecksums => restored::page_checksums(subject),
         CheckName::Amcheck => amcheck::amcheck(subject, check.heapallindexed).await,
         CheckName::Completeness => compare::completeness(subject).await,
@@ -120,6 +129,10 @@ async fn make(check: &Check, subject: &Subject<'_>, limit: Span) -> Result<Compa
         CheckName::Heartbeat => ask::heartbeat(subject).await,
         CheckName::Assert => ask::assert(subject, check.assertion.as_ref(), limit).await,
         CheckName::Readiness => ask::readiness(subject, check.assertion.as_ref(), check.timeout).await,
+        CheckName::ControlPlane => {
+            let hint = "use it in a drill with [scratch] kind = \"folder\"";
+            Err(Broke::hinted("this check is for lifeboat itself, and a server was brought back", hint).into())
+        }
     }
 }
 

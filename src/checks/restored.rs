@@ -4,13 +4,16 @@ use super::Subject;
 use crate::domain::artifact::{PageTally, StreamKind};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::observed::Observed;
+use crate::domain::transcript::RestoreFacts;
 use crate::judge::integrity::Comparison;
+use crate::seal::SealedManifest;
 
 /// Signature and identity are right, and every part of the manifest was fetched, verified and opened.
-pub(super) fn manifest(subject: &Subject<'_>) -> Result<Comparison, Stop> {
-    let mut comparison = Comparison { findings: subject.sealed.findings.clone(), ..Comparison::default() };
-    match &subject.sealed.signed_by {
-        Observed::Known(_) if subject.sealed.signer_trusted => comparison.looked(1, "signatures"),
+/// `whole`: roles were to come back too.
+pub fn manifest(sealed: &SealedManifest, restored: &RestoreFacts, whole: bool) -> Result<Comparison, Stop> {
+    let mut comparison = Comparison { findings: sealed.findings.clone(), ..Comparison::default() };
+    match &sealed.signed_by {
+        Observed::Known(_) if sealed.signer_trusted => comparison.looked(1, "signatures"),
         // The seal's own findings say more when there are some; but without a trusted signature this never passes in silence.
         Observed::Known(_) | Observed::Absent if comparison.findings.is_empty() => {
             let message = "the manifest is not signed by a key that is trusted here";
@@ -20,21 +23,21 @@ pub(super) fn manifest(subject: &Subject<'_>) -> Result<Comparison, Stop> {
         Observed::Known(_) | Observed::Absent => {}
     }
     let parts = |globals: bool| -> u64 {
-        let streams = subject.manifest().streams.iter().filter(|one| (one.kind == StreamKind::Globals) == globals);
+        let streams = sealed.manifest.streams.iter().filter(|one| (one.kind == StreamKind::Globals) == globals);
         streams.map(|one| one.parts.len() as u64).sum()
     };
     let (globals, data) = (parts(true), parts(false));
-    let seen = subject.restored.parts;
+    let seen = restored.parts;
     if seen == globals + data {
         comparison.looked(seen, "parts");
-    } else if !subject.whole_server && seen == data {
+    } else if !whole && seen == data {
         comparison.looked(seen, "parts");
         comparison.skip("globals", "roles are not restored on a scratch server that has its own");
     } else if comparison.findings.is_empty() {
         let error = format!("{seen} parts were verified while restoring, and the manifest names {}", globals + data);
         return Err(Broke::hinted(error, "restore again; `lifeboat verify` reads every part without restoring").into());
     }
-    comparison.looked(subject.restored.sealed_bytes, "stored bytes");
+    comparison.looked(restored.sealed_bytes, "stored bytes");
     Ok(comparison)
 }
 

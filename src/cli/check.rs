@@ -84,7 +84,11 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         facts.extend(loaded.policies.iter().map(|policy| (policy, None)));
     } else {
         for policy in &loaded.policies {
-            let asked = source::ask(policy, &loaded.config, &mut tried).await;
+            // Behind lifeboat itself there is no server to be asked; its catalog is tried with the rest.
+            let asked = match policy.is_of_control_plane() {
+                true => None,
+                false => source::ask(policy, &loaded.config, &mut tried).await,
+            };
             facts.push((policy, asked));
         }
         source::scratch_servers(&loaded.config, &facts, &mut tried).await;
@@ -174,7 +178,7 @@ impl Plan {
             "policy": self.policy,
             "job": self.job,
             "method": self.method.as_str(),
-            "done_by_this_version": matches!(self.method, Method::Logical | Method::Physical),
+            "done_by_this_version": matches!(self.method, Method::Logical | Method::Physical | Method::ControlPlane),
             "databases": databases,
             "bytes": self.bytes(),
             "parts": self.parts(),
@@ -187,6 +191,12 @@ impl Plan {
         let what = match self.method {
             Method::Logical => "a dump of",
             Method::Physical => "a base backup of the whole server:",
+            Method::ControlPlane => {
+                return format!(
+                    "{}/{}: lifeboat's own catalog and configuration, into {}",
+                    self.policy, self.job, self.store
+                );
+            }
             Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
                 return format!(
                     "{}/{}: nothing: method \"{}\" is not done by this version",

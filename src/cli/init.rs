@@ -1,5 +1,6 @@
 //! `lifeboat init`: a first configuration that runs, with keys of its own.
 
+mod control_plane;
 mod heartbeat;
 
 use std::io::Write;
@@ -48,6 +49,10 @@ pub struct Args {
     /// Write nothing; make the heartbeat's table in the source of a policy that is there already (--policy, or the only one).
     #[arg(long, conflicts_with_all = ["source", "url", "dir", "store"])]
     heartbeat: bool,
+    /// Add a policy and a drill for lifeboat itself, its catalog and its configuration, to the configuration that is there (--config); the recipients
+    /// and the store are those of --policy, or of the first one.
+    #[arg(long, conflicts_with_all = ["source", "url", "dir", "store", "heartbeat"])]
+    control_plane: bool,
 }
 
 /// A file to be written: its path from the folder, its text, and whether only its owner may read it.
@@ -61,6 +66,9 @@ struct NewFile {
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     if args.heartbeat {
         return heartbeat::make(cli, args.policy.as_ref()).await;
+    }
+    if args.control_plane {
+        return control_plane::make(cli, args.policy.as_ref());
     }
     let url = args.source.as_deref().or(args.url.as_deref()).unwrap_or(LOCAL);
     let policy = match &args.policy {
@@ -185,10 +193,10 @@ fn write_all(dir: &Path, files: &[NewFile]) -> Result<(), Broke> {
     let mut made: Vec<PathBuf> = Vec::new();
     let written = (|| {
         make_folder(dir, 0o755, &mut made)?;
-        for folder in ["policies", "drills"] {
-            make_folder(&dir.join(folder), 0o755, &mut made)?;
+        for file in files {
+            let folder = dir.join(&file.path).parent().map(Path::to_owned).unwrap_or_default();
+            make_folder(&folder, if file.private { 0o700 } else { 0o755 }, &mut made)?;
         }
-        make_folder(&dir.join("keys"), 0o700, &mut made)?;
         for file in files {
             let path = dir.join(&file.path);
             let mode = if file.private { 0o600 } else { 0o644 };
@@ -309,7 +317,8 @@ mod tests {
     fn a_failure_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = files(&"a".parse().unwrap(), LOCAL, STORE, &keys());
-        files.push(NewFile { path: "no/such/folder".to_owned(), text: String::new(), private: false });
+        // A file is in the way of its folder.
+        files.push(NewFile { path: "lifeboat.toml/inside".to_owned(), text: String::new(), private: false });
         write_all(folder.path(), &files).unwrap_err();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -38,11 +38,13 @@ pub enum CheckName {
     Assert,
     /// The user's readiness query within its latency.
     Readiness,
+    /// lifeboat itself: its configuration is read, its catalog is whole and knows what the stores hold.
+    ControlPlane,
 }
 
 impl CheckName {
     /// All of them, in the order in which reports show them.
-    pub const ALL: [CheckName; 13] = [
+    pub const ALL: [CheckName; 14] = [
         CheckName::Manifest,
         CheckName::PageChecksums,
         CheckName::Amcheck,
@@ -56,6 +58,7 @@ impl CheckName {
         CheckName::Heartbeat,
         CheckName::Assert,
         CheckName::Readiness,
+        CheckName::ControlPlane,
     ];
 
     /// The word used in drills and reports.
@@ -74,6 +77,7 @@ impl CheckName {
             CheckName::Heartbeat => "heartbeat",
             CheckName::Assert => "assert",
             CheckName::Readiness => "readiness",
+            CheckName::ControlPlane => "control_plane",
         }
     }
 }

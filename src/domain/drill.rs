@@ -101,6 +101,8 @@ pub enum ScratchKind {
     Cluster,
     /// A fresh database on a scratch server.
     Database,
+    /// A folder in which lifeboat itself is brought back: no server.
+    Folder,
 }
 
 /// What a drill demands of the sandbox.

@@ -39,10 +39,19 @@ pub struct Policy {
     pub file: PathBuf,
 }
 
-/// The database server that a policy protects.
+impl Policy {
+    /// Whether it protects lifeboat itself, and there is no server behind it.
+    pub fn is_of_control_plane(&self) -> bool {
+        self.source.kind == SourceKind::ControlPlane
+    }
+}
+
+/// What a policy protects: a database server, or lifeboat itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
-    /// A connection URL without a password.
+    /// What it is.
+    pub kind: SourceKind,
+    /// A connection URL without a password; empty for lifeboat itself.
     pub url: String,
     /// Where the password comes from.
     pub password: PasswordSource,
@@ -54,6 +63,16 @@ pub struct Source {
     pub databases: Databases,
     /// Where in the world it stands, in the words of the stores' `site`; none: nobody knows which copies are off-site.
     pub site: Option<PlaceName>,
+}
+
+/// What is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A PostgreSQL server.
+    #[default]
+    Server,
+    /// lifeboat's own catalog and configuration.
+    ControlPlane,
 }
 
 /// Where a password comes from: never argv, never the configuration itself.
@@ -161,6 +180,8 @@ pub enum Method {
     Barman,
     /// A dump made by somebody else, adopted.
     Dump,
+    /// lifeboat's own catalog and configuration.
+    ControlPlane,
 }
 
 impl Method {
@@ -173,6 +194,7 @@ impl Method {
             Method::Pgbackrest => "pgbackrest",
             Method::Barman => "barman",
             Method::Dump => "dump",
+            Method::ControlPlane => "control-plane",
         }
     }
 }

@@ -71,6 +71,7 @@ pub fn policy() -> Policy {
         owner: "payments-dba".to_owned(),
         tier: Some("critical".to_owned()),
         source: Source {
+            kind: crate::domain::policy::SourceKind::Server,
             url: "postgresql://lifeboat@/orders?host=/run/postgresql".to_owned(),
             password: PasswordSource::Default,
             tls: None,

@@ -11,7 +11,7 @@ use crate::domain::check::Broke;
 use crate::domain::config::{Config, Keys, StoreConfig};
 use crate::domain::drill::{Drill, KeyChoice};
 use crate::domain::ids::{DrillName, PlaceName, PolicyName, RunId};
-use crate::domain::policy::{Policy, Source};
+use crate::domain::policy::{Policy, Source, SourceKind};
 use crate::domain::run::Event;
 use crate::load::Loaded;
 use crate::probe::Endpoint;
@@ -152,6 +152,10 @@ impl House {
 
     /// The source of a policy.
     pub fn source(&self, source: &Source) -> Result<Endpoint, Broke> {
+        if source.kind == SourceKind::ControlPlane {
+            let hint = "`lifeboat backup`, `drill`, `verify`, `restore --to DIR` work on it as on any other";
+            return Err(Broke::hinted("the policy protects lifeboat itself: there is no server behind it", hint));
+        }
         let timeout = self.config.limits.connect_timeout.to_std();
         Endpoint::open(&source.url, &source.password, source.tls, source.tls_ca.as_deref(), timeout)
             .map_err(Broke::from)

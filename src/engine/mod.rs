@@ -1,6 +1,7 @@
 //! What happens in which order: each main operation reads like a runbook.
 
 pub mod backup;
+pub mod control_plane;
 pub mod copies;
 pub mod copy;
 pub mod drift;

@@ -255,7 +255,13 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
         Target::Folder(_) => Method::Physical,
         Target::Database(_) => Method::Logical,
     };
+    let own = matches!(request.target, Target::Folder(_)) && choose::is_of_control_plane(request).await?;
+    let wanted = if own { Method::ControlPlane } else { wanted };
     let (chosen, course) = match &request.until {
+        Some(_) if own => {
+            let error = "behind lifeboat's own backup there is no log: it brings back the moment at which it was taken";
+            return Err(Broke::hinted(error, "leave the moment out, or name an older backup with --backup").into());
+        }
         None => (choose::choose(request, wanted, progress).await?, None),
         Some(until) => {
             let candidates = choose::candidates(request, wanted, usize::MAX, progress).await?;
@@ -277,6 +283,7 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
     progress.stage("restore");
     progress.expect(manifest.plain_bytes().0);
     let done = match &request.target {
+        Target::Folder(dir) if own => folder::restore_own(request, &chosen, dir, progress).await?,
         Target::Folder(dir) => folder::restore(request, &chosen, course.as_deref(), dir, progress).await?,
         Target::Database(endpoint) => database::restore(request, &chosen, endpoint, progress).await?,
     };

@@ -194,6 +194,7 @@ impl<'a> Ground<'a> {
     fn whole_server(self, otherwise: &str) -> Result<(), String> {
         match self.drill.scratch.kind {
             ScratchKind::Cluster => Ok(()),
+            ScratchKind::Folder => Err("lifeboat itself is brought back, and no server".to_owned()),
             ScratchKind::Database => Err(format!("the scratch is a database on a server with others: {otherwise}")),
         }
     }

@@ -85,6 +85,7 @@ fn scratch_rules(document: &Document, root: &Node, problems: &mut Problems) {
         }
         _ => {}
     }
+    folder_rules(document, root, problems);
     if text("scratch.kind") == Some("database") {
         if let Some(isolation) = root.get("scratch.isolation").filter(|node| node.text() == Some("required")) {
             let message = "a database on a running server cannot be cut off from the network";
@@ -96,6 +97,37 @@ fn scratch_rules(document: &Document, root: &Node, problems: &mut Problems) {
             let hint = "write method = \"logical\", or kind = \"cluster\"";
             problems.add(document.problem(&method.span, message).hint(hint));
         }
+    }
+}
+
+/// In a folder lifeboat itself is brought back: there is no server to be asked, started or cut off.
+fn folder_rules(document: &Document, root: &Node, problems: &mut Problems) {
+    let of_folder = root.get("scratch.kind").and_then(Node::text) == Some("folder");
+    let steps = root.get("steps").map(Node::items).unwrap_or_default();
+    for step in steps {
+        let Some(entry) = step.entries().first() else { continue };
+        let check = step.get("check.name").and_then(Node::text);
+        let wrong = match (of_folder, entry.key.as_str(), check) {
+            (true, "await-ready" | "sabotage", _) => Some("there is no server in a folder"),
+            (true, "check", Some(name)) if !matches!(name, "manifest" | "control_plane") => {
+                Some("this check is for a server, and there is none in a folder")
+            }
+            (false, "check", Some("control_plane")) => Some("this check is for lifeboat itself, and not for a server"),
+            _ => None,
+        };
+        if let Some(message) = wrong {
+            let hint = "kind = \"folder\" goes with the checks manifest and control_plane";
+            problems.add(document.problem(&entry.span, message).hint(hint));
+        }
+        if let Some(until) = step.get("restore.until").filter(|until| of_folder && until.text() != Some("backup")) {
+            let message = "behind lifeboat's own backup there is no log";
+            problems.add(document.problem(&until.span, message).hint("write restore.until = \"backup\""));
+        }
+    }
+    let scratch = root.get("scratch");
+    for key in ["server", "isolation"].iter().filter_map(|key| scratch?.entry(key)).filter(|_| of_folder) {
+        let message = format!("`{}` is for a server, and there is none in a folder", key.key);
+        problems.add(document.problem(&key.span, message).hint("leave it out"));
     }
 }
 
@@ -151,7 +183,7 @@ pub(super) fn convert(raw: RawDrill, warnings: &mut Vec<String>) -> Drill {
     }
     let isolation = match raw.scratch.kind {
         ScratchKind::Cluster => IsolationDemand::Required,
-        ScratchKind::Database => IsolationDemand::Preferred,
+        ScratchKind::Database | ScratchKind::Folder => IsolationDemand::Preferred,
     };
     let steps = raw.steps.into_iter().map(|raw| match raw {
         RawStep::Restore(restore) => Step::Restore(Restore { until: restore.until }),

@@ -265,6 +265,7 @@ fn warn_of_hopeless_drills(policies: &[Policy], drills: &[Drill], warnings: &mut
             let wanted = match (drill.method, drill.scratch.kind) {
                 (Some(method), _) => Some(method),
                 (None, ScratchKind::Database) => Some(Method::Logical),
+                (None, ScratchKind::Folder) => Some(Method::ControlPlane),
                 (None, ScratchKind::Cluster) => None,
             };
             if let Some(method) = wanted

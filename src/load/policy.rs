@@ -9,8 +9,8 @@ use super::raw::RawDatabases;
 use super::raw::policy::{RawJob, RawLockMode, RawPolicy, RawRead, SourceKind};
 use crate::domain::bucket::{Lock, LockMode};
 use crate::domain::policy::{
-    BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, ReadBy, Retention, Schedule,
-    Source, Spool, WalPlan,
+    self, BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, ReadBy, Retention,
+    Schedule, Source, Spool, WalPlan,
 };
 use crate::domain::units::{ByteSize, Span};
 
@@ -24,6 +24,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
         login::rules(document, source, problems);
     }
     let jobs = root.get("backup").map(Node::items).unwrap_or_default();
+    control_plane(document, jobs, problems);
     for (at, job) in jobs.iter().enumerate() {
         let name = |job: &Node| job.get("name").and_then(Node::text).map(str::to_owned);
         if let (Some(node), Some(this)) = (job.get("name"), name(job))
@@ -99,6 +100,33 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     }
 }
 
+/// What protects lifeboat itself has no server, and what protects a server does not take lifeboat's catalog.
+fn control_plane(document: &Document, jobs: &[Node], problems: &mut Problems) {
+    let root = &document.root;
+    let own = root.get("source.kind").and_then(Node::text) == Some("control-plane");
+    if let Some(source) = root.get("source").filter(|source| !own && source.get("url").is_none()) {
+        let hint = "write url = \"postgresql://ROLE@HOST/DATABASE\", without a password";
+        problems.add(document.problem(&source.span, "`source.url` is missing").hint(hint));
+    }
+    let server_only = ["url", "databases", "passfile", "password_file", "password_env", "tls", "tls_ca"];
+    let of_server = server_only.iter().filter_map(|key| root.get("source")?.entry(key));
+    let of_server: Vec<&Entry> = of_server.chain(["wal", "content"].iter().filter_map(|key| root.entry(key))).collect();
+    for entry in of_server.into_iter().filter(|_| own) {
+        let message = format!("`{}` is for a server, and lifeboat itself is none", entry.key);
+        problems.add(document.problem(&entry.span, message).hint("leave it out"));
+    }
+    for method in jobs.iter().filter_map(|job| job.get("method")) {
+        if (method.text() == Some("control-plane")) != own && method.text().is_some() {
+            let (message, hint) = if own {
+                ("this job is for a server, and lifeboat itself is none", "write method = \"control-plane\"")
+            } else {
+                ("this job is for lifeboat itself, and not for a server", "write kind = \"control-plane\" in [source]")
+            };
+            problems.add(document.problem(&method.span, message).hint(hint));
+        }
+    }
+}
+
 /// A retention that names nothing to keep would delete all but the last.
 fn keeps_something(document: &Document, retention: &Entry, problems: &mut Problems) {
     let named = |node: &Node| match &node.value {
@@ -162,12 +190,13 @@ pub(super) fn convert(
         }
     }
     for job in &raw.backup {
-        if !matches!(job.method, Method::Logical | Method::Physical) {
+        if !matches!(job.method, Method::Logical | Method::Physical | Method::ControlPlane) {
             let (job, method) = (&job.name.0, job.method.as_str());
             warn(format!("job {job}: method \"{method}\" {not_done}: the job never runs"));
         }
     }
-    if let Some(sentence) = login::tls_warning(&format!("policy {name}"), &raw.source.url.0.0, raw.source.tls) {
+    let url = raw.source.url.map(|url| url.0.0).unwrap_or_default();
+    if let Some(sentence) = login::tls_warning(&format!("policy {name}"), &url, raw.source.tls) {
         warnings.push(sentence);
     }
     // In the order in which they are written, which is the order in which they happen.
@@ -183,7 +212,11 @@ pub(super) fn convert(
             raw.source.password_file.as_ref(),
             raw.source.password_env,
         ),
-        url: raw.source.url.0.0,
+        kind: match raw.source.kind {
+            SourceKind::Postgres | SourceKind::Rds => policy::SourceKind::Server,
+            SourceKind::ControlPlane => policy::SourceKind::ControlPlane,
+        },
+        url,
         tls: raw.source.tls,
         tls_ca: raw.source.tls_ca.map(|path| path.0.resolve(folder)),
         databases: match raw.source.databases {

@@ -366,6 +366,7 @@ fn scratch(transcript: &Transcript) -> Vec<(&'static str, String)> {
     let kind = match scratch.kind {
         ScratchKind::Cluster => "a server of its own, made for this drill",
         ScratchKind::Database => "a fresh database on a scratch server",
+        ScratchKind::Folder => "an empty folder, made for this drill",
     };
     let had = |had: bool, good: &str, bad: &str| if had { good.to_owned() } else { bad.to_owned() };
     let skew = match &transcript.clock_skew {

@@ -47,11 +47,13 @@ pub fn heading(step: &Step) -> String {
 /// What a human does for this step, in Markdown.
 pub fn instruct(step: &Step, source: &Source<'_>) -> String {
     match step {
+        Step::Provision if source.artifact.record.method == Method::ControlPlane => control_plane_place(source),
         Step::Provision => provision(source),
         Step::Restore(restore) => match &restore.until {
             target @ (Target::Backup | Target::Latest | Target::Moment) => match source.artifact.record.method {
                 Method::Physical => restore_physical(source, target),
                 Method::Logical => restore_logical(source),
+                Method::ControlPlane => CONTROL_PLANE.to_owned(),
                 Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
                     "This backup was not taken by lifeboat: follow the manual of the tool that took it.\n".to_owned()
                 }
@@ -71,6 +73,9 @@ pub fn instruct(step: &Step, source: &Source<'_>) -> String {
             "Only in rehearsals, never on the real day: the drill runs {} to see whether the checks notice. Leave it out.\n",
             code(&sabotage.sql)
         ),
+        Step::Destroy if source.artifact.record.method == Method::ControlPlane => {
+            format!("Only after a rehearsal, never on the real day.\n\n{}", block("rm -rf -- \"$TARGET\""))
+        }
         Step::Destroy => format!(
             "Only after a rehearsal, never on the real day: stop the server, and remove the copy of the data.\n\n{}",
             block("pg_ctl -D \"$TARGET\" -m immediate stop\nrm -rf -- \"$TARGET\" \"$SOCKET\"")
@@ -98,6 +103,37 @@ fn provision(source: &Source<'_>) -> String {
         ))
     )
 }
+
+fn control_plane_place(source: &Source<'_>) -> String {
+    format!(
+        "On a machine with lifeboat, PostgreSQL's programs, `age`, `zstd` and `tar`:\n\n{}",
+        block(&format!(
+            "{}BACKUP={}\nKEY={}\nTARGET=$HOME/lifeboat\nset -o pipefail\nmkdir -m 0700 -- \"$TARGET\"\ncd -- \"$BACKUP\"",
+            source.fetch.as_deref().unwrap_or_default(),
+            quote(&source.folder()),
+            quote(source.key)
+        ))
+    )
+}
+
+/// The way back of lifeboat itself.
+const CONTROL_PLANE: &str = "\
+Open the parts in order; together they are one tar of the configuration and of the catalog's export:
+
+```sh
+for p in base/*.age; do age -d -i \"$KEY\" \"$p\" || exit 1; done | zstd -d | tar -x -C \"$TARGET\"
+cat \"$TARGET/HOW-TO.txt\"
+```
+
+`origin.json` names the secrets that are not in it: bring keys and password files from where they are kept, with mode 0600. Paths of stores in
+`config/lifeboat.toml` are as they were on the lost machine: correct them if need be. Then read the catalog in:
+
+```sh
+cd -- \"$TARGET/config\"
+cat ../catalog/*.jsonl > ../catalog.jsonl
+lifeboat catalog import ../catalog.jsonl
+```
+";
 
 fn restore_physical(source: &Source<'_>, target: &Target) -> String {
     let mut text = String::from("Open the parts in order; together they are one tar of the data folder:\n\n");
@@ -304,6 +340,10 @@ fn instruct_check(check: &Check, source: &Source<'_>) -> String {
             everywhere(
                 "select count(*) = max(seq) - min(seq) + 1 as whole, max(seq), max(committed_at) from lifeboat.heartbeat"
             )
+        ),
+        CheckName::ControlPlane => format!(
+            "The configuration is valid, and the catalog knows what the stores hold:\n\n{}",
+            block("cd -- \"$TARGET/config\"\nlifeboat check\nlifeboat catalog rebuild\nlifeboat status")
         ),
         CheckName::Assert | CheckName::Readiness => match &check.assertion {
             None => "Ask the application's own first query, and see that it answers.\n".to_owned(),

@@ -125,9 +125,12 @@ fn title(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
     writeln!(out, "## Description\n")?;
     writeln!(
         out,
-        "The database behind {} is lost or wrong, and must come back from its backup: at most **{}** of data lost (RPO), \
+        "{} is lost or wrong, and must come back from its backup: at most **{}** of data lost (RPO), \
          within **{}** (RTO).\n",
-        code(&policy.source.url),
+        match policy.is_of_control_plane() {
+            true => "lifeboat itself, its catalog or its configuration,".to_owned(),
+            false => format!("The database behind {}", code(&policy.source.url)),
+        },
         policy.objectives.rpo,
         policy.objectives.rto
     )?;
@@ -164,6 +167,11 @@ fn title(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
 
 fn symptoms(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
     writeln!(out, "## Symptoms\n\nYou need this runbook when one of these is true and will not mend itself:\n")?;
+    if facts.policy.is_of_control_plane() {
+        writeln!(out, "- the machine that lifeboat ran on is gone, or its disk;")?;
+        writeln!(out, "- the catalog is damaged, or a catalog server and all of its own backups are lost;")?;
+        return writeln!(out, "- policies, drills or `lifeboat.toml` are gone, or nobody trusts them any more.\n");
+    }
     writeln!(out, "- the server does not start, or its disk or machine is gone;")?;
     writeln!(out, "- it logs `invalid page`, `could not read block`, `PANIC`, or `pg_amcheck` finds corruption;")?;
     writeln!(out, "- rows, tables or databases were deleted or overwritten by mistake or by an attacker;")?;
@@ -180,6 +188,14 @@ fn assessment(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
         out,
         "1. **Touch nothing of what is left.** Do not start, vacuum or overwrite the old data folder; copy it if there is room."
     )?;
+    if facts.policy.is_of_control_plane() {
+        writeln!(
+            out,
+            "2. Every backup can be restored without lifeboat's own: `lifeboat restore POLICY --store … --identity …`."
+        )?;
+        writeln!(out, "   If a database is lost at this very moment, do that first.\n")?;
+        return verify_first(out, facts, 3);
+    }
     writeln!(out, "2. Is it really gone?\n")?;
     writeln!(out, "{}", block(&format!("pg_isready -d {}", quote(&facts.policy.source.url))))?;
     writeln!(
@@ -190,9 +206,13 @@ fn assessment(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
         out,
         "4. From when must the data be? These backups bring back the moments in the table above, not later ones."
     )?;
+    verify_first(out, facts, 5)
+}
+
+fn verify_first(out: &mut String, facts: &Facts<'_>, number: u32) -> std::fmt::Result {
     writeln!(
         out,
-        "5. Is the backup that you are about to use the one that was made? Verify it before anything else:\n"
+        "{number}. Is the backup that you are about to use the one that was made? Verify it before anything else:\n"
     )?;
     let verify = format!("lifeboat verify {}", facts.policy.name);
     match facts.artifacts.first().map(|artifact| source(facts, *artifact)) {

@@ -152,6 +152,9 @@ pub fn purpose(check: CheckName) -> &'static str {
         }
         CheckName::Assert => "The answer that the owner of the data expects.",
         CheckName::Readiness => "The application's own query is answered quickly enough.",
+        CheckName::ControlPlane => {
+            "lifeboat's own configuration is valid, its catalog is whole, and it knows every backup that is in the stores."
+        }
     }
 }
 

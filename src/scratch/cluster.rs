@@ -58,6 +58,13 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> Broke {
     )
 }
 
+/// Says in a scratch's folder which process made it.
+pub(super) fn note_maker(folder: &Path) -> Result<(), Broke> {
+    let (me, path) = (std::process::id(), folder.join("maker"));
+    let text = format!("{me} {}\n", process::started(me).unwrap_or_default());
+    std::fs::write(&path, text).map_err(|error| failed("write", &path, &error))
+}
+
 fn make_private(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Broke> {
     let made = std::fs::DirBuilder::new().mode(0o700).create(path);
     made.map_err(|error| failed("make", path, &error))?;
@@ -103,9 +110,7 @@ impl Cluster {
             folder,
         };
         // From here on the folder is removed again when anything fails: by Drop.
-        let me = std::process::id();
-        let maker = format!("{me} {}\n", process::started(me).unwrap_or_default());
-        cluster.note("maker", &maker)?;
+        note_maker(&cluster.folder)?;
         if cluster.socket_dir.as_os_str().len() + "/.s.PGSQL.5432".len() > SOCKET_PATH_BYTES {
             cluster.socket_dir = PathBuf::from("/tmp").join(&cluster.name);
             // Written first, so that a kill in between leaves nothing that the sweep does not know.

@@ -8,6 +8,7 @@ mod cluster;
 mod conf;
 mod connect;
 mod database;
+mod folder;
 mod process;
 mod sandbox;
 mod startup;
@@ -41,6 +42,7 @@ pub struct Scratch {
 enum Kind {
     Cluster(Box<cluster::Cluster>),
     Database(Box<database::OnServer>),
+    Folder(folder::Folder),
 }
 
 impl Scratch {
@@ -65,8 +67,17 @@ impl Scratch {
             ScratchKind::Database => {
                 Kind::Database(Box::new(database::OnServer::provision(run, plan, config, sources).await?))
             }
+            ScratchKind::Folder => {
+                let hint = "a drill of a server has [scratch] kind = \"cluster\" or \"database\"";
+                return Err(Broke::hinted("in a folder only lifeboat itself is brought back", hint));
+            }
         };
         Ok(Scratch { kind })
+    }
+
+    /// Makes a private folder (`folder`), for what needs no server.
+    pub fn folder(run: RunId, config: &ScratchConfig) -> Result<Scratch, Broke> {
+        Ok(Scratch { kind: Kind::Folder(folder::Folder::provision(run, config)?) })
     }
 
     /// Its name: `lifeboat-<run id>`.
@@ -74,6 +85,7 @@ impl Scratch {
         match &self.kind {
             Kind::Cluster(cluster) => &cluster.name,
             Kind::Database(database) => &database.name,
+            Kind::Folder(folder) => &folder.name,
         }
     }
 
@@ -81,7 +93,7 @@ impl Scratch {
     pub fn data_dir(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Cluster(cluster) => Some(&cluster.data_dir),
-            Kind::Database(_) => None,
+            Kind::Database(_) | Kind::Folder(_) => None,
         }
     }
 
@@ -90,6 +102,7 @@ impl Scratch {
         match &self.kind {
             Kind::Cluster(cluster) => cluster.work_dir(),
             Kind::Database(database) => database.work_dir.clone(),
+            Kind::Folder(folder) => folder.folder.clone(),
         }
     }
 
@@ -99,6 +112,7 @@ impl Scratch {
         match &mut self.kind {
             Kind::Cluster(cluster) => cluster.prepare_empty(fingerprint).await,
             Kind::Database(_) => Ok(()),
+            Kind::Folder(_) => Err(no_server()),
         }
     }
 
@@ -113,6 +127,7 @@ impl Scratch {
                 Err(Broke::new("a database on a scratch server replays no log").into())
             }
             Kind::Database(database) => database.start().await,
+            Kind::Folder(_) => Err(no_server().into()),
         }
     }
 
@@ -121,6 +136,7 @@ impl Scratch {
         match &self.kind {
             Kind::Cluster(cluster) => cluster.server(),
             Kind::Database(database) => Ok(database.server()),
+            Kind::Folder(_) => Err(no_server()),
         }
     }
 
@@ -129,6 +145,7 @@ impl Scratch {
         match &self.kind {
             Kind::Cluster(cluster) => cluster.sandbox.isolation.clone(),
             Kind::Database(database) => database.isolation.clone(),
+            Kind::Folder(_) => Isolation { means: "nothing is started in it".to_owned(), ..Isolation::default() },
         }
     }
 
@@ -136,14 +153,14 @@ impl Scratch {
     pub fn wrap(&self) -> Vec<OsString> {
         match &self.kind {
             Kind::Cluster(cluster) => cluster.sandbox.wrap.clone(),
-            Kind::Database(_) => Vec::new(),
+            Kind::Database(_) | Kind::Folder(_) => Vec::new(),
         }
     }
 
     /// Names that databases get here, by the name they had (kind `database`: `lifeboat-<run id>-<n>`); empty: the same.
     pub fn rename(&self, databases: &[String]) -> Vec<(String, String)> {
         match &self.kind {
-            Kind::Cluster(_) => Vec::new(),
+            Kind::Cluster(_) | Kind::Folder(_) => Vec::new(),
             Kind::Database(database) => database.rename(databases),
         }
     }
@@ -156,8 +173,13 @@ impl Scratch {
                 removed.map_err(|error| Broke::new(error.to_string()))?
             }
             Kind::Database(mut database) => database.remove().await,
+            Kind::Folder(mut folder) => folder.remove(),
         }
     }
+}
+
+fn no_server() -> Broke {
+    Broke::new("there is no server in a folder")
 }
 
 /// How far a server replays the archive's log that lies in its `pg_wal`.

@@ -8,6 +8,7 @@ use age::{DecryptError, Decryptor};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::domain::artifact::{Part, Stream};
 use crate::domain::check::{Broke, Finding, Stop};
@@ -16,6 +17,9 @@ use crate::store::{Store, StoreError};
 
 use super::witness::Telling;
 use super::{MAX_FINDINGS, MAX_PART_BYTES, Opener, Witness};
+
+/// So many parts more are fetched than are opened: while one is on its way, every thread has one to open.
+const AHEAD: usize = 1;
 
 /// What zstd says when there are more bytes than room for them.
 const NO_ROOM: &str = "Destination buffer is too small";
@@ -202,22 +206,26 @@ where
 {
     let parts: Arc<[Part]> = stream.parts.clone().into();
     let (work, stop) = (Arc::new(work), Arc::new(AtomicBool::new(false)));
+    let turns = Arc::new(Semaphore::new(threads.max(1)));
     let one = |index: usize| {
         let (store, parts, work, stop) = (store.clone(), parts.clone(), work.clone(), stop.clone());
-        let telling = telling.clone();
+        let (telling, turns) = (telling.clone(), turns.clone());
         async move {
             if stop.load(Ordering::Relaxed) {
                 return (index, None);
             }
             let done = match telling.unless_there(&parts[index], fetch(&*store, prefix, &parts[index]).await) {
-                Ok(sealed) => on_thread(move || work(index, &parts[index], sealed)).await,
+                Ok(sealed) => {
+                    let _turn = turns.acquire().await;
+                    on_thread(move || work(index, &parts[index], sealed)).await
+                }
                 Err(stopped) => Err(stopped),
             };
             (index, Some(done))
         }
     };
     let mut tally = Tally::default();
-    let mut running = futures_util::stream::iter(0..parts.len()).map(one).buffer_unordered(threads.max(1));
+    let mut running = futures_util::stream::iter(0..parts.len()).map(one).buffer_unordered(threads.max(1) + AHEAD);
     // After a `Broke` nothing new is begun, but what runs is waited for: nobody writes behind the caller's back.
     while let Some((index, done)) = running.next().await {
         if let Some(done) = done {
@@ -244,15 +252,17 @@ where
     let parts: Arc<[Part]> = stream.parts.clone().into();
     let stop = Arc::new(AtomicBool::new(false));
     let telling = Telling::new(opener.witness(), &*store, prefix, Depth::Opened);
+    let turns = Arc::new(Semaphore::new(threads.max(1)));
     let one = |index: usize| {
         let (store, parts, stop, opener) = (store.clone(), parts.clone(), stop.clone(), opener.clone());
-        let telling = telling.clone();
+        let (telling, turns) = (telling.clone(), turns.clone());
         async move {
             if stop.load(Ordering::Relaxed) {
                 return (index, None);
             }
             let done = match telling.unless_there(&parts[index], fetch(&*store, prefix, &parts[index]).await) {
                 Ok(sealed) => {
+                    let _turn = turns.acquire().await;
                     on_thread(move || telling.part(&parts[index], opener.open_part(&parts[index], &sealed))).await
                 }
                 Err(stopped) => Err(stopped),
@@ -268,7 +278,7 @@ where
         Ok::<(), Broke>(())
     });
     let mut tally = Tally::default();
-    let mut running = futures_util::stream::iter(0..parts.len()).map(one).buffered(threads.max(1));
+    let mut running = futures_util::stream::iter(0..parts.len()).map(one).buffered(threads.max(1) + AHEAD);
     while let Some((index, done)) = running.next().await {
         let plain = done.and_then(|done| tally.take(index, &parts[index], done));
         // Bytes after a gap are not the stream's.

@@ -63,6 +63,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         owner: "dba".to_owned(),
         tier: None,
         source: Source {
+            kind: lifeboat::domain::policy::SourceKind::Server,
             url: "postgresql:///orders".to_owned(),
             password: PasswordSource::Default,
             tls: None,

@@ -19,6 +19,7 @@ mod checks;
 mod compose;
 mod config_cli;
 mod content;
+mod control_plane;
 mod copies;
 mod copies_real;
 mod demo;

@@ -298,6 +298,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         owner: "dba".to_owned(),
         tier: None,
         source: Source {
+            kind: lifeboat::domain::policy::SourceKind::Server,
             url: "postgresql:///orders".to_owned(),
             password: PasswordSource::Default,
             tls: None,

@@ -20,7 +20,7 @@ use crate::seal::{SealOptions, Sealer, Signer, store_manifest};
 use crate::store::Store;
 
 use super::house::{House, new_run};
-use super::{interrupt, process};
+use super::{control_plane, interrupt, process};
 
 pub use report::{BackupReport, DigestCost, REPORT_SCHEMA};
 
@@ -78,8 +78,11 @@ impl Order<'_> {
         };
         let look = async {
             let store = self.house.store_to_fill(self.policy, &self.job.store).await?;
-            let endpoint = self.house.source(&self.policy.source)?;
-            let part_bytes = self.part_bytes(&endpoint).await?;
+            let endpoint = match self.job.method {
+                Method::ControlPlane => None,
+                _ => Some(self.house.source(&self.policy.source)?),
+            };
+            let part_bytes = self.part_bytes(endpoint.as_ref()).await?;
             Ok::<_, Broke>((store, endpoint, part_bytes))
         };
         let (store, endpoint, part_bytes) = tokio::select! {
@@ -123,7 +126,7 @@ impl Order<'_> {
     /// The bytes, all durable.
     async fn take(
         &self,
-        endpoint: Endpoint,
+        endpoint: Option<Endpoint>,
         store: Arc<dyn Store>,
         prefix: &str,
         part_bytes: usize,
@@ -136,6 +139,9 @@ impl Order<'_> {
             threads: limits.parallel,
         };
         let sealer = Sealer::new(store, prefix.to_owned(), options)?;
+        let Some(endpoint) = endpoint else {
+            return control_plane::take(self.house, &sealer, self.progress).await;
+        };
         let taking = Taking {
             endpoint,
             databases: self.policy.source.databases.clone(),
@@ -212,10 +218,11 @@ impl Order<'_> {
     }
 
     /// As the job says; else 16 MiB, and more for a source that would make too many parts of that.
-    async fn part_bytes(&self, endpoint: &Endpoint) -> Result<usize, Broke> {
-        let bytes = match self.job.part_size {
-            Some(size) => size.0,
-            None => {
+    async fn part_bytes(&self, endpoint: Option<&Endpoint>) -> Result<usize, Broke> {
+        let bytes = match (self.job.part_size, endpoint) {
+            (Some(size), _) => size.0,
+            (None, None) => PART_BYTES,
+            (None, Some(endpoint)) => {
                 let client = session::plain(endpoint).await?;
                 let listed = session::databases(&client, endpoint).await?;
                 part_bytes_for(listed.iter().filter_map(|one| one.bytes).sum())
@@ -234,7 +241,7 @@ pub fn part_bytes_for(source_bytes: u64) -> u64 {
 
 fn refuse_unknown_method(method: Method) -> Result<(), Broke> {
     match method {
-        Method::Logical | Method::Physical => Ok(()),
+        Method::Logical | Method::Physical | Method::ControlPlane => Ok(()),
         Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => Err(Broke::hinted(
             format!("this version of lifeboat does not take backups by the method `{}` yet", method.as_str()),
             "use method = \"logical\" or \"physical\"",

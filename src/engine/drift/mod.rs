@@ -36,7 +36,7 @@ struct World {
 /// Finds what is not as these policies declare it, the worst first. A catalog that cannot be read is an error: there is nothing to compare with.
 pub async fn find(house: &House, policies: &[&Policy], now: Timestamp) -> Result<Vec<Drift>, Broke> {
     let mut sources = BTreeMap::new();
-    for policy in &house.policies {
+    for policy in house.policies.iter().filter(|policy| !policy.is_of_control_plane()) {
         // Those of other policies tell which databases are covered.
         sources.insert(policy.name.clone(), ask(house, policy).await);
     }
@@ -143,9 +143,8 @@ async fn of_source(house: &House, world: &World, policy: &Policy) -> Vec<Drift> 
     };
     let mut found = source::source(policy, asked.as_ref(), &slot::name_of(&policy.name), stored);
     if let Ok(posture) = asked {
-        let all: Vec<(&Policy, Option<&Posture>)> = house
-            .policies
-            .iter()
+        let servers = house.policies.iter().filter(|policy| !policy.is_of_control_plane());
+        let all: Vec<(&Policy, Option<&Posture>)> = servers
             .map(|other| (other, world.sources.get(&other.name).and_then(|asked| asked.as_ref().ok())))
             .collect();
         found.extend(source::uncovered(policy, posture, &all));

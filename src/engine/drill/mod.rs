@@ -5,7 +5,9 @@
 
 mod perform;
 mod pick;
+mod rebuild;
 mod replay;
+mod stage;
 
 pub use pick::is_known;
 
@@ -17,6 +19,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use self::perform::Performance;
+use self::rebuild::Rebuild;
+use self::stage::Stage;
 use super::ledger::Record;
 use super::{House, house, interrupt, process};
 use crate::clock::now;
@@ -43,6 +47,7 @@ fn wanted(scratch: ScratchKind, method: Method) -> &'static [&'static str] {
         (ScratchKind::Database, _) => &["pg_restore"],
         (ScratchKind::Cluster, Method::Physical) => &["postgres"],
         (ScratchKind::Cluster, _) => &["initdb", "postgres", "pg_restore"],
+        (ScratchKind::Folder, _) => &[],
     }
 }
 
@@ -142,7 +147,13 @@ impl Rehearsal {
             Ok(prepared) => prepared,
             Err(stop) => return self.never_began(stop),
         };
-        let mut performance = match Performance::new(house, policy, &sealed, &programs, store, record) {
+        let performance: Result<Box<dyn Stage + '_>, Broke> = match &programs {
+            Some(programs) => {
+                Performance::new(house, policy, &sealed, programs, store, record).map(|one| Box::new(one) as _)
+            }
+            None => Rebuild::new(house, policy, &sealed, store, record).map(|one| Box::new(one) as _),
+        };
+        let mut performance = match performance {
             Ok(performance) => performance,
             Err(broke) => return self.never_began(broke.into()),
         };
@@ -162,7 +173,7 @@ impl Rehearsal {
                 for step in acts.iter().copied() {
                     begun.fetch_add(1, Relaxed);
                     if going {
-                        going = self.perform(&mut performance, step, progress).await;
+                        going = self.perform(&mut *performance, step, progress).await;
                     } else {
                         self.record(step.clone(), None, Instant::now(), Ended::Skipped, Vec::new());
                     }
@@ -178,7 +189,7 @@ impl Rehearsal {
         house: &House,
         policy: &Policy,
         progress: &dyn Progress,
-    ) -> Result<(SealedManifest, Programs, Arc<dyn Store>), Stop> {
+    ) -> Result<(SealedManifest, Option<Programs>, Arc<dyn Store>), Stop> {
         if self.transcript.drill.loss == Loss::Random {
             progress.stage("choose a moment");
             self.transcript.lost_at = replay::random_moment(house, policy).await?;
@@ -214,6 +225,9 @@ impl Rehearsal {
         if !findings.is_empty() {
             return Err(Stop::Found(findings));
         }
+        if self.transcript.drill.scratch.kind == ScratchKind::Folder {
+            return Ok((sealed, None, picked.store));
+        }
         let wanted = wanted(self.transcript.drill.scratch.kind, manifest.method);
         let major = manifest.fingerprint.server.major();
         let programs = Programs::for_dump(&house.config.bin_dirs, major, manifest.dumped_by(), wanted);
@@ -222,7 +236,7 @@ impl Rehearsal {
         let outdated = programs.folders().into_iter().filter_map(|(_, version)| judge::tools::outdated(version));
         self.transcript.environment.extend(outdated);
         self.transcript.environment.extend(judge::tools::blind_source(&manifest.fingerprint.server));
-        Ok((sealed, programs, picked.store))
+        Ok((sealed, Some(programs), picked.store))
     }
 
     /// The catalog remembers the manifest that it saw being written: another one under the same name was put there since.
@@ -250,7 +264,7 @@ impl Rehearsal {
     }
 
     /// Performs one step and writes it down; whether the drill can go on.
-    async fn perform(&mut self, performance: &mut Performance<'_>, step: &Step, progress: &dyn Progress) -> bool {
+    async fn perform(&mut self, performance: &mut dyn Stage, step: &Step, progress: &dyn Progress) -> bool {
         let began = Instant::now();
         match step {
             Step::Provision => {
@@ -309,7 +323,7 @@ impl Rehearsal {
         &mut self,
         house: &House,
         policy: &Policy,
-        performance: Performance<'_>,
+        performance: Box<dyn Stage + '_>,
         progress: &dyn Progress,
     ) {
         progress.stage("destroy the scratch");
@@ -388,6 +402,7 @@ impl Rehearsal {
 
     fn note_isolation(&mut self, used: &ScratchUsed) {
         let apart = used.isolation.network && used.isolation.files;
+        let apart = apart || used.kind == ScratchKind::Folder;
         if !apart && self.transcript.drill.scratch.isolation == IsolationDemand::Preferred {
             let message = "the scratch was not cut off from network and files of the machine: what it held could have reached other systems";
             self.transcript.environment.push(Finding::new("isolation_missing", used.name.clone(), message));

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 
 use super::super::House;
 use super::super::ledger::Record;
 use super::replay::{self, Behind, Far};
+use super::stage::{RestorePart, Stage};
 use crate::backup::{logical, physical};
 use crate::checks::{self, Subject};
 use crate::domain::artifact::WalRange;
@@ -27,15 +29,6 @@ use crate::progress::Progress;
 use crate::scratch::{Scratch, Started};
 use crate::seal::{Opener, SealedManifest, Witness};
 use crate::store::Store;
-
-/// One half of a restore: the bytes, or the server.
-pub struct RestorePart {
-    pub phase: Phase,
-    pub began: Instant,
-    pub took: Span,
-    pub ended: Ended,
-    pub facts: Vec<String>,
-}
 
 /// What the steps of one drill share.
 pub struct Performance<'a> {
@@ -68,40 +61,11 @@ impl<'a> Performance<'a> {
         Ok(Performance { house, policy, sealed, programs, store, opener, scratch, started, facts, behind, log })
     }
 
-    /// Makes the place, and writes down that it is owed a sweep.
-    pub async fn provision(&mut self, transcript: &Transcript) -> Result<Vec<String>, Stop> {
-        let plan = &transcript.drill.scratch;
-        if plan.kind == ScratchKind::Database && self.sealed.manifest.method != Method::Logical {
-            let error =
-                format!("backup {} is physical: it cannot be restored into a database", self.sealed.manifest.backup);
-            return Err(
-                Broke::hinted(error, "use scratch kind `cluster`, or pick method `logical` in the drill").into()
-            );
-        }
-        let name = transcript.run.scratch_name();
-        // Written down before it is made: a kill between the two leaves an owed sweep, never an unknown scratch.
-        self.house.record(&self.policy.name, transcript.run, Event::ScratchMade { name: name.clone() }).await?;
-        let sources = self.sources(plan.kind).await?;
-        let config = &self.house.config.scratch;
-        let scratch = Scratch::provision(transcript.run, plan, config, self.programs, &sources).await?;
-        let isolation = scratch.isolation();
-        let facts = vec![
-            format!("scratch {name}"),
-            match (plan.kind, isolation.network) {
-                (ScratchKind::Database, _) => "a database on a scratch server".to_owned(),
-                (ScratchKind::Cluster, true) => format!("cut off from the network ({})", isolation.means),
-                (ScratchKind::Cluster, false) => "not cut off from the network".to_owned(),
-            },
-        ];
-        self.scratch = Some(scratch);
-        Ok(facts)
-    }
-
     /// System identifiers that a scratch server must not have: those of all artifacts, and of all sources that answer. A database
     /// is not made anywhere while a source is known by neither: the server might be that very source.
     async fn sources(&self, kind: ScratchKind) -> Result<Vec<String>, Broke> {
         let mut identifiers = vec![self.sealed.manifest.fingerprint.server.system_identifier.clone()];
-        for policy in &self.house.policies {
+        for policy in self.house.policies.iter().filter(|policy| !policy.is_of_control_plane()) {
             let artifacts = self.house.catalog.artifacts(&policy.name).await?;
             let known = artifacts.into_iter().map(|record| record.system_identifier);
             let mut known: Vec<String> = known.filter(|identifier| !identifier.is_empty()).collect();
@@ -128,44 +92,6 @@ impl<'a> Performance<'a> {
     async fn identify(&self, policy: &Policy) -> Result<String, Broke> {
         let client = self.house.source(&policy.source)?.connect().await?;
         Ok(probe::server(&client).await?.system_identifier)
-    }
-
-    /// Brings the backup back: bytes and server, each timed.
-    pub async fn restore(
-        &mut self,
-        restore: &Restore,
-        lost_at: Timestamp,
-        progress: &dyn Progress,
-    ) -> Vec<RestorePart> {
-        let with_log = match restore.until {
-            Target::Backup => None,
-            Target::Latest => Some(Far::SealedBy(lost_at)),
-            Target::Moment => Some(Far::Moment(lost_at)),
-        };
-        let mut parts = Vec::new();
-        let order = match self.sealed.manifest.method {
-            Method::Physical => [Phase::Restore, Phase::Start],
-            Method::Logical | Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
-                [Phase::Start, Phase::Restore]
-            }
-        };
-        for phase in order {
-            let began = Instant::now();
-            let done = match phase {
-                Phase::Restore => self.put_back(with_log, progress).await,
-                _ => self.start().await,
-            };
-            let (ended, facts) = match done {
-                Ok(facts) => (Ended::Done, facts),
-                Err(stop) => (super::ended(stop), Vec::new()),
-            };
-            let bad = ended != Ended::Done;
-            parts.push(RestorePart { phase, began, took: Span::from_std(began.elapsed()), ended, facts });
-            if bad {
-                break;
-            }
-        }
-        parts
     }
 
     async fn start(&mut self) -> Result<Vec<String>, Stop> {
@@ -229,7 +155,7 @@ impl<'a> Performance<'a> {
                 };
                 logical::put_back(&what).await?
             }
-            Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => {
+            Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump | Method::ControlPlane => {
                 let error =
                     format!("backups of method {} cannot be restored by this version", manifest.method.as_str());
                 return Err(Broke::new(error).into());
@@ -257,81 +183,6 @@ impl<'a> Performance<'a> {
         Ok(facts)
     }
 
-    /// Asks until the answer comes within its latency. A server that runs and does not answer is a finding.
-    pub async fn await_ready(&self, ready: &AwaitReady) -> Result<Vec<String>, Stop> {
-        let database = self.database_now(ready.database.as_deref())?;
-        let endpoint = self.server()?.with_database(&database);
-        let began = Instant::now();
-        let mut last = String::from("it was never asked");
-        let mut tries = 0_u32;
-        while began.elapsed() < ready.timeout.to_std() {
-            tries += 1;
-            match ask(&endpoint, &ready.query, ready.timeout).await {
-                Ok(latency) if latency <= ready.within => {
-                    return Ok(vec![format!(
-                        "answered in {latency} (within {}), after {} and {tries} tries",
-                        ready.within,
-                        Span::from_std(began.elapsed())
-                    )]);
-                }
-                Ok(latency) => last = format!("it answered in {latency}"),
-                Err(Silence::Wrong(why)) => {
-                    let hint = "correct `await-ready.query` in the drill";
-                    return Err(Broke::hinted(format!("the readiness query cannot be asked: {why}"), hint).into());
-                }
-                Err(Silence::NotYet(why)) => last = why,
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-        let message = format!("the readiness query was not answered as demanded within {}", ready.timeout);
-        let finding = Finding::new("not_ready", format!("database {database}"), message);
-        Err(finding.with(format!("an answer within {}", ready.within), last).into())
-    }
-
-    /// Makes one check.
-    pub async fn check(&self, check: &Check) -> CheckResult {
-        let began = Instant::now();
-        let terms = match check.name {
-            CheckName::Heartbeat => {
-                replay::beat_terms(self.house, self.policy, self.behind.as_ref().and_then(Behind::moment)).await
-            }
-            _ => BeatTerms::default(),
-        };
-        let subject = match self.subject(terms) {
-            Ok(subject) => subject,
-            Err(broke) => {
-                return CheckResult {
-                    name: check.name,
-                    title: check.title(),
-                    required: check.required,
-                    outcome: crate::domain::check::Outcome::Broke { error: broke.error, hint: broke.hint },
-                    looked_at: Vec::new(),
-                    unchecked: Vec::new(),
-                    beat: None,
-                    took: Span::from_std(began.elapsed()),
-                };
-            }
-        };
-        let mut result = checks::run(check, &subject).await;
-        result.title = check.title();
-        if self.log.is_some() { replay::weigh(result) } else { result }
-    }
-
-    /// What the log behind the backup added.
-    pub fn log_replayed(&self) -> Option<LogReplayed> {
-        self.log.clone()
-    }
-
-    /// Breaks the scratch, as its superuser.
-    pub async fn sabotage(&self, sabotage: &Sabotage) -> Result<Vec<String>, Stop> {
-        let database = self.database_now(sabotage.database.as_deref())?;
-        let client = self.server()?.with_database(&database).connect().await.map_err(Broke::from)?;
-        client.batch_execute(&sabotage.sql).await.map_err(|error| {
-            Broke::hinted(format!("the sabotage failed: {}", root_cause(&error)), "correct `sabotage.sql` in the drill")
-        })?;
-        Ok(vec![format!("ran in {database}: {}", sabotage.sql)])
-    }
-
     fn subject(&self, heartbeat: BeatTerms) -> Result<Subject<'_>, Broke> {
         let scratch = self.scratch.as_ref().ok_or_else(no_scratch)?;
         let names: Vec<String> =
@@ -347,7 +198,12 @@ impl<'a> Performance<'a> {
             whole_server: scratch.data_dir().is_some(),
             own_from: match self.sealed.manifest.method {
                 Method::Physical => self.started.as_ref().map(|started| started.next_xid),
-                Method::Logical | Method::RdsSnapshot | Method::Pgbackrest | Method::Barman | Method::Dump => None,
+                Method::Logical
+                | Method::RdsSnapshot
+                | Method::Pgbackrest
+                | Method::Barman
+                | Method::Dump
+                | Method::ControlPlane => None,
             },
             heartbeat,
             programs: self.programs,
@@ -378,9 +234,142 @@ impl<'a> Performance<'a> {
         };
         Ok(renamed.into_iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new))
     }
+}
 
-    /// What the transcript says about the scratch, as it is now.
-    pub fn scratch_used(&self) -> Option<ScratchUsed> {
+#[async_trait]
+impl Stage for Performance<'_> {
+    async fn provision(&mut self, transcript: &Transcript) -> Result<Vec<String>, Stop> {
+        let plan = &transcript.drill.scratch;
+        if plan.kind == ScratchKind::Database && self.sealed.manifest.method != Method::Logical {
+            let error =
+                format!("backup {} is physical: it cannot be restored into a database", self.sealed.manifest.backup);
+            return Err(
+                Broke::hinted(error, "use scratch kind `cluster`, or pick method `logical` in the drill").into()
+            );
+        }
+        let name = transcript.run.scratch_name();
+        // Written down before it is made: a kill between the two leaves an owed sweep, never an unknown scratch.
+        self.house.record(&self.policy.name, transcript.run, Event::ScratchMade { name: name.clone() }).await?;
+        let sources = self.sources(plan.kind).await?;
+        let config = &self.house.config.scratch;
+        let scratch = Scratch::provision(transcript.run, plan, config, self.programs, &sources).await?;
+        let isolation = scratch.isolation();
+        let facts = vec![
+            format!("scratch {name}"),
+            match (plan.kind, isolation.network) {
+                (ScratchKind::Database | ScratchKind::Folder, _) => "a database on a scratch server".to_owned(),
+                (ScratchKind::Cluster, true) => format!("cut off from the network ({})", isolation.means),
+                (ScratchKind::Cluster, false) => "not cut off from the network".to_owned(),
+            },
+        ];
+        self.scratch = Some(scratch);
+        Ok(facts)
+    }
+
+    async fn restore(&mut self, restore: &Restore, lost_at: Timestamp, progress: &dyn Progress) -> Vec<RestorePart> {
+        let with_log = match restore.until {
+            Target::Backup => None,
+            Target::Latest => Some(Far::SealedBy(lost_at)),
+            Target::Moment => Some(Far::Moment(lost_at)),
+        };
+        let mut parts = Vec::new();
+        let order = match self.sealed.manifest.method {
+            Method::Physical => [Phase::Restore, Phase::Start],
+            Method::Logical
+            | Method::RdsSnapshot
+            | Method::Pgbackrest
+            | Method::Barman
+            | Method::Dump
+            | Method::ControlPlane => [Phase::Start, Phase::Restore],
+        };
+        for phase in order {
+            let began = Instant::now();
+            let done = match phase {
+                Phase::Restore => self.put_back(with_log, progress).await,
+                _ => self.start().await,
+            };
+            let part = RestorePart::ended(phase, began, done);
+            let bad = part.ended != Ended::Done;
+            parts.push(part);
+            if bad {
+                break;
+            }
+        }
+        parts
+    }
+
+    async fn await_ready(&self, ready: &AwaitReady) -> Result<Vec<String>, Stop> {
+        let database = self.database_now(ready.database.as_deref())?;
+        let endpoint = self.server()?.with_database(&database);
+        let began = Instant::now();
+        let mut last = String::from("it was never asked");
+        let mut tries = 0_u32;
+        while began.elapsed() < ready.timeout.to_std() {
+            tries += 1;
+            match ask(&endpoint, &ready.query, ready.timeout).await {
+                Ok(latency) if latency <= ready.within => {
+                    return Ok(vec![format!(
+                        "answered in {latency} (within {}), after {} and {tries} tries",
+                        ready.within,
+                        Span::from_std(began.elapsed())
+                    )]);
+                }
+                Ok(latency) => last = format!("it answered in {latency}"),
+                Err(Silence::Wrong(why)) => {
+                    let hint = "correct `await-ready.query` in the drill";
+                    return Err(Broke::hinted(format!("the readiness query cannot be asked: {why}"), hint).into());
+                }
+                Err(Silence::NotYet(why)) => last = why,
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let message = format!("the readiness query was not answered as demanded within {}", ready.timeout);
+        let finding = Finding::new("not_ready", format!("database {database}"), message);
+        Err(finding.with(format!("an answer within {}", ready.within), last).into())
+    }
+
+    async fn check(&self, check: &Check) -> CheckResult {
+        let began = Instant::now();
+        let terms = match check.name {
+            CheckName::Heartbeat => {
+                replay::beat_terms(self.house, self.policy, self.behind.as_ref().and_then(Behind::moment)).await
+            }
+            _ => BeatTerms::default(),
+        };
+        let subject = match self.subject(terms) {
+            Ok(subject) => subject,
+            Err(broke) => {
+                return CheckResult {
+                    name: check.name,
+                    title: check.title(),
+                    required: check.required,
+                    outcome: crate::domain::check::Outcome::Broke { error: broke.error, hint: broke.hint },
+                    looked_at: Vec::new(),
+                    unchecked: Vec::new(),
+                    beat: None,
+                    took: Span::from_std(began.elapsed()),
+                };
+            }
+        };
+        let mut result = checks::run(check, &subject).await;
+        result.title = check.title();
+        if self.log.is_some() { replay::weigh(result) } else { result }
+    }
+
+    fn log_replayed(&self) -> Option<LogReplayed> {
+        self.log.clone()
+    }
+
+    async fn sabotage(&self, sabotage: &Sabotage) -> Result<Vec<String>, Stop> {
+        let database = self.database_now(sabotage.database.as_deref())?;
+        let client = self.server()?.with_database(&database).connect().await.map_err(Broke::from)?;
+        client.batch_execute(&sabotage.sql).await.map_err(|error| {
+            Broke::hinted(format!("the sabotage failed: {}", root_cause(&error)), "correct `sabotage.sql` in the drill")
+        })?;
+        Ok(vec![format!("ran in {database}: {}", sabotage.sql)])
+    }
+
+    fn scratch_used(&self) -> Option<ScratchUsed> {
         let scratch = self.scratch.as_ref()?;
         Some(ScratchUsed {
             kind: if scratch.data_dir().is_some() { ScratchKind::Cluster } else { ScratchKind::Database },
@@ -391,13 +380,11 @@ impl<'a> Performance<'a> {
         })
     }
 
-    /// The name of the scratch, if one was made.
-    pub fn scratch_name(&self) -> Option<String> {
+    fn scratch_name(&self) -> Option<String> {
         self.scratch.as_ref().map(|scratch| scratch.name().to_owned())
     }
 
-    /// Destroys it.
-    pub async fn destroy(self) -> Result<(), Broke> {
+    async fn destroy(self: Box<Self>) -> Result<(), Broke> {
         match self.scratch {
             Some(scratch) => scratch.destroy().await,
             None => Ok(()),

@@ -221,7 +221,8 @@ pub(super) fn weigh(mut result: CheckResult) -> CheckResult {
         | CheckName::Amcheck
         | CheckName::Heartbeat
         | CheckName::Assert
-        | CheckName::Readiness => false,
+        | CheckName::Readiness
+        | CheckName::ControlPlane => false,
     };
     if let (true, Outcome::Failed(findings)) = (compares, &result.outcome) {
         let first = findings.first().map_or(String::new(), |one| format!("{}: {}", one.object, one.message));

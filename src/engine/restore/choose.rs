@@ -99,6 +99,20 @@ pub(in crate::engine) async fn candidates(
     Ok(found)
 }
 
+/// Whether what is asked for is lifeboat's own backup: by the newest manifest that can be read.
+pub(super) async fn is_of_control_plane(request: &Request) -> Result<bool, Broke> {
+    let (policy, held) = held(request).await?;
+    let held = held.iter().rev().filter(|(backup, _)| request.backup.as_ref().is_none_or(|asked| asked == backup));
+    for (backup, store) in held.take(COMPARED) {
+        match seal::load_manifest(&**store, &policy, backup, &request.trusted).await {
+            Ok(sealed) => return Ok(sealed.manifest.method == Method::ControlPlane),
+            Err(Stop::Found(_)) => {}
+            Err(Stop::Broke(broke)) => return Err(broke),
+        }
+    }
+    Ok(false)
+}
+
 /// What is said of a backup that was deleted and is not gone yet.
 pub(in crate::engine) fn deleted_one(backup: &BackupId, mark: &Mark) -> Broke {
     let hint = format!("until it is removed, `lifeboat backup undelete {backup} --by WHO` brings it back");

@@ -9,7 +9,7 @@ use super::choose::Chosen;
 use super::database::quoted;
 use super::until::Course;
 use super::{Done, INCOMPLETE, Request, refuse_without_room};
-use crate::backup::physical;
+use crate::backup::{control_plane, physical};
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::units::ByteSize;
@@ -152,6 +152,43 @@ pub(super) async fn restore(
         commands: commands(request, manifest, dir),
         warnings,
         findings,
+    })
+}
+
+/// lifeboat's own backup into a folder.
+pub(super) async fn restore_own(
+    request: &Request,
+    chosen: &Chosen,
+    dir: &Path,
+    progress: &dyn Progress,
+) -> Result<Done, Stop> {
+    let manifest = &chosen.sealed.manifest;
+    refuse_without_room(&parent_of(dir), manifest.plain_bytes(), "the folder")?;
+    refuse_unless_free(dir)?;
+    make(dir, None)?;
+    mark(dir, "it was interrupted, or is still at work\n").map_err(|error| failed("write into", dir, &error))?;
+    progress.say(&format!("writing {} into {}", manifest.plain_bytes(), dir.display()));
+    let store = Arc::clone(&chosen.store);
+    if let Err(stop) = control_plane::unpack(store, manifest, &request.opener, dir, request.parallel).await {
+        mark_incomplete(dir, &stop);
+        return Err(stop);
+    }
+    unmark(dir).map_err(|error| failed("remove the mark from", dir, &error))?;
+    let shown = dir.display();
+    Ok(Done {
+        target: shown.to_string(),
+        pages: None,
+        commands: vec![
+            format!("cat {shown}/HOW-TO.txt"),
+            format!("cd {shown}/config"),
+            "cat ../catalog/*.jsonl > ../catalog.jsonl && lifeboat catalog import ../catalog.jsonl".to_owned(),
+            "lifeboat catalog rebuild && lifeboat check && lifeboat status".to_owned(),
+        ],
+        warnings: vec![
+            "keys and password files are not in it: origin.json names them; bring them from where they are kept"
+                .to_owned(),
+        ],
+        findings: Vec::new(),
     })
 }
 

@@ -72,7 +72,8 @@ pub(in crate::load) struct RawBackup {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::load) struct RawScratch {
-    /// cluster: an own sandboxed server. database: a fresh database on a scratch server of lifeboat.toml.
+    /// cluster: an own sandboxed server. database: a fresh database on a scratch server of lifeboat.toml. folder: for lifeboat itself, whose catalog
+    /// and configuration need no server.
     #[schemars(with = "RawScratchKind")]
     pub(in crate::load) kind: ScratchKind,
     /// The scratch server, by its name in lifeboat.toml (kind database only).
@@ -91,6 +92,8 @@ enum RawScratchKind {
     Cluster,
     /// A fresh database on a scratch server.
     Database,
+    /// A folder, for lifeboat itself.
+    Folder,
 }
 
 /// The words of [`IsolationDemand`], for the schema.

@@ -59,8 +59,8 @@ pub(in crate::load) struct RawSource {
     /// What kind of server it is.
     #[serde(default)]
     pub(in crate::load) kind: SourceKind,
-    /// Where it is, and as which role: a connection URL without a password.
-    pub(in crate::load) url: Written<Url>,
+    /// Where it is, and as which role: a connection URL without a password. Left out for a control plane, and only for that.
+    pub(in crate::load) url: Option<Written<Url>>,
     /// Which databases a logical backup holds: "all", or a list of names. Default: the one that the URL names.
     pub(in crate::load) databases: Option<RawDatabases>,
     /// A file in libpq's passfile form, mode 0600.
@@ -87,6 +87,8 @@ pub(in crate::load) enum SourceKind {
     Postgres,
     /// Amazon RDS.
     Rds,
+    /// lifeboat's own catalog and configuration.
+    ControlPlane,
 }
 
 /// The words of [`TlsMode`], for the schema.
@@ -119,6 +121,8 @@ pub(in crate::load) enum RawMethod {
     Barman,
     /// A dump made by somebody else, adopted (not done by this version).
     Dump,
+    /// lifeboat's own catalog and configuration: with source.kind = "control-plane".
+    ControlPlane,
 }
 
 /// The numbers that are demanded of a recovery.
