@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
-use crate::domain::queue::{Claim, Hold, Place, Planned, PlannedUpTo, Worker};
+use crate::domain::queue::{Claim, Ended, Hold, Place, Planned, PlannedUpTo, Worker};
 use crate::domain::run::Event;
 use crate::domain::units::Span;
 
@@ -39,6 +39,8 @@ pub trait Queue: Send + Sync {
     async fn miss(&self, at: Timestamp, run: RunId, why: String) -> Result<bool, Broke>;
     /// All runs that have not ended, in the order in which they would be claimed; those that are claimed first.
     async fn places(&self) -> Result<Vec<Place>, Broke>;
+    /// Runs whose places ended at or after a moment, oldest first: what is to be tried again is decided from these.
+    async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke>;
     /// Returns when something may have changed for a worker or a planner, or after so long.
     async fn wait(&self, at_most: Duration);
 }
