@@ -19,7 +19,7 @@ use crate::domain::units::Span;
 pub trait Queue: Send + Sync {
     /// Now, by the clock that all who share this queue share: the database server's, or this machine's.
     async fn now(&self) -> Result<Timestamp, Broke>;
-    /// Writes down runs that are to be done: the event `planned` and a place in the queue. Of a key that was ever planned nothing is written. Gives
+    /// Writes down runs that are to be done: the event `planned`, `caught_up` where there is something to tell, and a place in the queue. Of a key that was ever planned nothing is written. Gives
     /// those that are new.
     async fn plan(&self, at: Timestamp, runs: Vec<Planned>) -> Result<Vec<RunId>, Broke>;
     /// Up to which instant each schedule was ever planned, those of first attempts and of schedules that are no more included.

@@ -46,6 +46,17 @@ pub struct Planned {
     pub alone_on: Option<String>,
     /// What a machine must offer.
     pub needs: BTreeSet<PlaceName>,
+    /// Instants before its own that nobody planned: told with it, by the event `caught_up`.
+    pub caught_up: Option<CaughtUp>,
+}
+
+/// Instants of a schedule for which there is no run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaughtUp {
+    /// How many.
+    pub instants: u64,
+    /// The first of them.
+    pub since: Timestamp,
 }
 
 /// Who does runs.
