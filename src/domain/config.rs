@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::bucket::Bucket;
 use super::ids::PlaceName;
 use super::policy::{PasswordSource, TlsMode};
+use super::timetable::{Housekeeping, Serve};
 use super::units::Span;
 
 /// The configuration of one machine. Paths are absolute: those in the file are read from the file's own folder.
@@ -31,6 +32,10 @@ pub struct Config {
     pub bin_dirs: Vec<PathBuf>,
     /// How much at once.
     pub limits: Limits,
+    /// What is done for every policy by schedule.
+    pub schedule: Housekeeping,
+    /// How much this machine does of what is planned.
+    pub serve: Serve,
 }
 
 /// One store.

@@ -151,14 +151,8 @@ pub enum EndedAs {
 
 impl EndedAs {
     /// Every word.
-    pub const ALL: [EndedAs; 6] = [
-        EndedAs::Succeeded,
-        EndedAs::Found,
-        EndedAs::Unproven,
-        EndedAs::Broke,
-        EndedAs::Abandoned,
-        EndedAs::Missed,
-    ];
+    pub const ALL: [EndedAs; 6] =
+        [EndedAs::Succeeded, EndedAs::Found, EndedAs::Unproven, EndedAs::Broke, EndedAs::Abandoned, EndedAs::Missed];
 
     /// What an event means for the place of its run; none: the place goes on.
     pub fn of(event: &Event) -> Option<EndedAs> {

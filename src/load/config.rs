@@ -7,7 +7,7 @@ use super::document::Document;
 use super::login;
 use super::problem::Problems;
 use super::raw::config::RawConfig;
-use super::store;
+use super::{store, timetable};
 use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer};
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
@@ -24,6 +24,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     }
     document.more_than_none(&document.root, "limits.connect_timeout", problems);
     store::rules(document, problems);
+    timetable::rules(document, problems);
 }
 
 /// The folders of policies and drills, as far as they can be told.
@@ -77,6 +78,8 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
             parallel: raw.limits.parallel.map_or_else(cores, usize::from),
             connect_timeout: raw.limits.connect_timeout.map_or(CONNECT_TIMEOUT, |span| span.0),
         },
+        schedule: timetable::housekeeping(raw.schedule),
+        serve: timetable::serve(raw.serve, raw.worker),
     }
 }
 

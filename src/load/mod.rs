@@ -13,6 +13,7 @@ mod policy;
 mod problem;
 mod raw;
 mod store;
+mod timetable;
 mod walk;
 
 use std::path::{Path, PathBuf};

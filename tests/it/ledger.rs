@@ -50,6 +50,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         name: "nightly".parse().unwrap(),
         method: Method::Physical,
         schedule: None,
+        terms: Default::default(),
         store: place("primary"),
         copy_within: None,
         copies: if copies { vec![place("far")] } else { vec![] },
@@ -101,6 +102,8 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        schedule: Default::default(),
+        serve: Default::default(),
     };
     House {
         catalog: Arc::new(SqliteCatalog::open(&config.catalog).unwrap()),

@@ -285,6 +285,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         name: "nightly".parse().unwrap(),
         method: Method::Physical,
         schedule: None,
+        terms: Default::default(),
         store: place("primary"),
         copies: vec![],
         copy_within: None,
@@ -333,6 +334,8 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         scratch: ScratchConfig { dir: folder, user: "postgres".to_owned(), preload: vec![], servers: BTreeMap::new() },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        schedule: Default::default(),
+        serve: Default::default(),
     };
     House {
         config,

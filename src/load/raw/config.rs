@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::policy::RawTls;
 use super::store::RawStore;
+use super::timetable::{RawSchedule, RawServe, RawWorker};
 use crate::domain::policy::TlsMode;
 use crate::domain::units::Span;
 use crate::load::format::{FilePath, Url, Variable, Words, Written};
@@ -37,6 +38,15 @@ pub(in crate::load) struct RawConfig {
     /// How much at once.
     #[serde(default)]
     pub(in crate::load) limits: RawLimits,
+    /// What is done for every policy by schedule.
+    #[serde(default)]
+    pub(in crate::load) schedule: RawSchedule,
+    /// How much this machine does of what is planned.
+    #[serde(default)]
+    pub(in crate::load) serve: RawServe,
+    /// What this machine offers.
+    #[serde(default)]
+    pub(in crate::load) worker: RawWorker,
 }
 
 /// What ran and what came of it.

@@ -82,6 +82,8 @@ impl Bench {
             },
             bin_dirs: vec![],
             limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+            schedule: Default::default(),
+            serve: Default::default(),
         };
         let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap());
         let house = House {
