@@ -13,8 +13,8 @@ use super::units::Span;
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
-    /// The catalog's SQLite file.
-    pub catalog: PathBuf,
+    /// What ran and what came of it.
+    pub catalog: CatalogPlace,
     /// Folder of the policies.
     pub policies: PathBuf,
     /// Folder of the drills.
@@ -31,6 +31,19 @@ pub struct Config {
     pub bin_dirs: Vec<PathBuf>,
     /// How much at once.
     pub limits: Limits,
+}
+
+/// Where the catalog is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CatalogPlace {
+    /// In a SQLite file.
+    Sqlite(PathBuf),
+}
+
+impl From<PathBuf> for CatalogPlace {
+    fn from(path: PathBuf) -> CatalogPlace {
+        CatalogPlace::Sqlite(path)
+    }
 }
 
 /// One store.
