@@ -14,8 +14,8 @@ use super::units::Span;
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
-    /// The catalog's SQLite file.
-    pub catalog: PathBuf,
+    /// What ran and what came of it.
+    pub catalog: CatalogPlace,
     /// Folder of the policies.
     pub policies: PathBuf,
     /// Folder of the drills.
@@ -36,6 +36,19 @@ pub struct Config {
     pub schedule: Housekeeping,
     /// How much this machine does of what is planned.
     pub serve: Serve,
+}
+
+/// Where the catalog is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CatalogPlace {
+    /// In a SQLite file.
+    Sqlite(PathBuf),
+}
+
+impl From<PathBuf> for CatalogPlace {
+    fn from(path: PathBuf) -> CatalogPlace {
+        CatalogPlace::Sqlite(path)
+    }
 }
 
 /// One store.
