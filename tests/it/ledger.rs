@@ -115,6 +115,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         warnings: vec![],
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     }
 }
 

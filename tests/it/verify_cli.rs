@@ -359,6 +359,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         queue: Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap()).queue,
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     }
 }
 

@@ -166,7 +166,8 @@ impl Queue for SqliteCatalog {
 
     async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke> {
         self.with("read what ended", move |connection| {
-            let sql = "select planned, ended_at, how from queue where ended = 1 and ended_at >= ?1 order by ended_at, run";
+            let sql =
+                "select planned, ended_at, how from queue where ended = 1 and ended_at >= ?1 order by ended_at, run";
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query([since.as_microsecond()])?;
             let mut found = Vec::new();

@@ -153,7 +153,7 @@ impl Line {
     }
 
     /// An instant with its jitter: a number that follows from the key alone, so that all machines agree.
-    fn with_jitter(&self, instant: Timestamp) -> Timestamp {
+    pub(super) fn with_jitter(&self, instant: Timestamp) -> Timestamp {
         let Some(most) = self.terms.jitter.and_then(|span| u64::try_from(span.0.as_secs()).ok()) else {
             return instant;
         };

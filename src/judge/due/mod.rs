@@ -8,6 +8,7 @@
 //! and woken after days.
 
 mod again;
+mod ahead;
 mod line;
 mod window;
 
@@ -20,6 +21,7 @@ use crate::domain::queue::{CaughtUp, Place, PlannedUpTo, RunKey};
 use crate::domain::units::Span;
 
 pub use again::{HORIZON, again};
+pub use ahead::{Entry, Stage, ahead};
 pub use line::{Class, Line, TOO_LATE, label, lines, overdue, place};
 pub use window::{closes, opens};
 
@@ -90,7 +92,7 @@ impl Agenda {
         Some((*at, &self.watches[*at].line))
     }
 
-    /// What is to be planned now. What was given once is not given again, unless [`Agenda::forget`] says that it was not done.
+    /// What is to be planned now. What was given once is not given again: if it could not be planned, a new agenda gives it.
     pub fn look(&mut self, now: Timestamp) -> Vec<Due> {
         if now < self.looked_at.checked_sub(SET_BACK.0).unwrap_or(Timestamp::MIN) {
             // What was planned by a clock that was ahead is planned; from here on the clock is followed again.
