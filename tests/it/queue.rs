@@ -69,7 +69,7 @@ async fn order(queue: &dyn Queue) -> Vec<RunId> {
 }
 
 /// Every implementation passes this, from an empty catalog.
-async fn contract(opened: &Opened) {
+pub(crate) async fn contract(opened: &Opened) {
     keys_are_planned_once(opened).await;
     claims_follow_the_order(opened).await;
     claims_follow_the_conditions(opened).await;
@@ -308,7 +308,7 @@ async fn ends_outside_of_the_queue_end_the_place(Opened { catalog, queue }: &Ope
 }
 
 /// Several workers on handles of their own claim the same runs at once: each run goes to one of them, in one claim.
-async fn claimers_at_once(handles: Vec<Opened>) {
+pub(crate) async fn claimers_at_once(handles: Vec<Opened>) {
     let workers = handles.len();
     let queue = Arc::clone(&handles[0].queue);
     let wanted: BTreeSet<RunId> = (200..240).map(|n| planned(n).run).collect();
@@ -363,7 +363,7 @@ async fn claimers_at_once(handles: Vec<Opened>) {
 }
 
 /// Who waits is woken by another handle's plan long before its time is up.
-async fn waiters_wake(waiter: &Opened, planner: &Opened) {
+pub(crate) async fn waiters_wake(waiter: &Opened, planner: &Opened) {
     let queue = Arc::clone(&waiter.queue);
     let waiting = tokio::spawn(async move { queue.wait(Duration::from_secs(300)).await });
     let mut n = 300;
