@@ -3,6 +3,7 @@
 mod error;
 mod fold;
 mod opened;
+mod postgres;
 mod queue;
 mod sqlite;
 
@@ -22,6 +23,7 @@ use crate::domain::transcript::Transcript;
 
 pub use error::CatalogError;
 pub use opened::{Opened, open};
+pub use postgres::{Migrated, PostgresCatalog, ServerError, look, migrate};
 pub use queue::Queue;
 pub use sqlite::SqliteCatalog;
 

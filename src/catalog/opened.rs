@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, Queue, SqliteCatalog};
+use super::{Catalog, PostgresCatalog, Queue, SqliteCatalog};
 use crate::domain::check::Broke;
 use crate::domain::config::CatalogPlace;
 
@@ -22,9 +22,17 @@ impl From<SqliteCatalog> for Opened {
     }
 }
 
+impl From<PostgresCatalog> for Opened {
+    fn from(catalog: PostgresCatalog) -> Opened {
+        let catalog = Arc::new(catalog);
+        Opened { queue: Arc::clone(&catalog) as Arc<dyn Queue>, catalog }
+    }
+}
+
 /// Opens the catalog that the configuration names.
 pub fn open(place: &CatalogPlace) -> Result<Opened, Broke> {
     match place {
         CatalogPlace::Sqlite(path) => Ok(SqliteCatalog::open(path)?.into()),
+        CatalogPlace::Postgres(server) => Ok(PostgresCatalog::open(server)?.into()),
     }
 }

@@ -21,7 +21,7 @@ use crate::domain::transcript::Transcript;
 
 use self::open::open;
 use super::error::CatalogError;
-use super::fold::{fold, kind};
+use super::fold::{fold, kind, portable};
 use super::{Catalog, Trial};
 
 mod coverage;
@@ -152,7 +152,7 @@ fn insert_once(
     run: RunId,
     event: &Event,
 ) -> Result<(), QueryError> {
-    let body = serde_json::to_string(event).map_err(QueryError::Event)?;
+    let body = portable(event).map_err(QueryError::Event)?;
     let run = run.to_string();
     connection
         .prepare_cached(

@@ -43,6 +43,29 @@ pub struct Config {
 pub enum CatalogPlace {
     /// In a SQLite file.
     Sqlite(PathBuf),
+    /// On a PostgreSQL server, for a fleet.
+    Postgres(Box<CatalogServer>),
+}
+
+/// A catalog on a PostgreSQL server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatalogServer {
+    /// A connection URL without a password.
+    pub url: String,
+    /// Where the password comes from.
+    pub password: PasswordSource,
+    /// How the server's identity is checked; none said: `verify-full`, but for sockets and loopback.
+    pub tls: Option<TlsMode>,
+    /// Certificate authorities in PEM form.
+    pub tls_ca: Option<PathBuf>,
+    /// In which schema.
+    pub schema: String,
+    /// The longest time to wait for an answer, with the way there.
+    pub timeout: Span,
+    /// The longest time to wait for a connection.
+    pub connect_timeout: Span,
+    /// Where events wait on this machine while the server is away.
+    pub spool: PathBuf,
 }
 
 impl From<PathBuf> for CatalogPlace {

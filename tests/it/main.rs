@@ -15,6 +15,7 @@ mod backup_pump;
 mod backup_whole;
 mod bad_input;
 mod catalog;
+mod catalog_postgres;
 mod checks;
 mod compose;
 mod config_cli;

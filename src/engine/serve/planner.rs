@@ -19,6 +19,8 @@ use crate::judge::due::{self, Agenda, Due};
 const EVERY: Duration = Duration::from_secs(15);
 /// And not more often than this, however much happens.
 const PAUSE: Duration = Duration::from_millis(500);
+/// So many runs are written down in one step.
+const AT_ONCE: usize = 500;
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// What ended so shortly before the last look is looked at again: clocks of machines that write differ a little.
@@ -95,7 +97,9 @@ impl Planner {
         due.extend(again);
         if !due.is_empty() {
             let runs = self.runs(agenda, due, now).await?;
-            ticked.planned = queue.plan(now, runs).await?.len();
+            for some in runs.chunks(AT_ONCE) {
+                ticked.planned += queue.plan(now, some.to_vec()).await?.len();
+            }
         }
         ticked.next = agenda.next();
         for (run, why) in agenda.hopeless(&queue.places().await?, now) {
