@@ -57,6 +57,7 @@ pub fn policy() -> Policy {
         name: name.parse().unwrap(),
         method,
         schedule: None,
+        terms: Default::default(),
         store: "primary".parse().unwrap(),
         copies: Vec::new(),
         copy_within: None,
@@ -65,7 +66,7 @@ pub fn policy() -> Policy {
         level: 3,
         read: Default::default(),
     };
-    let drill = |name: &str| DrillUse { drill: name.parse().unwrap(), schedule: None };
+    let drill = |name: &str| DrillUse { drill: name.parse().unwrap(), schedule: None, terms: Default::default() };
     Policy {
         name: "orders".parse().unwrap(),
         owner: "payments-dba".to_owned(),
@@ -115,7 +116,7 @@ pub fn artifact(method: Method, started: &str, sequence: u64) -> ArtifactRecord 
 pub fn config() -> Config {
     Config {
         file: PathBuf::from("/etc/lifeboat/lifeboat.toml"),
-        catalog: PathBuf::from("/var/lib/lifeboat/lifeboat.db"),
+        catalog: PathBuf::from("/var/lib/lifeboat/lifeboat.db").into(),
         policies: PathBuf::from("/etc/lifeboat/policies"),
         drills: PathBuf::from("/etc/lifeboat/drills"),
         reports: PathBuf::from("/var/lib/lifeboat/reports"),
@@ -141,6 +142,8 @@ pub fn config() -> Config {
         },
         bin_dirs: Vec::new(),
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(10) },
+        schedule: Default::default(),
+        serve: Default::default(),
     }
 }
 

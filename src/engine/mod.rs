@@ -1,6 +1,7 @@
 //! What happens in which order: each main operation reads like a runbook.
 
 pub mod backup;
+pub mod claimed;
 pub mod control_plane;
 pub mod copies;
 pub mod copy;
@@ -16,6 +17,7 @@ pub mod mutate;
 pub mod process;
 pub mod prune;
 pub mod restore;
+pub mod serve;
 pub mod sweep;
 pub mod verify;
 pub mod wal;

@@ -3,9 +3,11 @@
 pub mod copies;
 pub mod drift;
 pub mod drill;
+pub mod due;
 pub mod exposure;
 pub mod freshness;
 pub mod hole;
+pub mod instants;
 pub mod integrity;
 pub mod ledger;
 pub mod mutation;

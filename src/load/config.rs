@@ -1,13 +1,15 @@
 //! `lifeboat.toml`: the rules between its keys, and its way into the domain.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::catalog;
 use super::document::Document;
 use super::login;
 use super::problem::Problems;
 use super::raw::config::RawConfig;
-use super::store;
+use super::{store, timetable};
 use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer};
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
@@ -23,7 +25,9 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
         login::rules(document, &server.node, problems);
     }
     document.more_than_none(&document.root, "limits.connect_timeout", problems);
+    catalog::rules(document, problems);
     store::rules(document, problems);
+    timetable::rules(document, problems);
 }
 
 /// The folders of policies and drills, as far as they can be told.
@@ -53,9 +57,11 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         let server = ScratchServer { url: server.url.0.0, password, tls: server.tls, tls_ca };
         Some((PlaceName::from_str(&name).ok()?, server))
     });
+    let servers: BTreeMap<_, _> = servers.collect();
+    let connect_timeout = raw.limits.connect_timeout.map_or(CONNECT_TIMEOUT, |span| span.0);
     Config {
         file: file.to_owned(),
-        catalog: path(raw.catalog.path, "lifeboat.db"),
+        catalog: catalog::convert(raw.catalog, folder, connect_timeout, warnings),
         policies: path(raw.folders.policies, "policies"),
         drills: path(raw.folders.drills, "drills"),
         reports: path(raw.folders.reports, "reports"),
@@ -64,7 +70,7 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
             dir: raw.scratch.dir.map_or_else(scratch_dir, |path| path.0.resolve(folder)),
             user: raw.scratch.user.map_or_else(|| "postgres".to_owned(), |user| user.0.0),
             preload: raw.scratch.preload.into_iter().map(|name| name.0.0).collect(),
-            servers: servers.collect(),
+            servers,
         },
         keys: Keys {
             identities: all(raw.keys.identities),
@@ -73,10 +79,9 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
             trusted_signers: all(raw.keys.trusted_signers),
         },
         bin_dirs: all(raw.postgres.bin_dirs),
-        limits: Limits {
-            parallel: raw.limits.parallel.map_or_else(cores, usize::from),
-            connect_timeout: raw.limits.connect_timeout.map_or(CONNECT_TIMEOUT, |span| span.0),
-        },
+        limits: Limits { parallel: raw.limits.parallel.map_or_else(cores, usize::from), connect_timeout },
+        schedule: timetable::housekeeping(raw.schedule),
+        serve: timetable::serve(raw.serve, raw.worker),
     }
 }
 

@@ -71,7 +71,7 @@ fn rooms_call_only_those_below_them() {
         ("store", &["clock"]),
         ("seal", &["store", "judge", "progress"]),
         ("probe", &["clock", "judge"]),
-        ("catalog", &["clock"]),
+        ("catalog", &["clock", "probe"]),
         ("backup", &["seal", "store", "probe", "programs", "progress", "clock"]),
         ("scratch", &["probe", "programs", "clock", "store"]),
         ("checks", &["probe", "programs", "seal", "judge", "clock"]),

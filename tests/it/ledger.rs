@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use lifeboat::catalog::SqliteCatalog;
+use lifeboat::catalog::{self, Opened};
 use lifeboat::domain::artifact::{Manifest, StreamKind};
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::ids::PlaceName;
@@ -50,6 +50,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         name: "nightly".parse().unwrap(),
         method: Method::Physical,
         schedule: None,
+        terms: Default::default(),
         store: place("primary"),
         copy_within: None,
         copies: if copies { vec![place("far")] } else { vec![] },
@@ -88,7 +89,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
     };
     let config = Config {
         file: folder.clone(),
-        catalog: folder.join(catalog),
+        catalog: folder.join(catalog).into(),
         policies: folder.clone(),
         drills: folder.clone(),
         reports: folder.clone(),
@@ -102,15 +103,20 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        schedule: Default::default(),
+        serve: Default::default(),
     };
+    let Opened { catalog, queue } = catalog::open(&config.catalog).unwrap();
     House {
-        catalog: Arc::new(SqliteCatalog::open(&config.catalog).unwrap()),
+        catalog,
+        queue,
         config,
         policies: vec![policy],
         drills: vec![],
         warnings: vec![],
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     }
 }
 

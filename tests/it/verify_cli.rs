@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lifeboat::catalog::{Catalog, Trial};
+use lifeboat::catalog::{Catalog, Opened, SqliteCatalog, Trial};
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::copies::CopyRecord;
@@ -17,7 +17,7 @@ use lifeboat::domain::mutation::DrillTest;
 use lifeboat::domain::policy::{
     BackupJob, ContentPlan, Databases, Encryption, Method, Objectives, PasswordSource, Policy, Source,
 };
-use lifeboat::domain::run::{ArtifactRecord, Event, Proof, Run, RunOutcome, Work};
+use lifeboat::domain::run::{ArtifactRecord, Event, EventId, Proof, Run, RunOutcome, Work};
 use lifeboat::domain::transcript::Transcript;
 use lifeboat::domain::units::{ByteSize, Span};
 use lifeboat::engine::House;
@@ -203,6 +203,19 @@ impl Catalog for Memory {
         events.push(event);
         Ok(())
     }
+    async fn deliver(
+        &self,
+        _id: EventId,
+        at: Timestamp,
+        policy: &PolicyName,
+        run: RunId,
+        event: Event,
+    ) -> Result<(), Broke> {
+        self.append(at, policy, run, event).await
+    }
+    async fn read_back_late(&self, readings: Vec<lifeboat::domain::ledger::Reading>) -> Result<(), Broke> {
+        self.read_back(readings).await
+    }
     async fn runs(&self, _policy: Option<&PolicyName>, _limit: usize) -> Result<Vec<Run>, Broke> {
         Ok(vec![])
     }
@@ -285,6 +298,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         name: "nightly".parse().unwrap(),
         method: Method::Physical,
         schedule: None,
+        terms: Default::default(),
         store: place("primary"),
         copies: vec![],
         copy_within: None,
@@ -318,7 +332,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
     };
     let config = Config {
         file: folder.clone(),
-        catalog: folder.clone(),
+        catalog: folder.clone().into(),
         policies: folder.clone(),
         drills: folder.clone(),
         reports: folder.clone(),
@@ -334,6 +348,8 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         scratch: ScratchConfig { dir: folder, user: "postgres".to_owned(), preload: vec![], servers: BTreeMap::new() },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        schedule: Default::default(),
+        serve: Default::default(),
     };
     House {
         config,
@@ -341,8 +357,10 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         drills: vec![],
         warnings: vec![],
         catalog: catalog.clone(),
+        queue: Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap()).queue,
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     }
 }
 

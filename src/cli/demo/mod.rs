@@ -168,8 +168,10 @@ fn with_flipped_byte(house: &House, folder: &Path) -> Result<House, Broke> {
         drills: house.drills.clone(),
         warnings: Vec::new(),
         catalog: std::sync::Arc::clone(&house.catalog),
+        queue: std::sync::Arc::clone(&house.queue),
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     })
 }
 

@@ -19,8 +19,8 @@ use crate::progress::Progress;
 use crate::seal::{SealOptions, Sealer, Signer, store_manifest};
 use crate::store::Store;
 
-use super::house::{House, new_run};
-use super::{control_plane, interrupt, process};
+use super::house::House;
+use super::{control_plane, interrupt};
 
 pub use report::{BackupReport, DigestCost, REPORT_SCHEMA};
 
@@ -51,11 +51,9 @@ pub async fn run(
     job: &BackupJob,
     progress: &dyn Progress,
 ) -> Result<BackupReport, Broke> {
-    let order =
-        Order { house, policy, job, run: new_run(), started_at: crate::clock::now(), began: Instant::now(), progress };
-    let work = Work::Backup { job: job.name.clone() };
-    house.record(&policy.name, order.run, Event::Planned { work, scheduled_for: None }).await?;
-    house.record(&policy.name, order.run, process::started()).await?;
+    let (started_at, began) = (crate::clock::now(), Instant::now());
+    let run = house.begin(&policy.name, Work::Backup { job: job.name.clone() }).await?;
+    let order = Order { house, policy, job, run, started_at, began, progress };
     let result = order.take_and_commit().await;
     let outcome = match &result {
         Ok(_) => RunOutcome::Succeeded,
@@ -189,6 +187,7 @@ impl Order<'_> {
             tools,
             clock_skew: taken.clock_skew,
         };
+        self.house.still_ours().await?;
         let sha256 = store_manifest(store, &manifest, signer).await?;
         Ok((manifest, sha256, warnings, taken.digest_took))
     }

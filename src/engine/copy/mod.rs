@@ -20,8 +20,8 @@ use crate::domain::run::{ArtifactRecord, Event, RunOutcome, Work};
 use crate::progress::Progress;
 use crate::seal::{TrustedSigners, Way, list_backups};
 
-use super::house::{House, new_run};
-use super::{interrupt, process, wal};
+use super::house::House;
+use super::{interrupt, wal};
 
 use self::backup::Looked;
 
@@ -111,9 +111,7 @@ async fn recorded(
     only: Option<&BackupId>,
     progress: &dyn Progress,
 ) -> Result<(RunId, Report), Broke> {
-    let run = new_run();
-    house.record(&policy.name, run, Event::Planned { work: Work::Copy, scheduled_for: None }).await?;
-    house.record(&policy.name, run, process::started()).await?;
+    let run = house.begin(&policy.name, Work::Copy).await?;
     let copied = tokio::select! {
         copied = copy(house, policy, run, routes, only, progress) => copied,
         signal = interrupt::asked_to_stop() => Err(Broke::hinted(
@@ -205,6 +203,7 @@ impl Copying<'_> {
         let there: BTreeSet<BackupId> = listed.into_iter().map(|(_, backup)| backup).collect();
         // The newest first: it is what the second place is for, should the first be lost before this is done.
         for (_, backup) in backups.iter().rev() {
+            self.house.still_ours().await?;
             match self.backup(route, way, backup, &there).await? {
                 Looked::At(copied) => report.copies.push(*copied),
                 Looked::NotOurs(job) if self.policy.backups.iter().any(|known| known.name == job) => {}

@@ -243,9 +243,11 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
         policies: house.policies.clone(),
         drills: house.drills.clone(),
         warnings: Vec::new(),
+        queue: Arc::clone(&house.queue),
         catalog: Arc::new(Aside { catalog: Arc::clone(&house.catalog), work, resigned }),
         stand_ins: [(original.place.clone(), altered.store)].into(),
         only: house.only.clone(),
+        fence: None,
     }
 }
 

@@ -24,7 +24,6 @@ use crate::seal::TrustedSigners;
 use crate::store::{self, Store};
 
 use super::House;
-use super::house::new_run;
 use super::process;
 
 pub use marks::{HoldOf, Marked, Marking, holds, mark};
@@ -102,9 +101,7 @@ pub async fn prune_in(
         return Ok(found.pruned(policy, None, true));
     }
     let signer = marks::signer(house, &trusted)?;
-    let run = new_run();
-    house.record(&policy.name, run, Event::Planned { work: Work::Prune, scheduled_for: None }).await?;
-    house.record(&policy.name, run, process::started()).await?;
+    let run = house.begin(&policy.name, Work::Prune).await?;
     let done = async {
         let mut found = look(house, policy, stores, &trusted, asked, now).await?;
         let means = act::Means { house, policy, run, trusted: &trusted, signer: &signer, asked, now };
