@@ -98,9 +98,13 @@ pub fn lines(policies: &[Policy], house: &Housekeeping) -> Vec<Line> {
                 all.push(Line { policy, work, schedule, instants, terms, alone_on });
             }
         };
-        for job in policy.backups.iter().filter(|job| matches!(job.method, Method::Logical | Method::Physical)) {
-            let work = Work::Backup { job: job.name.clone() };
-            add(work, &job.schedule, job.terms.clone(), format!("source {}", server(&policy.source.url)));
+        let taken = |method| matches!(method, Method::Logical | Method::Physical | Method::ControlPlane);
+        let source = match policy.is_of_control_plane() {
+            true => "the control plane".to_owned(),
+            false => format!("source {}", server(&policy.source.url)),
+        };
+        for job in policy.backups.iter().filter(|job| taken(job.method)) {
+            add(Work::Backup { job: job.name.clone() }, &job.schedule, job.terms.clone(), source.clone());
         }
         for used in &policy.drills {
             let work = Work::Drill { drill: used.drill.clone() };
