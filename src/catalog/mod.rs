@@ -92,23 +92,3 @@ pub trait Catalog: Send + Sync {
     /// Finds an artifact by its id, in whichever policy and stores.
     async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke>;
 }
-
-/// stub
-pub struct Imported {
-    /// x
-    pub lines: u64,
-    /// y
-    pub sha256: String,
-}
-/// stub
-pub async fn export(_: &(), _: tokio::sync::mpsc::Sender<Vec<u8>>, _: usize) -> Result<(), Broke> {
-    Err(Broke::new("stub"))
-}
-/// stub
-pub async fn import(_: &(), _: &[std::path::PathBuf]) -> Result<Imported, Broke> {
-    Err(Broke::new("stub"))
-}
-/// stub
-pub async fn digest(_: &(), _: u64) -> Result<String, Broke> {
-    Err(Broke::new("stub"))
-}

@@ -1,9 +1,10 @@
 //! Takes lifeboat's own backup: small files first, then the catalog as it streams out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
 
 use super::{CONFIG, ORIGIN_SCHEMA, Origin};
 use crate::backup::Taken;
@@ -17,11 +18,12 @@ use crate::domain::inventory::{Fingerprint, Server};
 use crate::domain::lsn::Lsn;
 use crate::domain::policy::{PasswordSource, Policy};
 use crate::domain::units::Span;
+use crate::engine::carry::{self, Whole};
 use crate::engine::{House, process};
 use crate::progress::Progress;
 use crate::seal::Sealer;
 
-/// One piece of the catalog's export.
+/// About so long is one piece of the catalog's export.
 const PIECE: usize = 4 << 20;
 
 /// What a human does with it; the same words stand in docs/control-plane.md.
@@ -39,39 +41,37 @@ Without step 3 everything can still be restored: `lifeboat catalog rebuild` make
 records of past runs and drills.
 ";
 
-/// What the writing thread is given.
-enum Piece {
-    File(String, Vec<u8>),
-    /// All that there was came.
-    End,
-}
-
 /// Takes the backup; all of it is durable on return.
 pub async fn take(house: &House, sealer: &Sealer, progress: &dyn Progress) -> Result<Taken, Broke> {
     progress.stage("catalog and configuration");
     let stream = sealer.stream("base", StreamKind::Tar);
-    let (sender, mut pieces) = mpsc::channel::<Piece>(2);
-    let writer = tokio::task::spawn_blocking(move || -> Result<Option<Stream>, Broke> {
-        let mut tar = Tar::new(stream);
-        while let Some(piece) = pieces.blocking_recv() {
-            match piece {
-                Piece::File(path, bytes) => tar.file(&path, &bytes)?,
-                Piece::End => return tar.finish().map(Some),
-            }
-        }
-        // Whoever sends broke off: the tar is abandoned.
-        Ok(None)
-    });
     // Before anything is read: what is in it is at least as new.
     let taken_at = now();
-    let sent = send(house, taken_at, &sender).await;
-    drop(sender);
-    let written = writer.await.map_err(|error| Broke::new(error.to_string()))?;
-    // A writer that broke is the cause of a sender that could not go on.
-    let stream = match (written, sent) {
-        (Err(broke), _) | (Ok(_), Err(broke)) => return Err(broke),
-        (Ok(stream), Ok(())) => stream.ok_or_else(|| Broke::new("the end of the backup did not come"))?,
-    };
+    let (origin, files) = (origin(house, taken_at), files(&house.config)?);
+    let (source, runtime) = (catalog::carry(&house.config.catalog)?, Handle::current());
+    // What seals waits for the store, so all of this is on a thread of its own.
+    let written = tokio::task::spawn_blocking(move || -> Result<(Stream, Whole), Broke> {
+        let mut pieces = Pieces { tar: Tar::new(stream), waiting: Vec::new(), number: 0, broke: None };
+        let text = serde_json::to_vec_pretty(&origin).map_err(|error| Broke::new(error.to_string()))?;
+        pieces.tar.file("origin.json", &text)?;
+        pieces.tar.file("HOW-TO.txt", HOW_TO.as_bytes())?;
+        for (path, file) in files {
+            let bytes = std::fs::read(&file).map_err(|error| {
+                Broke::hinted(format!("{} cannot be read: {error}", file.display()), "look at its owner and mode")
+            })?;
+            pieces.tar.file(&path, &bytes)?;
+        }
+        let exported = runtime.block_on(carry::export(source, &mut pieces));
+        // A piece that could not be sealed is the cause of an export that could not be written.
+        if let Some(broke) = pieces.broke.take() {
+            return Err(broke);
+        }
+        let whole = exported?;
+        pieces.cut()?;
+        Ok((pieces.tar.finish()?, whole))
+    });
+    let (stream, whole) = written.await.map_err(|error| Broke::new(error.to_string()))??;
+    progress.say(&format!("{} records of the catalog", whole.rows));
     Ok(Taken {
         streams: vec![stream],
         recovery_point: RecoveryPoint { at: taken_at, lsn: None, basis: Basis::SnapshotStart },
@@ -85,39 +85,52 @@ pub async fn take(house: &House, sealer: &Sealer, progress: &dyn Progress) -> Re
     })
 }
 
-async fn send(house: &House, taken_at: jiff::Timestamp, to: &mpsc::Sender<Piece>) -> Result<(), Broke> {
-    let gone = |_| Broke::new("the thread that writes the backup ended early");
-    let origin = Origin {
+/// The export, cut into files of the tar: their lengths must be known before they are written.
+struct Pieces {
+    tar: Tar,
+    waiting: Vec<u8>,
+    number: u32,
+    broke: Option<Broke>,
+}
+
+impl Pieces {
+    fn cut(&mut self) -> Result<(), Broke> {
+        if !self.waiting.is_empty() {
+            self.tar.file(&format!("catalog/{:05}.jsonl", self.number), &self.waiting)?;
+            self.number += 1;
+            self.waiting.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= PIECE
+            && let Err(broke) = self.cut()
+        {
+            let error = io::Error::other(broke.error.clone());
+            self.broke = Some(broke);
+            return Err(error);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn origin(house: &House, taken_at: jiff::Timestamp) -> Origin {
+    Origin {
         schema: ORIGIN_SCHEMA.to_owned(),
         taken_at,
         host: process::host(),
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
         config: house.config.file.clone(),
         needs: secrets(house),
-    };
-    let origin = serde_json::to_vec_pretty(&origin).map_err(|error| Broke::new(error.to_string()))?;
-    to.send(Piece::File("origin.json".to_owned(), origin)).await.map_err(gone)?;
-    to.send(Piece::File("HOW-TO.txt".to_owned(), HOW_TO.as_bytes().to_vec())).await.map_err(gone)?;
-    for (path, file) in files(&house.config)? {
-        let bytes = std::fs::read(&file).map_err(|error| {
-            Broke::hinted(format!("{} cannot be read: {error}", file.display()), "look at its owner and mode")
-        })?;
-        to.send(Piece::File(path, bytes)).await.map_err(gone)?;
     }
-    let (chunks, mut exported) = mpsc::channel::<Vec<u8>>(2);
-    let export = catalog::export(&(), chunks, PIECE);
-    let hand_on = async {
-        let mut number = 0_u32;
-        while let Some(bytes) = exported.recv().await {
-            to.send(Piece::File(format!("catalog/{number:05}.jsonl"), bytes)).await.map_err(gone)?;
-            number += 1;
-        }
-        Ok::<(), Broke>(())
-    };
-    let (export, handed_on) = tokio::join!(export, hand_on);
-    handed_on?;
-    export?;
-    to.send(Piece::End).await.map_err(gone)
 }
 
 /// The files of the configuration, by the path that they get.

@@ -5,6 +5,8 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +15,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::super::House;
+use super::super::carry::{self, Whole};
 use super::super::control_plane::{Laid, lay_out};
 use super::super::ledger::Record;
 use super::stage::{RestorePart, Stage};
 use crate::backup::control_plane;
-use crate::catalog::{self, Imported};
+use crate::catalog;
 use crate::checks;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Stop};
 use crate::domain::drill::{AwaitReady, Check, Restore, Sabotage, ScratchKind};
@@ -48,7 +51,10 @@ pub struct Rebuild<'a> {
 /// lifeboat, brought back.
 struct Back {
     house: House,
-    imported: Imported,
+    /// What was read in.
+    imported: Whole,
+    /// What the catalog gave back when it was asked at once.
+    again: Whole,
 }
 
 impl<'a> Rebuild<'a> {
@@ -87,10 +93,11 @@ impl<'a> Rebuild<'a> {
         // The loss took nothing of what a drill is kept from, and gave nothing to it.
         house.only.clone_from(&self.house.only);
         house.stand_ins.clone_from(&self.house.stand_ins);
-        let imported = catalog::import(&(), &export).await?;
+        let imported = carry::import(catalog::carry(&house.config.catalog)?, &mut *open(&export)?).await?;
+        let again = carry::export(catalog::carry(&house.config.catalog)?, &mut std::io::sink()).await?;
         let mut facts = vec![
             format!("configuration of {}: {policies} policies, {drills} drills", origin.config.display()),
-            format!("catalog: {} records, digest {}", imported.lines, imported.sha256),
+            format!("catalog: {} records, digest {}", imported.rows, imported.sha256),
         ];
         let newer = take_in(&house).await?;
         facts.push(format!("backups that only the stores knew: {newer}"));
@@ -98,7 +105,7 @@ impl<'a> Rebuild<'a> {
             let needs: Vec<String> = origin.needs.iter().map(|path| path.display().to_string()).collect();
             facts.push(format!("secrets that must come from elsewhere: {}", needs.join(", ")));
         }
-        self.back = Some(Back { house, imported });
+        self.back = Some(Back { house, imported, again });
         Ok(facts)
     }
 
@@ -106,14 +113,12 @@ impl<'a> Rebuild<'a> {
     async fn look(&self) -> Result<Comparison, Stop> {
         let back = self.back.as_ref().ok_or_else(|| Broke::new("nothing was brought back"))?;
         let mut seen = Comparison::default();
-        // What is in the catalog now was written down from the export, and says the same when it is asked again.
-        let again = catalog::digest(&(), back.imported.lines).await?;
-        if again != back.imported.sha256 {
+        if back.again != back.imported {
             let message = "what the catalog gives back is not what was exported";
             let finding = Finding::new("catalog_digest", "catalog", message);
-            seen.findings.push(finding.with(back.imported.sha256.as_str(), again));
+            seen.findings.push(finding.with(back.imported.sha256.as_str(), back.again.sha256.as_str()));
         }
-        seen.looked(back.imported.lines, "records of the catalog");
+        seen.looked(back.imported.rows, "records of the catalog");
         seen.looked(back.house.drills.len() as u64, "drills");
         let (trusted, opener) = (back.house.trusted()?, &self.opener);
         for policy in &back.house.policies {
@@ -122,6 +127,17 @@ impl<'a> Rebuild<'a> {
         }
         Ok(seen)
     }
+}
+
+/// The pieces of an export, put end to end.
+fn open(pieces: &[PathBuf]) -> Result<Box<dyn BufRead + Send>, Broke> {
+    let mut whole: Box<dyn Read + Send> = Box::new(std::io::empty());
+    for piece in pieces {
+        let file = File::open(piece)
+            .map_err(|error| Broke::new(format!("{} cannot be read: {error}", piece.display())))?;
+        whole = Box::new(whole.chain(file));
+    }
+    Ok(Box::new(BufReader::new(whole)))
 }
 
 /// Takes in backups that the catalog does not know: those that were taken after it was saved.
