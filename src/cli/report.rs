@@ -225,6 +225,7 @@ pub(super) mod tests {
             queue,
             stand_ins: Default::default(),
             only: None,
+            buckets: Default::default(),
             fence: None,
         };
         (house, folder)

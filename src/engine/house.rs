@@ -17,7 +17,7 @@ use crate::domain::run::{Event, Work};
 use crate::load::Loaded;
 use crate::probe::Endpoint;
 use crate::seal::{Opener, Signer, TrustedSigners};
-use crate::store::{self, Duty, Store};
+use crate::store::{self, Buckets, Duty, Store};
 
 use super::claimed::{Fence, Held};
 use super::process;
@@ -40,6 +40,8 @@ pub struct House {
     pub stand_ins: BTreeMap<PlaceName, Arc<dyn Store>>,
     /// The only store that is opened, whatever is asked for: for a drill that is to get along with it. None: all are.
     pub only: Option<PlaceName>,
+    /// Buckets that were opened.
+    pub buckets: Buckets,
     /// The claimed run that it does, and by what right; none: what is begun here is planned here.
     pub fence: Option<Arc<Fence>>,
 }
@@ -57,6 +59,7 @@ impl House {
             queue,
             stand_ins: BTreeMap::new(),
             only: None,
+            buckets: Buckets::default(),
             fence: None,
         })
     }
@@ -89,6 +92,7 @@ impl House {
             queue: Arc::clone(&self.queue),
             stand_ins: self.stand_ins.clone(),
             only: drill.from.clone().or_else(|| self.only.clone()),
+            buckets: self.buckets.clone(),
             fence: self.fence.clone(),
         }
     }
@@ -105,6 +109,7 @@ impl House {
             queue: Arc::clone(&self.queue),
             stand_ins: self.stand_ins.clone(),
             only: self.only.clone(),
+            buckets: self.buckets.clone(),
             fence: Some(fence),
         }
     }
@@ -146,7 +151,11 @@ impl House {
         if let Some(stand_in) = self.stand_ins.get(name) {
             return Ok(Arc::clone(stand_in));
         }
-        store_for(&self.config, name, Duty::Read)
+        self.open(name, Duty::Read)
+    }
+
+    fn open(&self, name: &PlaceName, duty: Duty) -> Result<Arc<dyn Store>, Broke> {
+        open(&self.buckets, &self.config, name, duty)
     }
 
     /// A store by name, to delete from it.
@@ -154,7 +163,7 @@ impl House {
         if self.stand_ins.contains_key(name) {
             return Err(Broke::new("nothing is deleted while a drill is tested"));
         }
-        store_for(&self.config, name, Duty::Prune)
+        self.open(name, Duty::Prune)
     }
 
     /// A store by name, to write there for a policy: a folder is made if need be, unless backups are known to be in it.
@@ -178,7 +187,7 @@ impl House {
                 }
             }
         }
-        store::open(config, Duty::Backup, policy.lock.as_ref()).map_err(Broke::from)
+        self.buckets.open(name, config, Duty::Backup, policy.lock.as_ref()).map_err(Broke::from)
     }
 
     /// A store by name, to write a mark beside a backup: without a lock, for a mark goes when the backup goes.
@@ -186,7 +195,7 @@ impl House {
         if self.stand_ins.contains_key(name) {
             return Err(Broke::new("no backup is marked while a drill is tested"));
         }
-        store_for(&self.config, name, Duty::Backup)
+        self.open(name, Duty::Backup)
     }
 
     /// Every store that a policy's backups are taken to, by name; if only one may be used, that one.
@@ -243,12 +252,13 @@ impl House {
 /// The stores that a policy's backups go to, for who only reads: no catalog is opened for it.
 pub fn stores_to_read(config: &Config, policy: &Policy) -> Result<Vec<Arc<dyn Store>>, Broke> {
     let names: BTreeSet<&PlaceName> = policy.backups.iter().map(|job| &job.store).collect();
-    names.into_iter().map(|name| store_for(config, name, Duty::Read)).collect()
+    let buckets = Buckets::default();
+    names.into_iter().map(|name| open(&buckets, config, name, Duty::Read)).collect()
 }
 
-fn store_for(config: &Config, name: &PlaceName, duty: Duty) -> Result<Arc<dyn Store>, Broke> {
+fn open(buckets: &Buckets, config: &Config, name: &PlaceName, duty: Duty) -> Result<Arc<dyn Store>, Broke> {
     let config = store_config(config, name)?;
-    store::open_existing(config, duty).map_err(|error| {
+    buckets.open_existing(name, config, duty).map_err(|error| {
         let missing = store::is_missing(config);
         let broke = Broke::from(error);
         let hint = format!("`lifeboat backup` makes it, if {name} never held one; else see whether it is mounted");

@@ -7,6 +7,7 @@
 //! - `get` gives all of an object or an error, and tells certain absence from everything else;
 //! - `list` is sorted, and shows nothing that is half written.
 
+mod buckets;
 mod file;
 mod key;
 mod s3;
@@ -24,6 +25,7 @@ use crate::domain::config::{StoreConfig, StorePlace};
 use crate::domain::immutability::Immutability;
 use crate::domain::observed::Observed;
 
+pub use buckets::Buckets;
 pub use file::FileStore;
 pub use key::{MAX_KEY_BYTES, MAX_SEGMENT_BYTES, key_fault};
 pub use s3::{S3Store, bucket_of_url, endpoint_fault};

@@ -116,6 +116,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         warnings: vec![],
         stand_ins: Default::default(),
         only: None,
+        buckets: Default::default(),
         fence: None,
     }
 }

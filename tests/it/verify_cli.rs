@@ -360,6 +360,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         queue: Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap()).queue,
         stand_ins: Default::default(),
         only: None,
+        buckets: Default::default(),
         fence: None,
     }
 }

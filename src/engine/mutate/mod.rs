@@ -247,6 +247,7 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
         catalog: Arc::new(Aside { catalog: Arc::clone(&house.catalog), work, resigned }),
         stand_ins: [(original.place.clone(), altered.store)].into(),
         only: house.only.clone(),
+        buckets: Default::default(),
         fence: None,
     }
 }

@@ -78,6 +78,7 @@ fn read_again(shared: &Arc<Shared>, source: &Source) {
                 queue: Arc::clone(&old.queue),
                 stand_ins: BTreeMap::new(),
                 only: None,
+                buckets: Default::default(),
                 fence: None,
             });
             shared.tell(|standing| standing.refused = None);

@@ -95,6 +95,7 @@ impl Bench {
             queue,
             stand_ins: BTreeMap::new(),
             only: None,
+            buckets: Default::default(),
             fence: None,
         };
         Bench { yard, house, now: lifeboat::clock::now() }
