@@ -59,6 +59,19 @@ fn number(token: u64) -> Result<i64, Broke> {
     i64::try_from(token).map_err(|_| Broke::new(format!("{token} is the token of no claim")))
 }
 
+/// `planned::text, worker, token, until`.
+pub(super) fn place(row: &tokio_postgres::Row) -> Result<Place, Trouble> {
+    let holder = match row.try_get::<_, Option<String>>(1)? {
+        None => None,
+        Some(worker) => Some(Holder {
+            worker,
+            token: row.try_get::<_, i64>(2)?.unsigned_abs(),
+            until: from_microseconds(row.try_get(3)?)?,
+        }),
+    };
+    Ok(Place { planned: json(row.try_get(0)?)?, holder })
+}
+
 /// When a lease ends, as precisely as it is kept.
 fn end_of(at: Timestamp, lease: Span) -> Result<Timestamp, Broke> {
     let end = at.checked_add(lease.0).ok().and_then(|end| Timestamp::from_microsecond(end.as_microsecond()).ok());
@@ -260,17 +273,6 @@ impl Queue for PostgresCatalog {
             order by token is null, priority, due_at, run";
         self.bounded("read the queue", async {
             let found = self.lend().await?.rows(SQL, &[]).await?;
-            let place = |row: &tokio_postgres::Row| {
-                let holder = match row.try_get::<_, Option<String>>(1)? {
-                    None => None,
-                    Some(worker) => Some(Holder {
-                        worker,
-                        token: row.try_get::<_, i64>(2)?.unsigned_abs(),
-                        until: from_microseconds(row.try_get(3)?)?,
-                    }),
-                };
-                Ok(Place { planned: json(row.try_get(0)?)?, holder })
-            };
             found.iter().map(place).collect()
         })
         .await
