@@ -1,10 +1,14 @@
 //! Runs, artifacts and events. Append-only; a cache of what the stores hold and the memory of what was done.
 
+mod before;
+mod carry;
 mod error;
 mod fold;
 mod opened;
 mod postgres;
 mod queue;
+mod remembered;
+mod spool;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -21,10 +25,14 @@ use crate::domain::observed::Observed;
 use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
 use crate::domain::transcript::Transcript;
 
+pub use before::Before;
+pub use carry::{Carried, Carry, EXPORT_FORMAT, Load, PlaceEnd, UNDER_WAY, UNREADABLE, carry};
 pub use error::CatalogError;
 pub use opened::{Opened, open};
 pub use postgres::{Migrated, PostgresCatalog, ServerError, look, migrate};
 pub use queue::Queue;
+pub use remembered::Remembered;
+pub use spool::{Spooling, Waiting, waiting};
 pub use sqlite::SqliteCatalog;
 
 /// A trial of a store's immutability.

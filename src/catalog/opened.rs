@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, PostgresCatalog, Queue, SqliteCatalog};
+use super::{Catalog, PostgresCatalog, Queue, Spooling, SqliteCatalog};
 use crate::domain::check::Broke;
 use crate::domain::config::CatalogPlace;
 
@@ -29,10 +29,13 @@ impl From<PostgresCatalog> for Opened {
     }
 }
 
-/// Opens the catalog that the configuration names.
+/// Opens the catalog that the configuration names. One on a server may go away: what runs have to say meanwhile waits on this machine.
 pub fn open(place: &CatalogPlace) -> Result<Opened, Broke> {
     match place {
         CatalogPlace::Sqlite(path) => Ok(SqliteCatalog::open(path)?.into()),
-        CatalogPlace::Postgres(server) => Ok(PostgresCatalog::open(server)?.into()),
+        CatalogPlace::Postgres(server) => {
+            let opened = Opened::from(PostgresCatalog::open(server)?);
+            Ok(Opened { catalog: Arc::new(Spooling::before(opened.catalog, &server.spool)), queue: opened.queue })
+        }
     }
 }

@@ -22,8 +22,9 @@ use crate::domain::transcript::Transcript;
 use self::open::open;
 use super::error::CatalogError;
 use super::fold::{fold, kind, portable};
-use super::{Catalog, Trial};
+use super::{Catalog, Migrated, Trial};
 
+mod carry;
 mod coverage;
 mod ledger;
 mod open;
@@ -49,6 +50,14 @@ impl SqliteCatalog {
             connection: Arc::new(Mutex::new(connection)),
             changes: tokio::sync::watch::Sender::new(0),
         })
+    }
+
+    /// The same, and tells from which version of the schema to which.
+    pub fn migrate(path: &Path) -> Result<Migrated, Broke> {
+        let from = if path.exists() { open::version(path)? } else { None };
+        let connection = open(path)?;
+        let to = open::version_of(&connection).map_err(|error| error.at(path))?;
+        Ok(Migrated { from, to: to.unwrap_or(0) })
     }
 
     /// Reads every page of the file and every event in it; the error says what is damaged. Takes as long as reading the

@@ -1,5 +1,8 @@
 //! `lifeboat catalog`.
 
+mod carry;
+mod look;
+
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -25,6 +28,14 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    /// Bring the schema up to date, and say from what to what. On a server only this does.
+    Migrate,
+    /// Look at all of it: what holds it, each event, and whether everything that is told of them agrees. Findings: exit 3.
+    Check,
+    /// Write all of it out as lines, as of one moment, with a digest at the end.
+    Export(carry::ExportArgs),
+    /// Take an export in, all or nothing, into an empty catalog of either kind.
+    Import(carry::ImportArgs),
     /// Take in from the stores what the catalog does not know; a damaged catalog is moved aside and made anew.
     Rebuild,
     /// What was run, newest first.
@@ -41,6 +52,10 @@ enum Verb {
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     match &args.verb {
+        Verb::Migrate => look::migrate(cli).await,
+        Verb::Check => look::check(cli).await,
+        Verb::Export(args) => carry::export(cli, args).await,
+        Verb::Import(args) => carry::import(cli, args).await,
         Verb::Rebuild => {
             let (house, aside) = house_with_a_sound_catalog(cli)?;
             let mut rebuilt = rebuild(&house, crate::clock::now()).await?;

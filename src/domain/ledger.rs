@@ -70,7 +70,7 @@ pub fn owner_of(key: &str) -> Option<(PolicyName, Shelf)> {
 }
 
 /// That one object was read from its first byte to its last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
     /// In which store.
     pub store: PlaceName,
@@ -93,7 +93,7 @@ pub struct Reading {
 }
 
 /// What is known of one object's readings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRead {
     /// In which store.
     pub store: PlaceName,
@@ -114,7 +114,7 @@ pub struct LastRead {
 }
 
 /// What is wrong with an object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrong {
     /// Since when that is known.
     pub since: Timestamp,

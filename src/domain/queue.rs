@@ -171,6 +171,12 @@ impl EndedAs {
         }
     }
 
+    /// The one that is stored as this word.
+    pub fn named(word: &str) -> Result<EndedAs, String> {
+        let known = EndedAs::ALL.into_iter().find(|one| one.as_str() == word);
+        known.ok_or_else(|| format!("`{word}` is no way to end"))
+    }
+
     /// As it is stored.
     pub fn as_str(self) -> &'static str {
         match self {

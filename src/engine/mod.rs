@@ -1,12 +1,14 @@
 //! What happens in which order: each main operation reads like a runbook.
 
 pub mod backup;
+pub mod carry;
 pub mod claimed;
 pub mod control_plane;
 pub mod copies;
 pub mod copy;
 pub mod drift;
 pub mod drill;
+pub mod examine;
 pub mod find;
 pub mod heartbeat;
 pub mod house;

@@ -1,5 +1,6 @@
 //! The decisions. Pure: everything that counts is an argument, `now` among them, and every decision returns its reasons.
 
+pub mod books;
 pub mod copies;
 pub mod drift;
 pub mod drill;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use lifeboat::catalog::{Catalog, SqliteCatalog};
 use lifeboat::domain::check::Finding;
+use lifeboat::domain::exposure::Covered;
 use lifeboat::domain::ids::RunId;
 use lifeboat::domain::ledger::{Depth, LastRead, Reading, Shelf};
 use lifeboat::domain::policy::Method;
@@ -278,6 +279,19 @@ pub(crate) async fn late(catalog: &dyn Catalog) {
     catalog.read_back_late(vec![reading("wrong", 25, Depth::Sealed, false)]).await.unwrap();
     let read = catalog.last_read(&late, &primary, &shelf).await.unwrap();
     assert!(read[3].wrong.is_none() && read[3].sealed_at == Some(at("2026-11-25T04:00:00Z")));
+}
+
+/// Some coverage, for who carries a catalog.
+pub(crate) async fn leave_coverage(catalog: &dyn Catalog) {
+    for (second, until) in [(1, None), (2, Some("0/16B3748".parse().unwrap()))] {
+        let moment = at(&format!("2026-11-20T03:00:0{second}.000001Z"));
+        catalog.cover(&policy(), Covered { at: moment, covered: moment, until }).await.unwrap();
+    }
+    // Of two for one moment the first stands.
+    let moment = at("2026-11-20T03:00:02.000001Z");
+    catalog.cover(&policy(), Covered { at: moment, covered: at("2026-11-20T01:00:00Z"), until: None }).await.unwrap();
+    let told = catalog.covered(&policy(), at("2026-11-20T03:00:02Z")).await.unwrap();
+    assert_eq!(told.iter().map(|one| one.covered).collect::<Vec<_>>(), [at("2026-11-20T03:00:01.000001Z"), moment]);
 }
 
 #[tokio::test]

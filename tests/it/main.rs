@@ -15,6 +15,8 @@ mod backup_pump;
 mod backup_whole;
 mod bad_input;
 mod catalog;
+mod catalog_away;
+mod catalog_carry;
 mod catalog_postgres;
 mod checks;
 mod compose;

@@ -345,6 +345,16 @@ async fn ends_outside_of_the_queue_end_the_place(Opened { catalog, queue }: &Ope
     assert_eq!(queue.renew(noon(113), &held, LEASE).await.unwrap(), Hold::Lost);
 }
 
+/// Places that wait and one that is held, for who carries a queue.
+pub(crate) async fn leave_something(Opened { queue, .. }: &Opened) {
+    let mut rich = planned(500);
+    rich.needs = ["pg17".parse().unwrap(), "big-disk".parse().unwrap()].into();
+    rich.alone_on = Some("orders-db".to_owned());
+    rich.not_after = Some(noon(9_000));
+    queue.plan(noon(0), vec![rich, planned(501)]).await.unwrap();
+    assert_eq!(claim(&**queue, 600, &worker("holder", &[])).await.unwrap().planned.run, planned(501).run);
+}
+
 /// Several workers on handles of their own claim the same runs at once: each run goes to one of them, in one claim.
 pub(crate) async fn claimers_at_once(handles: Vec<Opened>) {
     let workers = handles.len();

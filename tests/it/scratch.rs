@@ -22,7 +22,7 @@ fn plan(kind: ScratchKind) -> ScratchPlan {
     let server = (kind == ScratchKind::Database).then(|| "other".parse().unwrap());
     let isolation = match kind {
         ScratchKind::Cluster => IsolationDemand::Required,
-        ScratchKind::Database => IsolationDemand::Preferred,
+        ScratchKind::Database | ScratchKind::Folder => IsolationDemand::Preferred,
     };
     ScratchPlan { kind, server, isolation }
 }

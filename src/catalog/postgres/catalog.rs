@@ -49,15 +49,19 @@ async fn events(lent: &Lent, sql: &'static str, with: &[&(dyn ToSql + Sync)]) ->
 
 /// Runs from their events, which lie together, oldest first.
 fn runs_of(rows: &[tokio_postgres::Row]) -> Result<Vec<Run>, Trouble> {
-    let mut groups: Vec<(RunId, PolicyName, Vec<(Timestamp, Event)>)> = Vec::new();
+    let (mut runs, mut events) = (Vec::new(), Vec::new());
+    let mut of: Option<(RunId, PolicyName)> = None;
     for row in rows {
         let (policy, run, at, event) = rows::event(row)?;
-        match groups.last_mut() {
-            Some((last, _, events)) if *last == run => events.push((at, event)),
-            _ => groups.push((run, policy, vec![(at, event)])),
+        if of.as_ref().is_none_or(|(last, _)| *last != run) {
+            runs.extend(of.and_then(|(run, policy)| fold(run, &policy, &events)));
+            events.clear();
+            of = Some((run, policy));
         }
+        events.push((at, event));
     }
-    Ok(groups.iter().filter_map(|(run, policy, events)| fold(*run, policy, events)).collect())
+    runs.extend(of.and_then(|(run, policy)| fold(run, &policy, &events)));
+    Ok(runs)
 }
 
 fn transcripts(events: Vec<Event>) -> Vec<Transcript> {

@@ -112,7 +112,7 @@ pub(super) async fn shelves(lent: &Lent, policy: &PolicyName, since: Timestamp) 
     found.iter().map(of).collect()
 }
 
-fn read(row: &Row) -> Result<LastRead, Trouble> {
+pub(super) fn read(row: &Row) -> Result<LastRead, Trouble> {
     let run = |column: usize| Ok::<_, Trouble>(row.try_get::<_, Option<Uuid>>(column)?.map(RunId));
     let wrong = match (maybe_moment(row, 7)?, maybe_moment(row, 8)?, row.try_get::<_, Option<&str>>(11)?) {
         (Some(since), Some(at), Some(finding)) => Some(Wrong {

@@ -10,6 +10,7 @@ use self::link::{Lent, Link};
 use crate::domain::check::Broke;
 use crate::domain::config::CatalogServer;
 
+mod carry;
 mod catalog;
 mod error;
 mod ledger;

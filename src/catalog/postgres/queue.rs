@@ -60,6 +60,19 @@ fn number(token: u64) -> Result<i64, Broke> {
     i64::try_from(token).map_err(|_| Broke::new(format!("{token} is the token of no claim")))
 }
 
+/// `planned::text, worker, token, until`.
+pub(super) fn place(row: &tokio_postgres::Row) -> Result<Place, Trouble> {
+    let holder = match row.try_get::<_, Option<String>>(1)? {
+        None => None,
+        Some(worker) => Some(Holder {
+            worker,
+            token: row.try_get::<_, i64>(2)?.unsigned_abs(),
+            until: from_microseconds(row.try_get(3)?)?,
+        }),
+    };
+    Ok(Place { planned: json(row.try_get(0)?)?, holder })
+}
+
 /// When a lease ends, as precisely as it is kept.
 fn end_of(at: Timestamp, lease: Span) -> Result<Timestamp, Broke> {
     let end = at.checked_add(lease.0).ok().and_then(|end| Timestamp::from_microsecond(end.as_microsecond()).ok());
@@ -265,17 +278,6 @@ impl Queue for PostgresCatalog {
             order by token is null, priority, due_at, run";
         self.bounded("read the queue", async {
             let found = self.lend().await?.rows(SQL, &[]).await?;
-            let place = |row: &tokio_postgres::Row| {
-                let holder = match row.try_get::<_, Option<String>>(1)? {
-                    None => None,
-                    Some(worker) => Some(Holder {
-                        worker,
-                        token: row.try_get::<_, i64>(2)?.unsigned_abs(),
-                        until: from_microseconds(row.try_get(3)?)?,
-                    }),
-                };
-                Ok(Place { planned: json(row.try_get(0)?)?, holder })
-            };
             found.iter().map(place).collect()
         })
         .await
@@ -287,9 +289,7 @@ impl Queue for PostgresCatalog {
         self.bounded("read what ended", async {
             let found = self.lend().await?.rows(SQL, &[&since.as_microsecond()]).await?;
             let ended = |row: &tokio_postgres::Row| {
-                let how: &str = row.try_get(2)?;
-                let known = EndedAs::ALL.into_iter().find(|one| one.as_str() == how);
-                let how = known.ok_or_else(|| Trouble::Row(format!("`{how}` is no way to end")))?;
+                let how = EndedAs::named(row.try_get(2)?).map_err(Trouble::Row)?;
                 Ok(Ended { planned: json(row.try_get(0)?)?, at: moment(row, 1)?, how })
             };
             found.iter().map(ended).collect()

@@ -31,7 +31,7 @@ pub(super) fn since(
     Ok(series)
 }
 
-fn read(row: &Row<'_>) -> Result<Covered, QueryError> {
+pub(super) fn read(row: &Row<'_>) -> Result<Covered, QueryError> {
     let moment = |microseconds: i64| {
         Timestamp::from_microsecond(microseconds)
             .map_err(|error| QueryError::Row(format!("a moment of coverage: {error}")))

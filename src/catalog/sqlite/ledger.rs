@@ -26,7 +26,7 @@ const WRONG: &str = "
         wrong_since = coalesce(wrong_since, excluded.wrong_since), wrong_at = excluded.wrong_at, wrong_run = excluded.wrong_run,
         wrong_depth = max(coalesce(wrong_depth, 0), excluded.wrong_depth), wrong = excluded.wrong";
 
-const COLUMNS: &str = "store, shelf, key, bytes, sealed_at, sealed_run, opened_at, wrong_since, wrong_at, wrong_depth, \
+pub(super) const COLUMNS: &str = "store, shelf, key, bytes, sealed_at, sealed_run, opened_at, wrong_since, wrong_at, wrong_depth, \
     wrong_run, wrong";
 
 /// Whether something newer is known of an object. What was right is older than any newer word; what was wrong is only mended by a newer
@@ -146,7 +146,7 @@ pub(super) fn forget(connection: &mut Connection, store: &PlaceName, keys: &[Str
 }
 
 /// One row of [`COLUMNS`].
-fn read(row: &Row<'_>) -> Result<LastRead, QueryError> {
+pub(super) fn read(row: &Row<'_>) -> Result<LastRead, QueryError> {
     let wrong = match (moment(row, 7)?, moment(row, 8)?, row.get::<_, Option<String>>(11)?) {
         (Some(since), Some(at), Some(finding)) => Some(Wrong {
             since,
@@ -169,7 +169,7 @@ fn read(row: &Row<'_>) -> Result<LastRead, QueryError> {
     })
 }
 
-fn number(depth: Depth) -> i64 {
+pub(super) fn number(depth: Depth) -> i64 {
     match depth {
         Depth::Sealed => 0,
         Depth::Opened => 1,

@@ -74,6 +74,27 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), CatalogError>
     migrations::migrations::runner().run(connection).map(|_| ()).map_err(|error| migration_error(path, &error))
 }
 
+/// The schema's version of a file that is there; none: nothing is in it yet.
+pub(super) fn version(path: &Path) -> Result<Option<i32>, CatalogError> {
+    let sqlite = |error: rusqlite::Error| CatalogError::sqlite("open the file", path, &error);
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
+    connection.busy_timeout(Duration::from_secs(BUSY_SECONDS)).map_err(sqlite)?;
+    version_of(&connection).map_err(|error| error.at(path))
+}
+
+/// The same, of an open one.
+pub(super) fn version_of(connection: &Connection) -> Result<Option<i32>, QueryError> {
+    let known: bool = connection.query_row(
+        "select exists (select 1 from sqlite_schema where name = 'refinery_schema_history')",
+        [],
+        |row| row.get(0),
+    )?;
+    if !known {
+        return Ok(None);
+    }
+    Ok(connection.query_row("select max(version) from refinery_schema_history", [], |row| row.get(0))?)
+}
+
 /// The migration library panics on a history that it cannot parse: look first.
 fn history_is_sound(connection: &Connection) -> Result<(), QueryError> {
     let exists: Option<i64> = connection

@@ -149,15 +149,7 @@ impl Queue for SqliteCatalog {
             let mut rows = statement.query([])?;
             let mut places = Vec::new();
             while let Some(row) = rows.next()? {
-                let holder = match row.get::<_, Option<String>>(1)? {
-                    None => None,
-                    Some(worker) => Some(Holder {
-                        worker,
-                        token: row.get::<_, i64>(2)?.unsigned_abs(),
-                        until: moment(row.get(3)?)?,
-                    }),
-                };
-                places.push(Place { planned: parse(&row.get::<_, String>(0)?)?, holder });
+                places.push(place(row)?);
             }
             Ok(places)
         })
@@ -172,9 +164,7 @@ impl Queue for SqliteCatalog {
             let mut rows = statement.query([since.as_microsecond()])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                let how: String = row.get(2)?;
-                let known = EndedAs::ALL.into_iter().find(|one| one.as_str() == how);
-                let how = known.ok_or_else(|| QueryError::Row(format!("`{how}` is no way to end")))?;
+                let how = EndedAs::named(&row.get::<_, String>(2)?).map_err(QueryError::Row)?;
                 found.push(Ended { planned: parse(&row.get::<_, String>(0)?)?, at: moment(row.get(1)?)?, how });
             }
             Ok(found)
@@ -236,10 +226,35 @@ impl SqliteCatalog {
     }
 }
 
+/// `planned, worker, token, until`.
+pub(super) fn place(row: &rusqlite::Row<'_>) -> Result<Place, QueryError> {
+    let holder = match row.get::<_, Option<String>>(1)? {
+        None => None,
+        Some(worker) => {
+            Some(Holder { worker, token: row.get::<_, i64>(2)?.unsigned_abs(), until: moment(row.get(3)?)? })
+        }
+    };
+    Ok(Place { planned: parse(&row.get::<_, String>(0)?)?, holder })
+}
+
 /// Whether it is new.
 fn plan(transaction: &Transaction<'_>, at: Timestamp, planned: &Planned) -> Result<bool, QueryError> {
+    if !insert_place(transaction, planned)? {
+        return Ok(false);
+    }
     let key = &planned.key;
-    let known = transaction
+    let event = Event::Planned { work: key.work.clone(), scheduled_for: Some(key.scheduled_for) };
+    insert(transaction, at, &key.policy, planned.run, &event)?;
+    if let Some(CaughtUp { instants, since }) = planned.caught_up.clone() {
+        insert(transaction, at, &key.policy, planned.run, &Event::CaughtUp { instants, since })?;
+    }
+    Ok(true)
+}
+
+/// The place alone; whether its key is new.
+pub(super) fn insert_place(transaction: &Transaction<'_>, planned: &Planned) -> Result<bool, QueryError> {
+    let key = &planned.key;
+    let inserted = transaction
         .prepare_cached(
             "insert into queue (run, policy, work, scheduled_for, attempt, due_at, not_after, priority, alone_on, needs, planned)
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
@@ -248,7 +263,7 @@ fn plan(transaction: &Transaction<'_>, at: Timestamp, planned: &Planned) -> Resu
         .execute(params![
             planned.run.to_string(),
             key.policy.as_str(),
-            json(&key.work)?,
+            portable_json(&key.work)?,
             key.scheduled_for.as_microsecond(),
             key.attempt,
             planned.due_at.as_microsecond(),
@@ -256,18 +271,9 @@ fn plan(transaction: &Transaction<'_>, at: Timestamp, planned: &Planned) -> Resu
             planned.priority,
             planned.alone_on,
             json(&planned.needs)?,
-            json(planned)?,
-        ])?
-        == 0;
-    if known {
-        return Ok(false);
-    }
-    let event = Event::Planned { work: key.work.clone(), scheduled_for: Some(key.scheduled_for) };
-    insert(transaction, at, &key.policy, planned.run, &event)?;
-    if let Some(CaughtUp { instants, since }) = planned.caught_up.clone() {
-        insert(transaction, at, &key.policy, planned.run, &Event::CaughtUp { instants, since })?;
-    }
-    Ok(true)
+            portable_json(planned)?,
+        ])?;
+    Ok(inserted == 1)
 }
 
 fn claim(
@@ -337,13 +343,17 @@ fn number(token: u64) -> Result<i64, Broke> {
     i64::try_from(token).map_err(|_| Broke::new(format!("{token} is the token of no claim")))
 }
 
-fn moment(microseconds: i64) -> Result<Timestamp, QueryError> {
+pub(super) fn moment(microseconds: i64) -> Result<Timestamp, QueryError> {
     Timestamp::from_microsecond(microseconds)
         .map_err(|error| QueryError::Row(format!("a moment of the queue: {error}")))
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String, QueryError> {
     serde_json::to_string(value).map_err(QueryError::Event)
+}
+
+fn portable_json<T: serde::Serialize>(value: &T) -> Result<String, QueryError> {
+    crate::catalog::fold::portable(value).map_err(QueryError::Event)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, QueryError> {

@@ -43,6 +43,13 @@ struct Order<'a> {
     progress: &'a dyn Progress,
 }
 
+/// What the catalog knew when the backup was begun.
+struct Remembered {
+    /// Given to this backup, and to no other whatever becomes of it.
+    sequence: u64,
+    artifacts: Vec<ArtifactRecord>,
+}
+
 /// Takes a backup by a job. What happened is in the catalog, whatever happened; a backup that could not be finished leaves
 /// nothing in the store.
 pub async fn run(
@@ -81,9 +88,14 @@ impl Order<'_> {
                 _ => Some(self.house.source(&self.policy.source)?),
             };
             let part_bytes = self.part_bytes(endpoint.as_ref()).await?;
-            Ok::<_, Broke>((store, endpoint, part_bytes))
+            // All that the catalog is asked for is asked for here: it may be away when the bytes are there.
+            let remembered = Remembered {
+                sequence: self.house.catalog.next_sequence(&self.policy.name).await?,
+                artifacts: self.house.catalog.artifacts(&self.policy.name).await?,
+            };
+            Ok::<_, Broke>((store, endpoint, part_bytes, remembered))
         };
-        let (store, endpoint, part_bytes) = tokio::select! {
+        let (store, endpoint, part_bytes, remembered) = tokio::select! {
             looked = look => looked?,
             signal = interrupt::asked_to_stop() => return Err(interrupted(signal)),
         };
@@ -94,7 +106,7 @@ impl Order<'_> {
             signal = interrupt::asked_to_stop() => Err(interrupted(signal)),
         };
         let committed = match taken {
-            Ok(taken) => self.commit(&*store, backup, taken, &signer).await,
+            Ok(taken) => self.commit(&*store, backup, taken, remembered, &signer).await,
             Err(broke) => Err(broke),
         };
         if let Err(error) = store.settle().await {
@@ -162,11 +174,12 @@ impl Order<'_> {
         store: &dyn Store,
         backup: BackupId,
         taken: Taken,
+        remembered: Remembered,
         signer: &Signer,
     ) -> Result<(Manifest, String, Vec<String>, Span), Broke> {
         self.progress.stage("commit");
         let mut warnings = taken.warnings;
-        warnings.extend(self.strange_source(&taken.fingerprint.server.system_identifier).await?);
+        warnings.extend(self.strange_source(&taken.fingerprint.server.system_identifier, &remembered.artifacts));
         let mut tools = taken.tools;
         tools.insert("lifeboat".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let manifest = Manifest {
@@ -174,7 +187,7 @@ impl Order<'_> {
             backup,
             policy: self.policy.name.clone(),
             job: self.job.name.clone(),
-            sequence: self.house.catalog.next_sequence(&self.policy.name).await?,
+            sequence: remembered.sequence,
             method: self.job.method,
             started_at: self.started_at,
             finished_at: crate::clock::now(),
@@ -193,17 +206,16 @@ impl Order<'_> {
     }
 
     /// A policy whose earlier backups are of another server: somebody changed the URL, or what is behind it.
-    async fn strange_source(&self, identifier: &str) -> Result<Option<String>, Broke> {
-        let artifacts = self.house.catalog.artifacts(&self.policy.name).await?;
+    fn strange_source(&self, identifier: &str, artifacts: &[ArtifactRecord]) -> Option<String> {
         let other = artifacts.iter().find(|artifact| artifact.system_identifier != identifier);
-        Ok(other.map(|artifact| {
+        other.map(|artifact| {
             let sentence = format!(
                 "THE SOURCE IS ANOTHER SERVER: backup {} was of system {}, this one is of {identifier}. If that is right, give it a policy of its own",
                 artifact.backup, artifact.system_identifier
             );
             self.progress.say(&sentence);
             sentence
-        }))
+        })
     }
 
     async fn write_down(&self, manifest: &Manifest, sha256: &str) -> Result<(), Broke> {

@@ -23,6 +23,7 @@ use self::rebuild::Rebuild;
 use self::stage::Stage;
 use super::ledger::Record;
 use super::{House, interrupt};
+use crate::catalog::Remembered;
 use crate::clock::now;
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Outcome, Stop};
@@ -53,13 +54,17 @@ fn wanted(scratch: ScratchKind, method: Method) -> &'static [&'static str] {
 
 /// Runs a drill to its end, and gives the transcript with its judgement.
 pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn Progress) -> Result<Transcript, Broke> {
+    // All that the catalog is asked for is asked for here: it may be away when it would be needed.
+    let policies = house.policies.iter().map(|known| &known.name).chain(std::iter::once(&policy.name));
+    let remembered = Remembered::of(&house.catalog, policies, &policy.name).await?;
     let run = house.begin(&policy.name, Work::Drill { drill: drill.name.clone() }).await?;
 
     let mut rehearsal = Rehearsal::begin(run, policy, drill);
     // What it reads of the stores is read back: it need not be read again to know that it is right.
     let runs = BTreeMap::from([(policy.name.clone(), Some(run))]);
     let record = Record::new(house, rehearsal.transcript.started_at, runs);
-    rehearsal.act(&house.of_drill(drill), policy, &record, progress).await;
+    let stage = House { catalog: Arc::new(remembered), ..house.of_drill(drill) };
+    rehearsal.act(&stage, policy, &record, progress).await;
     if let Err(broke) = record.flush().await {
         progress.say(&format!("warning: what was read back could not be written down: {broke}"));
     }

@@ -133,8 +133,8 @@ impl<'a> Rebuild<'a> {
 fn open(pieces: &[PathBuf]) -> Result<Box<dyn BufRead + Send>, Broke> {
     let mut whole: Box<dyn Read + Send> = Box::new(std::io::empty());
     for piece in pieces {
-        let file = File::open(piece)
-            .map_err(|error| Broke::new(format!("{} cannot be read: {error}", piece.display())))?;
+        let file =
+            File::open(piece).map_err(|error| Broke::new(format!("{} cannot be read: {error}", piece.display())))?;
         whole = Box::new(whole.chain(file));
     }
     Ok(Box::new(BufReader::new(whole)))
