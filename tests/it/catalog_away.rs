@@ -211,6 +211,10 @@ async fn events_are_delivered_in_order_and_once_and_damage_is_kept() {
     for n in 20..23 {
         dying.append(now, &policy, other, made(n)).await.unwrap();
     }
+    dying.append(now, &policy, other, Event::Finished { outcome: RunOutcome::Succeeded }).await.unwrap();
+    // Somebody who has looked already, while its owner had it still.
+    let sweeper = spooling(&server, &folder);
+    assert!(sweeper.runs(None, 1).await.is_err());
     let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     let kept = std::fs::read(&file).unwrap();
     drop(dying);
@@ -223,6 +227,9 @@ async fn events_are_delivered_in_order_and_once_and_damage_is_kept() {
     let damaged = folder.join("ffffffff-ffff-7fff-8fff-ffffffffffff-damaged.jsonl");
     std::fs::write(&damaged, lines.concat()).unwrap();
     server.launch();
+    // Whoever takes a run for dead hears first what it has left to say: the first end stands.
+    sweeper.append(now, &policy, other, Event::Abandoned { why: "its process is gone".to_owned() }).await.unwrap();
+    assert_eq!(direct.catalog.run(other).await.unwrap().unwrap().state, RunState::Ended(RunOutcome::Succeeded));
     let next = spooling(&server, &folder);
     next.runs(None, 1).await.unwrap();
     let count = "select count(*) from lifeboat.event where kind = 'scratch_made'";

@@ -40,7 +40,8 @@ async fn an_export_goes_through_both_kinds_and_comes_out_the_same() {
     };
     let postgres = async |schema: &str| -> (Opened, Arc<dyn Carry>) {
         let opened = stage::opened(&server, schema).await;
-        (opened, Arc::new(PostgresCatalog::open(&stage::place(&server, schema)).unwrap()))
+        let carry: Arc<dyn Carry> = Arc::new(PostgresCatalog::open(&stage::place(&server, schema)).unwrap());
+        (opened, carry)
     };
     let (first, out) = sqlite("first.db");
     fill(&first).await;
@@ -178,6 +179,14 @@ fn the_command_makes_examines_and_carries_a_catalog() {
     let streamed = home.run(&["catalog", "export"]).expect(0);
     assert_eq!(streamed.stdout, std::fs::read_to_string(&file).unwrap());
     let status = home.run(&["status"]).expect(4).stdout;
+    // What the stores hold is taken in by a new schema too.
+    home.edit_config(|text| text.replace("timeout = \"2s\"", "timeout = \"2s\"\nschema = \"anew\""));
+    home.run(&["catalog", "rebuild"]).expect(1);
+    home.run(&["catalog", "migrate"]).expect(0);
+    let rebuilt = home.run(&["catalog", "rebuild", "--output", "json"]).expect(0).json();
+    assert_eq!(rebuilt["adopted"], 1, "{rebuilt}");
+    assert_eq!(home.run(&["catalog", "rebuild", "--output", "json"]).expect(0).json()["adopted"], 0);
+    home.edit_config(|text| text.replace("\nschema = \"anew\"", ""));
     home.edit_config(|text| {
         text.replace("[catalog]\nurl", "[catalog]\npath = \"lifeboat.db\"\n# url").replace("\ntimeout", "\n# timeout")
     });

@@ -136,6 +136,11 @@ pub(super) fn leftovers(folder: &Path) -> impl Iterator<Item = Left> {
     })
 }
 
+/// Whether anything waits, whoever holds it.
+pub(super) fn anything(folder: &Path) -> bool {
+    !files(folder, ENDING).is_empty()
+}
+
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries

@@ -55,6 +55,8 @@ struct State {
     leftovers: bool,
     rests_until: Option<Instant>,
     delivering: bool,
+    /// It was said once that nothing can be delivered.
+    told: bool,
 }
 
 impl State {
@@ -68,6 +70,15 @@ impl Spooling {
     pub fn before(catalog: Arc<dyn Catalog>, folder: &Path) -> Spooling {
         let spool = Arc::new(Spool { folder: folder.to_owned(), state: Mutex::default() });
         Spooling { catalog, spool, looked: OnceCell::new() }
+    }
+
+    /// Whether a run that somebody takes for dead has ended by its own word: what that process left is said first. The first end
+    /// stands, so a wrong one must not come before the right one.
+    async fn has_ended(&self, run: RunId) -> Result<bool, Broke> {
+        let mut state = self.spool.state.lock().await;
+        self.spool.try_deliver(&mut state, &*self.catalog).await?;
+        drop(state);
+        Ok(self.catalog.run(run).await?.is_some_and(|run| run.ended_at.is_some()))
     }
 
     /// Says it to the catalog, or keeps it.
@@ -147,10 +158,16 @@ impl Spool {
     async fn deliver(&self, state: &mut State, catalog: &dyn Catalog) {
         match self.try_deliver(state, catalog).await {
             Ok(0) => {}
-            Ok(words) => tracing::warn!(words, "the catalog can be written again: what waited for it was delivered"),
+            Ok(words) => {
+                state.told = false;
+                tracing::warn!(words, "the catalog can be written again: what waited for it was delivered");
+            }
             Err(broke) => {
                 state.rests_until = Some(Instant::now() + REST);
-                tracing::debug!(error = %broke.error, "what waits for the catalog cannot be delivered yet");
+                if !std::mem::replace(&mut state.told, true) {
+                    let folder = self.folder.display();
+                    tracing::warn!(error = %broke.error, "what waits for the catalog in {folder} cannot be delivered yet");
+                }
             }
         }
     }
@@ -219,13 +236,18 @@ impl Before for Spooling {
         self.looked
             .get_or_init(|| async {
                 file::warn_of_damaged(&self.spool.folder);
-                let mut state = self.spool.state.lock().await;
-                self.spool.deliver(&mut state, &*self.catalog).await;
-                if state.leftovers {
-                    self.spool.deliver_later(&mut state, &self.catalog);
-                }
             })
             .await;
+        // Looked for each time: a process that left something may have ended just now.
+        if file::anything(&self.spool.folder) {
+            let mut state = self.spool.state.lock().await;
+            if !state.rests() {
+                self.spool.deliver(&mut state, &*self.catalog).await;
+            }
+            if state.leftovers {
+                self.spool.deliver_later(&mut state, &self.catalog);
+            }
+        }
     }
 
     async fn says(
@@ -239,6 +261,9 @@ impl Before for Spooling {
         if is_fact(&event) {
             let word = Word::Event { id, at, policy: policy.clone(), run, event };
             return self.keep(Subject::Run(run), word).await;
+        }
+        if matches!(event, Event::Abandoned { .. }) && self.has_ended(run).await? {
+            return Ok(());
         }
         let begins = matches!(event, Event::Planned { .. } | Event::Started { .. });
         self.catalog.deliver(id, at, policy, run, event).await.map_err(|broke| {

@@ -32,7 +32,13 @@ const PROBE: &str = ".lifeboat-check";
 pub(super) async fn catalog(config: &Config) -> Tried {
     match &config.catalog {
         CatalogPlace::Sqlite(path) => Tried::of("catalog", "sqlite", sqlite(path)),
-        CatalogPlace::Postgres(server) => Tried::of("catalog", "postgres", catalog::look(server).await),
+        CatalogPlace::Postgres(server) => {
+            let looked = catalog::look(server).await.map(|there| match catalog::waiting(&server.spool) {
+                waiting if waiting.files == 0 => there,
+                waiting => format!("{there}; {} files wait for it in {}", waiting.files, server.spool.display()),
+            });
+            Tried::of("catalog", "postgres", looked)
+        }
     }
 }
 
