@@ -87,7 +87,8 @@ impl Planner {
         let mut ticked = Ticked { lapsed, ..Ticked::default() };
         let Some(agenda) = &self.agenda else { return Ok(ticked) };
         let since = match self.ended_since {
-            Some(last) if !fresh => last.checked_sub(OVERLAP.0),
+            // A clock that was set back must not hide what ends now.
+            Some(last) if !fresh => last.min(now).checked_sub(OVERLAP.0),
             _ => now.checked_sub(due::HORIZON.0),
         };
         let ended = queue.ended(since.unwrap_or(Timestamp::MIN)).await?;

@@ -34,7 +34,9 @@ fn attempt(agenda: &Agenda, ended: &Ended, house: &Housekeeping, now: Timestamp)
     if key.attempt >= house.attempts || agenda.planned_up_to(at, now).is_some_and(|newest| newest > key.scheduled_for) {
         return None;
     }
-    let due = line.due(at, key.scheduled_for, key.attempt + 1, ended.at.checked_add(wait.0).ok(), None);
+    // By a clock that was ahead it ended in a time to come.
+    let from = ended.at.min(now).checked_add(wait.0).ok();
+    let due = line.due(at, key.scheduled_for, key.attempt + 1, from, None);
     let limit = line.terms.catch_up.and_then(|span| key.scheduled_for.checked_add(span.0).ok());
     let in_time = limit.is_none_or(|limit| due.due_at <= limit);
     // The next of its own accord does what this one did not.
