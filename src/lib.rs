@@ -37,3 +37,4 @@ pub mod render;
 pub mod scratch;
 pub mod seal;
 pub mod store;
+pub mod telemetry;

@@ -2,6 +2,7 @@
 
 mod error;
 mod fold;
+pub mod outbox;
 mod queue;
 mod sqlite;
 
@@ -20,6 +21,7 @@ use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 pub use error::CatalogError;
+pub use outbox::Outbox;
 pub use queue::Queue;
 pub use sqlite::SqliteCatalog;
 

@@ -27,6 +27,7 @@ use super::{Catalog, Trial};
 
 mod coverage;
 mod ledger;
+mod outbox;
 mod retention;
 
 mod migrations {

@@ -223,6 +223,7 @@ pub(super) mod tests {
             policies: vec![sample::policy()],
             drills,
             warnings: Vec::new(),
+            outbox: catalog.clone(),
             catalog,
             stand_ins: Default::default(),
             only: None,

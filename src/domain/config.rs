@@ -7,6 +7,7 @@ use super::bucket::Bucket;
 use super::ids::PlaceName;
 use super::policy::{PasswordSource, TlsMode};
 use super::units::Span;
+use super::watch::Watch;
 
 /// The configuration of one machine. Paths are absolute: those in the file are read from the file's own folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub struct Config {
     pub bin_dirs: Vec<PathBuf>,
     /// How much at once.
     pub limits: Limits,
+    /// How it is watched.
+    pub watch: Watch,
 }
 
 /// One store.

@@ -140,6 +140,7 @@ pub fn config() -> Config {
         },
         bin_dirs: Vec::new(),
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(10) },
+        watch: Default::default(),
     }
 }
 

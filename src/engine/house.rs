@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::catalog::{Catalog, SqliteCatalog};
+use crate::catalog::{Catalog, Outbox, SqliteCatalog};
 use crate::domain::check::Broke;
 use crate::domain::config::{Config, Keys, StoreConfig};
 use crate::domain::drill::{Drill, KeyChoice};
@@ -30,6 +30,8 @@ pub struct House {
     pub warnings: Vec<String>,
     /// Runs and artifacts.
     pub catalog: Arc<dyn Catalog>,
+    /// Alarms and letters.
+    pub outbox: Arc<dyn Outbox>,
     /// Stores that stand in for configured ones of that name: copies with a known fault, while a drill is tested. Else empty.
     pub stand_ins: BTreeMap<PlaceName, Arc<dyn Store>>,
     /// The only store that is opened, whatever is asked for: for a drill that is to get along with it. None: all are.
@@ -39,13 +41,14 @@ pub struct House {
 impl House {
     /// Builds it from what was loaded; opens the catalog.
     pub fn build(loaded: Loaded) -> Result<House, Broke> {
-        let catalog = SqliteCatalog::open(&loaded.config.catalog)?;
+        let catalog = Arc::new(SqliteCatalog::open(&loaded.config.catalog)?);
         Ok(House {
             config: loaded.config,
             policies: loaded.policies,
             drills: loaded.drills,
             warnings: loaded.warnings,
-            catalog: Arc::new(catalog),
+            outbox: Arc::clone(&catalog) as Arc<dyn Outbox>,
+            catalog,
             stand_ins: BTreeMap::new(),
             only: None,
         })
@@ -76,6 +79,7 @@ impl House {
             drills: self.drills.clone(),
             warnings: Vec::new(),
             catalog: Arc::clone(&self.catalog),
+            outbox: Arc::clone(&self.outbox),
             stand_ins: self.stand_ins.clone(),
             only: drill.from.clone().or_else(|| self.only.clone()),
         }

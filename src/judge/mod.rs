@@ -1,5 +1,6 @@
 //! The decisions. Pure: everything that counts is an argument, `now` among them, and every decision returns its reasons.
 
+pub mod alarm;
 pub mod copies;
 pub mod drift;
 pub mod drill;
@@ -8,6 +9,7 @@ pub mod freshness;
 pub mod hole;
 pub mod integrity;
 pub mod ledger;
+pub mod metrics;
 pub mod mutation;
 pub mod retention;
 pub mod schedule;

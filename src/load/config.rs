@@ -7,7 +7,7 @@ use super::document::Document;
 use super::login;
 use super::problem::Problems;
 use super::raw::config::RawConfig;
-use super::store;
+use super::{store, watch};
 use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer};
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
@@ -24,6 +24,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     }
     document.more_than_none(&document.root, "limits.connect_timeout", problems);
     store::rules(document, problems);
+    watch::rules(document, problems);
 }
 
 /// The folders of policies and drills, as far as they can be told.
@@ -53,7 +54,9 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         let server = ScratchServer { url: server.url.0.0, password, tls: server.tls, tls_ca };
         Some((PlaceName::from_str(&name).ok()?, server))
     });
+    let watch = watch::convert(raw.serve, raw.log, raw.telemetry, raw.notify, raw.route, folder);
     Config {
+        watch,
         file: file.to_owned(),
         catalog: path(raw.catalog.path, "lifeboat.db"),
         policies: path(raw.folders.policies, "policies"),

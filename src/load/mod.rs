@@ -14,6 +14,7 @@ mod problem;
 mod raw;
 mod store;
 mod walk;
+mod watch;
 
 use std::path::{Path, PathBuf};
 

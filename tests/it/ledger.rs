@@ -101,9 +101,12 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        watch: Default::default(),
     };
+    let opened = Arc::new(SqliteCatalog::open(&config.catalog).unwrap());
     House {
-        catalog: Arc::new(SqliteCatalog::open(&config.catalog).unwrap()),
+        outbox: opened.clone(),
+        catalog: opened,
         config,
         policies: vec![policy],
         drills: vec![],

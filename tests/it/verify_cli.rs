@@ -333,12 +333,14 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         scratch: ScratchConfig { dir: folder, user: "postgres".to_owned(), preload: vec![], servers: BTreeMap::new() },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        watch: Default::default(),
     };
     House {
         config,
         policies: vec![policy],
         drills: vec![],
         warnings: vec![],
+        outbox: catalog.clone(),
         catalog: catalog.clone(),
         stand_ins: Default::default(),
         only: None,

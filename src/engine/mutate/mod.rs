@@ -244,6 +244,7 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
         drills: house.drills.clone(),
         warnings: Vec::new(),
         catalog: Arc::new(Aside { catalog: Arc::clone(&house.catalog), work, resigned }),
+        outbox: Arc::clone(&house.outbox),
         stand_ins: [(original.place.clone(), altered.store)].into(),
         only: house.only.clone(),
     }

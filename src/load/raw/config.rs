@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::policy::RawTls;
 use super::store::RawStore;
+use super::watch::{RawLog, RawNotify, RawRoute, RawServe, RawTelemetry};
 use crate::domain::policy::TlsMode;
 use crate::domain::units::Span;
 use crate::load::format::{FilePath, Url, Variable, Words, Written};
@@ -37,6 +38,21 @@ pub(in crate::load) struct RawConfig {
     /// How much at once.
     #[serde(default)]
     pub(in crate::load) limits: RawLimits,
+    /// The service.
+    #[serde(default)]
+    pub(in crate::load) serve: RawServe,
+    /// How it logs.
+    #[serde(default)]
+    pub(in crate::load) log: RawLog,
+    /// Where traces go.
+    #[serde(default)]
+    pub(in crate::load) telemetry: RawTelemetry,
+    /// Who can be told: [[notify]].
+    #[serde(default)]
+    pub(in crate::load) notify: Vec<RawNotify>,
+    /// Who is told of what, the first that fits: [[route]]. Default: everybody of everything.
+    #[serde(default)]
+    pub(in crate::load) route: Vec<RawRoute>,
 }
 
 /// What ran and what came of it.

@@ -82,13 +82,15 @@ impl Bench {
             },
             bin_dirs: vec![],
             limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+            watch: Default::default(),
         };
-        let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap());
+        let catalog = Arc::new(SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap());
         let house = House {
             config,
             policies: vec![one],
             drills: vec![],
             warnings: vec![],
+            outbox: catalog.clone(),
             catalog,
             stand_ins: BTreeMap::new(),
             only: None,
