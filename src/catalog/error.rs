@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::domain::check::Broke;
+use crate::domain::ids::RunId;
 
 /// What can go wrong with a catalog in a SQLite file.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,12 @@ pub enum CatalogError {
     /// An event cannot be written as JSON.
     #[error("an event could not be written as JSON: {0}")]
     Event(#[from] serde_json::Error),
+    /// A run that was begun cannot be given back.
+    #[error("the run {run} was begun, so it cannot be given back to the queue")]
+    Begun {
+        /// Which.
+        run: RunId,
+    },
     /// The thread that worked on it went away.
     #[error("the catalog's thread stopped early")]
     Stopped,
@@ -111,7 +118,7 @@ impl CatalogError {
             CatalogError::Locked { .. } => "another lifeboat is writing; try again, or see who holds the file open",
             CatalogError::ReadOnly { .. } => "make the file and its folder writable for the user who runs lifeboat",
             CatalogError::Sqlite { .. } => "see whether the disk is full or failing",
-            CatalogError::Event(_) | CatalogError::Stopped => return None,
+            CatalogError::Event(_) | CatalogError::Begun { .. } | CatalogError::Stopped => return None,
         };
         Some(hint.to_owned())
     }

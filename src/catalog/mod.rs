@@ -2,6 +2,7 @@
 
 mod error;
 mod fold;
+mod opened;
 pub mod outbox;
 mod queue;
 mod sqlite;
@@ -17,10 +18,11 @@ use crate::domain::immutability::Immutability;
 use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::observed::Observed;
-use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
+use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 pub use error::CatalogError;
+pub use opened::{Opened, open};
 pub use outbox::Outbox;
 pub use queue::Queue;
 pub use sqlite::SqliteCatalog;
@@ -33,6 +35,15 @@ pub type Trial = (PlaceName, Timestamp, Observed<Immutability>);
 pub trait Catalog: Send + Sync {
     /// Appends an event of a run; durable on return.
     async fn append(&self, at: Timestamp, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke>;
+    /// The same, with the event's own name: of one name the first stands, so that what may have been delivered can be delivered again.
+    async fn deliver(
+        &self,
+        id: EventId,
+        at: Timestamp,
+        policy: &PolicyName,
+        run: RunId,
+        event: Event,
+    ) -> Result<(), Broke>;
     /// All runs of a policy (or of all), newest first, as their events add up; at most `limit`.
     async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke>;
     /// One run.
@@ -62,6 +73,8 @@ pub trait Catalog: Send + Sync {
     /// Writes down what was read back: all of it or none; durable on return. Of one object the last that is written stands, but what was wrong
     /// stays so until it is right at the same depth.
     async fn read_back(&self, readings: Vec<Reading>) -> Result<(), Broke>;
+    /// The same for readings that come late: one about whose object something newer is known is left out.
+    async fn read_back_late(&self, readings: Vec<Reading>) -> Result<(), Broke>;
     /// What was read of one shelf in one store, by key.
     async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke>;
     /// A policy's objects that were wrong when they were last read, by store and key.
@@ -70,7 +83,7 @@ pub trait Catalog: Send + Sync {
     async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke>;
     /// Takes objects out of the ledger that are in that store no more.
     async fn forget_read(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke>;
-    /// The sequence number of the policy's next backup.
+    /// Gives a sequence number for the policy's next backup: it is never given again, whatever becomes of that backup.
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke>;
     /// When each backup of the policy that was ever known was durable, also of those that are gone.
     async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke>;

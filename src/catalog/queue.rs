@@ -42,3 +42,8 @@ pub trait Queue: Send + Sync {
     /// Returns when something may have changed for a worker or a planner, or after so long.
     async fn wait(&self, at_most: Duration);
 }
+
+/// What is written down of a run whose lease ran out.
+pub(super) fn lapsed(worker: &str, until: Timestamp) -> String {
+    format!("its lease ran out at {until}, and {worker} did not renew it")
+}

@@ -1,15 +1,12 @@
 //! The catalog in a SQLite file: write-ahead log, every commit synced, so several processes may use it at once and a
 //! kill loses nothing that was committed.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use uuid::Uuid;
 
 use crate::domain::check::Broke;
@@ -18,29 +15,27 @@ use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
-use crate::domain::run::{ArtifactRecord, Event, Proof, Run};
+use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
 use crate::domain::transcript::Transcript;
 
-use super::error::{BUSY_SECONDS, CatalogError};
+use self::open::open;
+use super::error::CatalogError;
 use super::fold::{fold, kind};
 use super::{Catalog, Trial};
 
 mod coverage;
 mod ledger;
+mod open;
 mod outbox;
+mod queue;
 mod retention;
-
-mod migrations {
-    refinery::embed_migrations!("src/catalog/migrations");
-}
-
-/// `PRAGMA application_id` of a catalog ("LBOA"): tells it from any other program's SQLite file.
-const APPLICATION_ID: i64 = 0x4C42_4F41;
 
 /// SQLite: nothing to set up.
 pub struct SqliteCatalog {
     path: PathBuf,
     connection: Arc<Mutex<Connection>>,
+    /// Counts what this process changed in the queue; other processes' changes are seen in the file.
+    changes: tokio::sync::watch::Sender<u64>,
 }
 
 impl SqliteCatalog {
@@ -49,7 +44,11 @@ impl SqliteCatalog {
     /// A file that is damaged or is no catalog is an error with the hint to rebuild it.
     pub fn open(path: &Path) -> Result<SqliteCatalog, Broke> {
         let connection = open(path)?;
-        Ok(SqliteCatalog { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
+        Ok(SqliteCatalog {
+            path: path.to_owned(),
+            connection: Arc::new(Mutex::new(connection)),
+            changes: tokio::sync::watch::Sender::new(0),
+        })
     }
 
     /// Reads every page of the file and every event in it; the error says what is damaged. Takes as long as reading the
@@ -115,95 +114,6 @@ impl From<rusqlite::Error> for QueryError {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, CatalogError> {
-    make_file(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let sqlite = |error: rusqlite::Error| CatalogError::sqlite("open the file", path, &error);
-    let mut connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
-    connection.busy_timeout(Duration::from_secs(BUSY_SECONDS)).map_err(sqlite)?;
-    // Two processes that make the same new file are in each other's way for a moment (the switch to the write-ahead log
-    // and the first migration do not wait for locks in every case): each step can be repeated without harm.
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match prepare(&mut connection, path) {
-            Ok(()) => return Ok(connection),
-            Err(CatalogError::Sqlite { .. } | CatalogError::Locked { .. }) if attempt < 10 => {
-                std::thread::sleep(Duration::from_millis(20 * attempt));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Makes the folder (0700) and an empty file (0600) if they are not there: SQLite itself would make it readable for all.
-fn make_file(path: &Path) -> Result<(), CatalogError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| CatalogError::Folder { folder: folder.to_owned(), source })?;
-    }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(CatalogError::Open { path: path.to_owned(), why: error.to_string() }),
-    }
-}
-
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), CatalogError> {
-    let sqlite = |error: rusqlite::Error| CatalogError::sqlite("set up the file", path, &error);
-    // In this order: whoever makes a catalog marks it before it has a table, and may be doing so just now.
-    let foreign: i64 = connection
-        .query_row("select count(*) from sqlite_schema where name <> 'refinery_schema_history'", [], |row| row.get(0))
-        .map_err(sqlite)?;
-    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
-    if application != APPLICATION_ID && foreign > 0 {
-        return Err(CatalogError::Foreign { path: path.to_owned() });
-    }
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(sqlite)?;
-    connection.pragma_update(None, "synchronous", "full").map_err(sqlite)?;
-    if application != APPLICATION_ID {
-        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
-    }
-    history_is_sound(connection).map_err(|error| error.at(path))?;
-    migrations::migrations::runner().run(connection).map(|_| ()).map_err(|error| migration_error(path, &error))
-}
-
-/// The migration library panics on a history that it cannot parse: look first.
-fn history_is_sound(connection: &Connection) -> Result<(), QueryError> {
-    let exists: Option<i64> = connection
-        .query_row("select 1 from sqlite_schema where name = 'refinery_schema_history'", [], |row| row.get(0))
-        .optional()?;
-    if exists.is_none() {
-        return Ok(());
-    }
-    let mut statement = connection.prepare("select applied_on, checksum from refinery_schema_history")?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    for row in rows {
-        let (applied_on, checksum) = row?;
-        if applied_on.parse::<Timestamp>().is_err() || checksum.parse::<u64>().is_err() {
-            return Err(QueryError::Row("the history of its schema cannot be read".to_owned()));
-        }
-    }
-    Ok(())
-}
-
-fn migration_error(path: &Path, error: &refinery::Error) -> CatalogError {
-    use refinery::error::Kind;
-    let (path, why) = (path.to_owned(), error.to_string());
-    match error.kind() {
-        Kind::MissingVersion(_) => CatalogError::Newer { path, why },
-        Kind::DivergentVersion(..) => CatalogError::Corrupt { path, why },
-        Kind::Connection(_, source) => match source.downcast_ref::<rusqlite::Error>() {
-            Some(error) => CatalogError::sqlite("bring the schema up to date", &path, error),
-            None => CatalogError::Sqlite { doing: "bring the schema up to date", path, why },
-        },
-        _ => CatalogError::Sqlite { doing: "bring the schema up to date", path, why },
-    }
-}
-
 /// One row of `seq, at, policy, run, body`.
 fn read_event(row: &rusqlite::Row<'_>) -> Result<(PolicyName, RunId, Timestamp, Event), QueryError> {
     let seq: i64 = row.get(0)?;
@@ -230,10 +140,29 @@ fn insert(
     run: RunId,
     event: &Event,
 ) -> Result<(), QueryError> {
+    insert_once(connection, EventId::new(), at, policy, run, event)
+}
+
+/// Of one id the first stands. An event that ends a run ends its place in the queue too.
+fn insert_once(
+    connection: &Connection,
+    id: EventId,
+    at: Timestamp,
+    policy: &PolicyName,
+    run: RunId,
+    event: &Event,
+) -> Result<(), QueryError> {
     let body = serde_json::to_string(event).map_err(QueryError::Event)?;
+    let run = run.to_string();
     connection
-        .prepare_cached("insert into event (at, policy, run, kind, body) values (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![at.to_string(), policy.as_str(), run.to_string(), kind(event), body])?;
+        .prepare_cached(
+            "insert into event (id, at, policy, run, kind, body) values (?1, ?2, ?3, ?4, ?5, ?6)
+             on conflict (id) where id is not null do nothing",
+        )?
+        .execute(params![id.to_string(), at.to_string(), policy.as_str(), run, kind(event), body])?;
+    if event.ends() {
+        queue::end(connection, &run)?;
+    }
     Ok(())
 }
 
@@ -303,8 +232,32 @@ fn sql_limit(limit: usize) -> i64 {
 #[async_trait]
 impl Catalog for SqliteCatalog {
     async fn append(&self, at: Timestamp, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
-        let policy = policy.clone();
-        self.with("write an event", move |connection| insert(connection, at, &policy, run, &event)).await
+        self.deliver(EventId::new(), at, policy, run, event).await
+    }
+
+    async fn deliver(
+        &self,
+        id: EventId,
+        at: Timestamp,
+        policy: &PolicyName,
+        run: RunId,
+        event: Event,
+    ) -> Result<(), Broke> {
+        let (policy, ends) = (policy.clone(), event.ends());
+        self.with("write an event", move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            insert_once(&transaction, id, at, &policy, run, &event)?;
+            Ok(transaction.commit()?)
+        })
+        .await?;
+        if ends {
+            self.changed();
+        }
+        Ok(())
+    }
+
+    async fn read_back_late(&self, readings: Vec<Reading>) -> Result<(), Broke> {
+        self.with("write down what was read back", move |connection| ledger::write_late(connection, &readings)).await
     }
 
     async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
@@ -475,7 +428,7 @@ impl Catalog for SqliteCatalog {
 
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {
         let policy = policy.as_str().to_owned();
-        self.with("read artifacts", move |connection| retention::next_sequence(connection, &policy)).await
+        self.with("give a sequence number", move |connection| retention::next_sequence(connection, &policy)).await
     }
 
     async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke> {

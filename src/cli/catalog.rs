@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::catalog::{CatalogError, SqliteCatalog};
 use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::config::CatalogPlace;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName};
 use crate::domain::run::ArtifactRecord;
 use crate::engine::House;
@@ -64,7 +65,9 @@ fn house_with_a_sound_catalog(cli: &Cli) -> Result<(House, Option<PathBuf>), Fai
         text: errors.render(output::color_on_stderr()),
         hint: None,
     })?;
-    let aside = set_aside_if_damaged(&loaded.config.catalog, crate::clock::now())?;
+    let aside = match &loaded.config.catalog {
+        CatalogPlace::Sqlite(path) => set_aside_if_damaged(path, crate::clock::now())?,
+    };
     Ok((House::build(loaded)?, aside))
 }
 

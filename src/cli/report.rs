@@ -203,10 +203,8 @@ async fn of_run(house: &House, run: RunId) -> Result<Transcript, Failure> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::catalog::SqliteCatalog;
+    use crate::catalog::{self, Opened};
     use crate::domain::run::Event;
     use crate::domain::sample::{self, at};
 
@@ -214,17 +212,18 @@ pub(super) mod tests {
     pub(in crate::cli) async fn house() -> (House, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let mut config = sample::config();
-        config.catalog = folder.path().join("lifeboat.db");
+        config.catalog = folder.path().join("lifeboat.db").into();
         config.reports = folder.path().join("reports");
-        let catalog = Arc::new(SqliteCatalog::open(&config.catalog).unwrap());
+        let Opened { catalog, queue, outbox } = catalog::open(&config.catalog).unwrap();
         let drills = vec![sample::physical().drill];
         let house = House {
             config,
             policies: vec![sample::policy()],
             drills,
             warnings: Vec::new(),
-            outbox: catalog.clone(),
             catalog,
+            queue,
+            outbox,
             stand_ins: Default::default(),
             only: None,
         };

@@ -14,8 +14,8 @@ use super::watch::Watch;
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
-    /// The catalog's SQLite file.
-    pub catalog: PathBuf,
+    /// What ran and what came of it.
+    pub catalog: CatalogPlace,
     /// Folder of the policies.
     pub policies: PathBuf,
     /// Folder of the drills.
@@ -34,6 +34,19 @@ pub struct Config {
     pub limits: Limits,
     /// How it is watched.
     pub watch: Watch,
+}
+
+/// Where the catalog is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CatalogPlace {
+    /// In a SQLite file.
+    Sqlite(PathBuf),
+}
+
+impl From<PathBuf> for CatalogPlace {
+    fn from(path: PathBuf) -> CatalogPlace {
+        CatalogPlace::Sqlite(path)
+    }
 }
 
 /// One store.

@@ -73,6 +73,25 @@ impl Work {
     }
 }
 
+/// The name of one event: however often it is delivered, it is written once. The newer sorts after the older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub uuid::Uuid);
+
+impl EventId {
+    /// A fresh one.
+    #[expect(clippy::new_without_default, reason = "a default that differs each time would be a surprise")]
+    pub fn new() -> EventId {
+        EventId(uuid::Uuid::now_v7())
+    }
+}
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(to)
+    }
+}
+
 /// Something that happened. Events are only ever appended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,6 +198,13 @@ pub enum Event {
         /// The first of them.
         since: Timestamp,
     },
+}
+
+impl Event {
+    /// Whether it ends its run.
+    pub fn ends(&self) -> bool {
+        matches!(self, Event::Finished { .. } | Event::Abandoned { .. } | Event::Missed { .. })
+    }
 }
 
 /// How a run ended.

@@ -114,7 +114,7 @@ pub fn artifact(method: Method, started: &str, sequence: u64) -> ArtifactRecord 
 pub fn config() -> Config {
     Config {
         file: PathBuf::from("/etc/lifeboat/lifeboat.toml"),
-        catalog: PathBuf::from("/var/lib/lifeboat/lifeboat.db"),
+        catalog: PathBuf::from("/var/lib/lifeboat/lifeboat.db").into(),
         policies: PathBuf::from("/etc/lifeboat/policies"),
         drills: PathBuf::from("/etc/lifeboat/drills"),
         reports: PathBuf::from("/var/lib/lifeboat/reports"),

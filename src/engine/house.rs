@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::catalog::{Catalog, Outbox, SqliteCatalog};
+use crate::catalog::{self, Catalog, Opened, Outbox, Queue};
 use crate::domain::check::Broke;
 use crate::domain::config::{Config, Keys, StoreConfig};
 use crate::domain::drill::{Drill, KeyChoice};
@@ -30,6 +30,8 @@ pub struct House {
     pub warnings: Vec<String>,
     /// Runs and artifacts.
     pub catalog: Arc<dyn Catalog>,
+    /// Runs that are to be done.
+    pub queue: Arc<dyn Queue>,
     /// Alarms and letters.
     pub outbox: Arc<dyn Outbox>,
     /// Stores that stand in for configured ones of that name: copies with a known fault, while a drill is tested. Else empty.
@@ -41,14 +43,15 @@ pub struct House {
 impl House {
     /// Builds it from what was loaded; opens the catalog.
     pub fn build(loaded: Loaded) -> Result<House, Broke> {
-        let catalog = Arc::new(SqliteCatalog::open(&loaded.config.catalog)?);
+        let Opened { catalog, queue, outbox } = catalog::open(&loaded.config.catalog)?;
         Ok(House {
             config: loaded.config,
             policies: loaded.policies,
             drills: loaded.drills,
             warnings: loaded.warnings,
-            outbox: Arc::clone(&catalog) as Arc<dyn Outbox>,
             catalog,
+            queue,
+            outbox,
             stand_ins: BTreeMap::new(),
             only: None,
         })
@@ -79,6 +82,7 @@ impl House {
             drills: self.drills.clone(),
             warnings: Vec::new(),
             catalog: Arc::clone(&self.catalog),
+            queue: Arc::clone(&self.queue),
             outbox: Arc::clone(&self.outbox),
             stand_ins: self.stand_ins.clone(),
             only: drill.from.clone().or_else(|| self.only.clone()),

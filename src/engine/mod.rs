@@ -18,5 +18,6 @@ pub mod restore;
 pub mod sweep;
 pub mod verify;
 pub mod wal;
+pub mod watch;
 
 pub use house::House;

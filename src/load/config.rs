@@ -58,7 +58,7 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
     Config {
         watch,
         file: file.to_owned(),
-        catalog: path(raw.catalog.path, "lifeboat.db"),
+        catalog: path(raw.catalog.path, "lifeboat.db").into(),
         policies: path(raw.folders.policies, "policies"),
         drills: path(raw.folders.drills, "drills"),
         reports: path(raw.folders.reports, "reports"),

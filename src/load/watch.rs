@@ -223,7 +223,9 @@ pub(super) fn convert(
     routes: Vec<RawRoute>,
     folder: &Path,
 ) -> Watch {
-    let listen = match serve.listen.map(|text| text.0.0) {
+    // Whether it may be reached from elsewhere is a rule, and has been seen to.
+    let RawServe { listen, exposed: _ } = serve;
+    let listen = match listen.map(|text| text.0.0) {
         None => Listen::Tcp(DEFAULT_LISTEN),
         Some(text) => match text.strip_prefix("unix:") {
             Some(path) => Listen::Unix(folder.join(path)),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use lifeboat::catalog::SqliteCatalog;
+use lifeboat::catalog::{self, Opened};
 use lifeboat::domain::artifact::{Manifest, StreamKind};
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::ids::PlaceName;
@@ -87,7 +87,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
     };
     let config = Config {
         file: folder.clone(),
-        catalog: folder.join(catalog),
+        catalog: folder.join(catalog).into(),
         policies: folder.clone(),
         drills: folder.clone(),
         reports: folder.clone(),
@@ -103,10 +103,11 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
         watch: Default::default(),
     };
-    let opened = Arc::new(SqliteCatalog::open(&config.catalog).unwrap());
+    let Opened { catalog, queue, outbox } = catalog::open(&config.catalog).unwrap();
     House {
-        outbox: opened.clone(),
-        catalog: opened,
+        catalog,
+        queue,
+        outbox,
         config,
         policies: vec![policy],
         drills: vec![],

@@ -35,6 +35,7 @@ mod majors;
 mod mutate;
 mod plain_source;
 mod probe;
+mod queue;
 mod real_day;
 mod render_cli;
 mod restore_logical;

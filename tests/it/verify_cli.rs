@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lifeboat::catalog::{Catalog, Trial};
+use lifeboat::catalog::{Catalog, Opened, SqliteCatalog, Trial};
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::copies::CopyRecord;
@@ -17,7 +17,7 @@ use lifeboat::domain::mutation::DrillTest;
 use lifeboat::domain::policy::{
     BackupJob, ContentPlan, Databases, Encryption, Method, Objectives, PasswordSource, Policy, Source,
 };
-use lifeboat::domain::run::{ArtifactRecord, Event, Proof, Run, RunOutcome, Work};
+use lifeboat::domain::run::{ArtifactRecord, Event, EventId, Proof, Run, RunOutcome, Work};
 use lifeboat::domain::transcript::Transcript;
 use lifeboat::domain::units::{ByteSize, Span};
 use lifeboat::engine::House;
@@ -203,6 +203,19 @@ impl Catalog for Memory {
         events.push(event);
         Ok(())
     }
+    async fn deliver(
+        &self,
+        _id: EventId,
+        at: Timestamp,
+        policy: &PolicyName,
+        run: RunId,
+        event: Event,
+    ) -> Result<(), Broke> {
+        self.append(at, policy, run, event).await
+    }
+    async fn read_back_late(&self, readings: Vec<lifeboat::domain::ledger::Reading>) -> Result<(), Broke> {
+        self.read_back(readings).await
+    }
     async fn runs(&self, _policy: Option<&PolicyName>, _limit: usize) -> Result<Vec<Run>, Broke> {
         Ok(vec![])
     }
@@ -317,7 +330,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
     };
     let config = Config {
         file: folder.clone(),
-        catalog: folder.clone(),
+        catalog: folder.clone().into(),
         policies: folder.clone(),
         drills: folder.clone(),
         reports: folder.clone(),
@@ -335,13 +348,15 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
         watch: Default::default(),
     };
+    let aside = Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap());
     House {
         config,
         policies: vec![policy],
         drills: vec![],
         warnings: vec![],
-        outbox: catalog.clone(),
         catalog: catalog.clone(),
+        queue: aside.queue,
+        outbox: aside.outbox,
         stand_ins: Default::default(),
         only: None,
     }

@@ -1,7 +1,7 @@
 //! What was read back from the stores, when, and what was wrong.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::{QueryError, run_id};
 use crate::domain::ids::{PlaceName, PolicyName};
@@ -29,26 +29,49 @@ const WRONG: &str = "
 const COLUMNS: &str = "store, shelf, key, bytes, sealed_at, sealed_run, opened_at, wrong_since, wrong_at, wrong_depth, \
     wrong_run, wrong";
 
+/// Whether something newer is known of an object. What was right is older than any newer word; what was wrong is only mended by a newer
+/// reading that was right, and as deep.
+const NEWER: &str = "
+    select case when ?5 then coalesce(opened_at > ?3, 0) or (?4 = 0 and coalesce(sealed_at > ?3, 0))
+                else coalesce(sealed_at > ?3, 0) or coalesce(wrong_at > ?3, 0) end
+    from ledger where store = ?1 and key = ?2";
+
 /// All of them or none.
 pub(super) fn write(connection: &mut Connection, readings: &[Reading]) -> Result<(), QueryError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    {
-        let (mut right, mut wrong) = (transaction.prepare_cached(RIGHT)?, transaction.prepare_cached(WRONG)?);
-        for one in readings {
-            let bytes = i64::try_from(one.bytes.0).unwrap_or(i64::MAX);
-            let (shelf, run) = (one.shelf.to_string(), one.run.map(|run| run.to_string()));
-            let (at, depth) = (one.at.as_microsecond(), number(one.depth));
-            let (store, policy) = (one.store.as_str(), one.policy.as_str());
-            match &one.finding {
-                None => right.execute(params![store, one.key, policy, shelf, bytes, at, run, depth])?,
-                Some(finding) => {
-                    let finding = serde_json::to_string(finding).map_err(QueryError::Event)?;
-                    wrong.execute(params![store, one.key, policy, shelf, bytes, at, run, depth, finding])?
-                }
-            };
+    insert(&transaction, readings)?;
+    Ok(transaction.commit()?)
+}
+
+/// The same, without those about whose objects something newer is known.
+pub(super) fn write_late(connection: &mut Connection, readings: &[Reading]) -> Result<(), QueryError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for one in readings {
+        let asked =
+            params![one.store.as_str(), one.key, one.at.as_microsecond(), number(one.depth), one.finding.is_some()];
+        let newer: Option<bool> = transaction.prepare_cached(NEWER)?.query_row(asked, |row| row.get(0)).optional()?;
+        if newer != Some(true) {
+            insert(&transaction, std::slice::from_ref(one))?;
         }
     }
-    transaction.commit()?;
+    Ok(transaction.commit()?)
+}
+
+fn insert(transaction: &Transaction<'_>, readings: &[Reading]) -> Result<(), QueryError> {
+    let (mut right, mut wrong) = (transaction.prepare_cached(RIGHT)?, transaction.prepare_cached(WRONG)?);
+    for one in readings {
+        let bytes = i64::try_from(one.bytes.0).unwrap_or(i64::MAX);
+        let (shelf, run) = (one.shelf.to_string(), one.run.map(|run| run.to_string()));
+        let (at, depth) = (one.at.as_microsecond(), number(one.depth));
+        let (store, policy) = (one.store.as_str(), one.policy.as_str());
+        match &one.finding {
+            None => right.execute(params![store, one.key, policy, shelf, bytes, at, run, depth])?,
+            Some(finding) => {
+                let finding = serde_json::to_string(finding).map_err(QueryError::Event)?;
+                wrong.execute(params![store, one.key, policy, shelf, bytes, at, run, depth, finding])?
+            }
+        };
+    }
     Ok(())
 }
 

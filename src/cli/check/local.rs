@@ -14,7 +14,7 @@ use super::source::Facts;
 use super::tried::Tried;
 use crate::catalog::SqliteCatalog;
 use crate::domain::check::Broke;
-use crate::domain::config::{Config, StoreConfig};
+use crate::domain::config::{CatalogPlace, Config, StoreConfig};
 use crate::domain::drill::{Drill, IsolationDemand, ScratchKind};
 use crate::domain::policy::{Method, Policy};
 use crate::domain::units::ByteSize;
@@ -30,7 +30,7 @@ const PROBE: &str = ".lifeboat-check";
 
 /// Opens the catalog if there is one; else looks whether it could be made. `check` itself writes nothing down.
 pub(super) fn catalog(config: &Config) -> Tried {
-    let path = &config.catalog;
+    let CatalogPlace::Sqlite(path) = &config.catalog;
     let result = if path.exists() {
         SqliteCatalog::open(path).map(|_| format!("{} can be opened", path.display()))
     } else {

@@ -12,7 +12,7 @@ use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
-use crate::domain::run::{ArtifactRecord, Event, Proof, Run, RunOutcome, Work};
+use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run, RunOutcome, Work};
 use crate::domain::transcript::Transcript;
 
 /// Beside the real catalog.
@@ -28,6 +28,17 @@ pub struct Aside {
 #[async_trait]
 impl Catalog for Aside {
     async fn append(&self, at: Timestamp, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
+        self.deliver(EventId::new(), at, policy, run, event).await
+    }
+
+    async fn deliver(
+        &self,
+        id: EventId,
+        at: Timestamp,
+        policy: &PolicyName,
+        run: RunId,
+        event: Event,
+    ) -> Result<(), Broke> {
         let event = match event {
             Event::Planned { scheduled_for, .. } => Event::Planned { work: self.work.clone(), scheduled_for },
             Event::Finished { outcome: RunOutcome::Judged(_) } => Event::Finished { outcome: RunOutcome::Succeeded },
@@ -46,7 +57,7 @@ impl Catalog for Aside {
             | Event::Missed { .. }
             | Event::CaughtUp { .. }) => event,
         };
-        self.catalog.append(at, policy, run, event).await
+        self.catalog.deliver(id, at, policy, run, event).await
     }
 
     async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
@@ -109,6 +120,10 @@ impl Catalog for Aside {
 
     /// What was read here has a known fault: nothing follows for the store.
     async fn read_back(&self, _readings: Vec<Reading>) -> Result<(), Broke> {
+        Ok(())
+    }
+
+    async fn read_back_late(&self, _readings: Vec<Reading>) -> Result<(), Broke> {
         Ok(())
     }
 

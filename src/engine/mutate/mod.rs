@@ -243,6 +243,7 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
         policies: house.policies.clone(),
         drills: house.drills.clone(),
         warnings: Vec::new(),
+        queue: Arc::clone(&house.queue),
         catalog: Arc::new(Aside { catalog: Arc::clone(&house.catalog), work, resigned }),
         outbox: Arc::clone(&house.outbox),
         stand_ins: [(original.place.clone(), altered.store)].into(),

@@ -16,7 +16,7 @@ use crate::domain::units::Span;
 use crate::domain::watch::{Group, Notifier, NotifierKind, Route};
 
 pub use condition::{lifeboat_itself, of_policy};
-pub use route::{is_quiet, next_for};
+pub use route::{is_quiet, next_for, next_try};
 
 /// What is decided from.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::domain::alarm::Condition;
+use crate::domain::alarm::{Condition, LetterId};
 use crate::domain::drift::Severity;
 use crate::domain::units::Span;
 use crate::domain::watch::{Group, Notifier, Quiet, Route, Tell};
@@ -61,4 +61,13 @@ pub fn is_quiet(quiet: &[Quiet], now: Timestamp) -> bool {
             minute >= quiet.from || minute < quiet.to
         }
     })
+}
+
+/// When a letter that did not arrive is tried again: after ten seconds, then twice as long each time, and a quarter of an hour at most. Spread a little, by
+/// the letter's own name, so that all letters of an outage do not come at once.
+pub fn next_try(letter: LetterId, tries: u32, asked: Option<Span>, now: Timestamp) -> Timestamp {
+    let seconds = 10_i64.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(900);
+    let spread = i64::from(letter.0.as_bytes()[0]) % 20;
+    let wait = (seconds * (100 + spread) / 100).max(asked.map_or(0, |asked| asked.0.as_secs()));
+    now.checked_add(jiff::SignedDuration::from_secs(wait)).unwrap_or(Timestamp::MAX)
 }

@@ -2,7 +2,7 @@
 
 mod wrong;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{FileKind, LoadErrors, Loaded, load, schema};
 use crate::domain::check::{CheckName, Expectation};
@@ -165,7 +165,7 @@ fn everything_that_can_be_said_is_read() {
     write(folder.path(), config, &policy, drill);
     let loaded = load(&folder.path().join("lifeboat.toml")).unwrap_or_else(|errors| panic!("{errors}"));
     let config = &loaded.config;
-    assert_eq!(config.catalog, Path::new("/var/lib/c.db"));
+    assert_eq!(config.catalog, PathBuf::from("/var/lib/c.db").into());
     assert_eq!(config.reports, folder.path().join("out"));
     assert_eq!(config.keys.signing, Some(folder.path().join("k/s.pem")));
     assert_eq!((config.limits.parallel, config.limits.connect_timeout), (2, Span::from_secs(3)));

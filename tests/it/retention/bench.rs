@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat::catalog::{Catalog, SqliteCatalog};
+use lifeboat::catalog::{Opened, SqliteCatalog};
 use lifeboat::domain::artifact::{Manifest, WalRange};
 use lifeboat::domain::config::{Config, Keys, Limits, ScratchConfig, StoreConfig, StorePlace};
 use lifeboat::domain::ids::{BackupId, PlaceName, RunId};
@@ -63,7 +63,7 @@ impl Bench {
         };
         let config = Config {
             file: folder.clone(),
-            catalog: folder.clone(),
+            catalog: folder.clone().into(),
             policies: folder.clone(),
             drills: folder.clone(),
             reports: folder.clone(),
@@ -84,14 +84,15 @@ impl Bench {
             limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
             watch: Default::default(),
         };
-        let catalog = Arc::new(SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap());
+        let Opened { catalog, queue, outbox } = SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap().into();
         let house = House {
             config,
             policies: vec![one],
             drills: vec![],
             warnings: vec![],
-            outbox: catalog.clone(),
             catalog,
+            outbox,
+            queue,
             stand_ins: BTreeMap::new(),
             only: None,
         };

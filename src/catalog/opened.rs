@@ -1,0 +1,33 @@
+//! Which catalog it is, is the configuration's business and nobody else's.
+
+use std::sync::Arc;
+
+use super::{Catalog, Outbox, Queue, SqliteCatalog};
+use crate::domain::check::Broke;
+use crate::domain::config::CatalogPlace;
+
+/// A catalog, and the queue that is in it.
+#[derive(Clone)]
+pub struct Opened {
+    /// Runs and artifacts.
+    pub catalog: Arc<dyn Catalog>,
+    /// Runs that are to be done.
+    pub queue: Arc<dyn Queue>,
+    /// Alarms and letters.
+    pub outbox: Arc<dyn Outbox>,
+}
+
+impl From<SqliteCatalog> for Opened {
+    fn from(catalog: SqliteCatalog) -> Opened {
+        let catalog = Arc::new(catalog);
+        let queue = Arc::clone(&catalog) as Arc<dyn Queue>;
+        Opened { queue, outbox: Arc::clone(&catalog) as Arc<dyn Outbox>, catalog }
+    }
+}
+
+/// Opens the catalog that the configuration names.
+pub fn open(place: &CatalogPlace) -> Result<Opened, Broke> {
+    match place {
+        CatalogPlace::Sqlite(path) => Ok(SqliteCatalog::open(path)?.into()),
+    }
+}
