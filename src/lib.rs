@@ -18,6 +18,9 @@
 //! | [`probe`] | asks a database |
 //! | [`checks`] | the assertions about a restored database |
 //! | [`catalog`] | runs, artifacts, events |
+//! | [`notify`] | delivers letters: chat, pagers, mail, webhooks |
+//! | [`telemetry`] | logs, metrics, traces, signs of life |
+//! | [`web`] | what is answered over HTTP: metrics and health |
 //! | [`programs`] | PostgreSQL's own programs |
 //! | [`progress`], [`clock`] | seams to the terminal and the wall clock |
 

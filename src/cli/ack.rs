@@ -39,9 +39,9 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     }
     let by = match &args.by {
         Some(by) => by.clone(),
-        None => std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).map_err(|_| {
-            Failure::usage(Broke::hinted("it is not known who takes it on", "say so: --by NAME"))
-        })?,
+        None => std::env::var("SUDO_USER")
+            .or_else(|_| std::env::var("USER"))
+            .map_err(|_| Failure::usage(Broke::hinted("it is not known who takes it on", "say so: --by NAME")))?,
     };
     for _ in 0..ATTEMPTS {
         let known = house.outbox.alarms().await?;
@@ -73,7 +73,9 @@ fn nothing(known: &[Alarm], what: &str, house: &crate::engine::House) -> Failure
     let open: Vec<String> = known.iter().filter(|one| one.is_open()).map(|one| one.what.key.to_string()).collect();
     Failure::usage(match (is_policy, was) {
         (true, _) => Broke::hinted(format!("no alarm of the policy {what} is open"), "lifeboat alarms lists all"),
-        (false, true) => Broke::hinted(format!("the alarm {what} is over"), "lifeboat alarms lists those that are open"),
+        (false, true) => {
+            Broke::hinted(format!("the alarm {what} is over"), "lifeboat alarms lists those that are open")
+        }
         (false, false) if open.is_empty() => {
             Broke::hinted(format!("there is no alarm `{what}`, and none is open"), "lifeboat alarms lists all")
         }

@@ -137,7 +137,10 @@ fn page(alarms: &[Alarm], waiting: &[Waiting], given_up: &[GivenUp], now: Timest
         let Waiting { letter, tries, next_try, last_error } = one;
         let why = last_error.as_deref().map_or(String::new(), |why| format!(": {}", plain(why)));
         let tried = if *tries == 0 { "not tried yet".to_owned() } else { format!("tried {tries} times{why}") };
-        out.push_str(&format!("waits     a letter to {} of {:.0}, {tried}; next at {next_try:.0}\n", letter.to, letter.at));
+        out.push_str(&format!(
+            "waits     a letter to {} of {:.0}, {tried}; next at {next_try:.0}\n",
+            letter.to, letter.at
+        ));
     }
     for (letter, to, at, why) in given_up {
         out.push_str(&format!("given up  letter {letter} to {to} at {at:.0}: {}\n", plain(why)));

@@ -188,6 +188,7 @@ impl House {
 
     /// Writes an event down.
     pub async fn record(&self, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
+        tracing::info!(%run, %policy, event = event.kind(), "{}", event.in_short());
         self.catalog.append(crate::clock::now(), policy, run, event).await
     }
 }

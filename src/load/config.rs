@@ -46,6 +46,7 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         // The walker has seen that every name is one.
         Some((PlaceName::from_str(&name).ok()?, store::convert(raw, folder)?))
     });
+    let watch = watch::convert(raw.serve, raw.log, raw.telemetry, raw.notify, raw.route, folder, warnings);
     let servers = raw.scratch.servers.into_iter().filter_map(|(name, server)| {
         warnings.extend(login::tls_warning(&format!("scratch server {name}"), &server.url.0.0, server.tls));
         let password =
@@ -54,7 +55,6 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         let server = ScratchServer { url: server.url.0.0, password, tls: server.tls, tls_ca };
         Some((PlaceName::from_str(&name).ok()?, server))
     });
-    let watch = watch::convert(raw.serve, raw.log, raw.telemetry, raw.notify, raw.route, folder);
     Config {
         watch,
         file: file.to_owned(),

@@ -222,10 +222,10 @@ pub(super) fn convert(
     notify: Vec<RawNotify>,
     routes: Vec<RawRoute>,
     folder: &Path,
+    warnings: &mut Vec<String>,
 ) -> Watch {
-    // Whether it may be reached from elsewhere is a rule, and has been seen to.
-    let RawServe { listen, exposed: _ } = serve;
-    let listen = match listen.map(|text| text.0.0) {
+    let exposed = serve.exposed.unwrap_or(false);
+    let listen = match serve.listen.map(|text| text.0.0) {
         None => Listen::Tcp(DEFAULT_LISTEN),
         Some(text) => match text.strip_prefix("unix:") {
             Some(path) => Listen::Unix(folder.join(path)),
@@ -233,6 +233,12 @@ pub(super) fn convert(
             None => Listen::Tcp(text.parse().unwrap_or(DEFAULT_LISTEN)),
         },
     };
+    if let Listen::Tcp(address) = &listen
+        && exposed
+        && !address.ip().is_loopback()
+    {
+        warnings.push(format!("whoever reaches {address} reads all metrics: there is no log-in"));
+    }
     Watch {
         listen,
         log: Log { format: log.format.unwrap_or_default(), level: log.level },

@@ -84,7 +84,8 @@ async fn post(
         request = request.header("lifeboat-signature", signed);
     }
     let response = request.body(body).send().await;
-    let response = response.map_err(|error| Undelivered::new(format!("it could not be sent: {}", without_url(error))))?;
+    let response =
+        response.map_err(|error| Undelivered::new(format!("it could not be sent: {}", without_url(error))))?;
     let status = response.status();
     let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
     let text = response.text().await.unwrap_or_default();

@@ -127,7 +127,10 @@ mod tests {
         let classic = write(samples(&world, "1.2\"3", now), Form::Classic).unwrap();
         assert!(open.ends_with("# EOF\n") && open.contains("# TYPE lifeboat_runs_ended counter"), "{open}");
         assert!(open.contains("# UNIT lifeboat_gathered_timestamp_seconds seconds"), "{open}");
-        assert!(classic.contains("# TYPE lifeboat_runs_ended_total counter") && !classic.contains("# UNIT"), "{classic}");
+        assert!(
+            classic.contains("# TYPE lifeboat_runs_ended_total counter") && !classic.contains("# UNIT"),
+            "{classic}"
+        );
         for line in [
             "lifeboat_runs_ended_total{how=\"finished\"} 3",
             "lifeboat_catalog_up 1",

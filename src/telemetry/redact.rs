@@ -23,7 +23,8 @@ pub fn hide(secret: &str) {
     let escaped = serde_json::to_string(secret).unwrap_or_default();
     let debugged = format!("{secret:?}");
     let bytes = format!("{:?}", secret.as_bytes());
-    let forms = [secret, &encoded, escaped.trim_matches('"'), debugged.trim_matches('"'), bytes.trim_matches(['[', ']'])];
+    let forms =
+        [secret, &encoded, escaped.trim_matches('"'), debugged.trim_matches('"'), bytes.trim_matches(['[', ']'])];
     let mut known = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
     for form in forms {
         if !known.iter().any(|one| one == form) {
@@ -50,8 +51,14 @@ fn mask_logins(text: &str) -> String {
     let mut rest = text;
     while let Some((at, login)) = next_login(rest) {
         let after = &rest[at..];
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ',' | ')' | '}')).unwrap_or(after.len());
-        let hidden = if login { after[..end].rfind('@').map(|sign| (after[..sign].find(':').map_or(sign, |colon| colon + 1), sign)) } else { Some((0, end)) };
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ',' | ')' | '}'))
+            .unwrap_or(after.len());
+        let hidden = if login {
+            after[..end].rfind('@').map(|sign| (after[..sign].find(':').map_or(sign, |colon| colon + 1), sign))
+        } else {
+            Some((0, end))
+        };
         match hidden {
             Some((from, to)) if from < to => {
                 out.push_str(&rest[..at + from]);
@@ -120,7 +127,10 @@ mod tests {
             ("?k=p%40ss%20%22w0rd", "?k=***"),
             ("abc stays", "abc stays"),
             ("at postgresql://me:hunter2@h/d now", "at postgresql://me:***@h/d now"),
-            ("at postgresql://me@h/d and host=/x password=hunter2 port=1", "at postgresql://me@h/d and host=/x password=*** port=1"),
+            (
+                "at postgresql://me@h/d and host=/x password=hunter2 port=1",
+                "at postgresql://me@h/d and host=/x password=*** port=1",
+            ),
             ("https://a/b https://c:8333/d", "https://a/b https://c:8333/d"),
             ("bytes [112, 64, 115, 115, 32, 34, 119, 48, 114, 100]", "bytes [***]"),
         ] {

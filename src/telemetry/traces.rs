@@ -53,11 +53,9 @@ impl Traces {
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
         let tracer: SdkTracer = self.provider.tracer("lifeboat");
-        tracing_opentelemetry::layer()
-            .with_tracer(tracer)
-            .with_location(false)
-            .with_threads(false)
-            .with_filter(tracing_subscriber::filter::filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET))
+        tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false).with_filter(
+            tracing_subscriber::filter::filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET),
+        )
     }
 
     /// Sends what is left. It waits for the receiver, but not for long.

@@ -19,6 +19,8 @@ use crate::domain::policy::{BackupJob, Policy};
 use crate::domain::run::{ArtifactRecord, Event, RunOutcome, Work};
 use crate::progress::Progress;
 use crate::seal::{TrustedSigners, Way, list_backups};
+use crate::telemetry::run_span;
+use tracing::Instrument;
 
 use super::house::{House, new_run};
 use super::{interrupt, process, wal};
@@ -115,7 +117,7 @@ async fn recorded(
     house.record(&policy.name, run, Event::Planned { work: Work::Copy, scheduled_for: None }).await?;
     house.record(&policy.name, run, process::started()).await?;
     let copied = tokio::select! {
-        copied = copy(house, policy, run, routes, only, progress) => copied,
+        copied = copy(house, policy, run, routes, only, progress).instrument(run_span(Some(&policy.name), run, &Work::Copy)) => copied,
         signal = interrupt::asked_to_stop() => Err(Broke::hinted(
             format!("interrupted: copying was stopped by {signal}"),
             "what is half copied counts for nothing; run it again, and it goes on from there",

@@ -6,9 +6,7 @@ use jiff::Timestamp;
 
 use crate::domain::check::{Broke, Outcome};
 use crate::domain::drift::Drift;
-use crate::domain::facts::{
-    Attempt, AttemptState, DrillFacts, Judged, JobFacts, PolicyFacts, SpoolFacts, Success,
-};
+use crate::domain::facts::{Attempt, AttemptState, DrillFacts, JobFacts, Judged, PolicyFacts, SpoolFacts, Success};
 use crate::domain::ids::DrillName;
 use crate::domain::observed::Observed;
 use crate::domain::policy::{BackupJob, Policy};

@@ -111,9 +111,7 @@ impl Watcher {
         }
         let world = self.world().await;
         // With thousands of policies this takes a while: other tasks go on meanwhile.
-        let text = tokio::task::spawn_blocking(move || {
-            write(samples(&world, env!("CARGO_PKG_VERSION"), now()), form)
-        });
+        let text = tokio::task::spawn_blocking(move || write(samples(&world, env!("CARGO_PKG_VERSION"), now()), form));
         let text = text.await.map_err(|_| Broke::new("the metrics could not be written"))?;
         let text: Arc<str> = text.map_err(|_| Broke::new("the metrics could not be written"))?.into();
         written.insert(form == Form::OpenMetrics, (Instant::now(), Arc::clone(&text)));
