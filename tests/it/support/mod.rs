@@ -3,6 +3,7 @@
 pub mod artifacts;
 pub mod copies;
 pub mod data;
+pub mod ears;
 pub mod faulty;
 pub mod home;
 pub mod invariants;
