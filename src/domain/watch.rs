@@ -1,6 +1,5 @@
 //! How lifeboat is watched: where it listens, how it logs, where traces go, who is told.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +26,7 @@ pub struct Watch {
 impl Default for Watch {
     fn default() -> Watch {
         Watch {
-            listen: Listen::Tcp(DEFAULT_LISTEN),
+            listen: Listen::Tcp(DEFAULT_LISTEN.to_owned()),
             log: Log::default(),
             otlp: None,
             notifiers: Vec::new(),
@@ -37,13 +36,13 @@ impl Default for Watch {
 }
 
 /// Where metrics and health are answered when nothing is said: this machine alone can ask.
-pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:9464";
 
 /// Where metrics and health are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// An address and a port.
-    Tcp(SocketAddr),
+    /// An address and a port, such as `127.0.0.1:9464`.
+    Tcp(String),
     /// A socket in the file system, mode 0660.
     Unix(PathBuf),
 }

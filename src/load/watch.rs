@@ -226,16 +226,15 @@ pub(super) fn convert(
 ) -> Watch {
     let exposed = serve.exposed.unwrap_or(false);
     let listen = match serve.listen.map(|text| text.0.0) {
-        None => Listen::Tcp(DEFAULT_LISTEN),
+        None => Listen::Tcp(DEFAULT_LISTEN.to_owned()),
         Some(text) => match text.strip_prefix("unix:") {
             Some(path) => Listen::Unix(folder.join(path)),
-            // The rules have seen that it is one.
-            None => Listen::Tcp(text.parse().unwrap_or(DEFAULT_LISTEN)),
+            None => Listen::Tcp(text),
         },
     };
     if let Listen::Tcp(address) = &listen
         && exposed
-        && !address.ip().is_loopback()
+        && address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
     {
         warnings.push(format!("whoever reaches {address} reads all metrics: there is no log-in"));
     }

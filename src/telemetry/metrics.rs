@@ -65,7 +65,12 @@ impl Collector for Sheet {
                     let gauge = ConstGauge::new(0.0);
                     let mut of = encoder.encode_descriptor(name, family.help, unit.as_ref(), gauge.metric_type())?;
                     for sample in row {
-                        ConstGauge::new(sample.value).encode(of.encode_family(&Labels(family, sample))?)?;
+                        let gauge = ConstGauge::new(sample.value);
+                        match family.labels {
+                            // No braces around nothing.
+                            [] => gauge.encode(of)?,
+                            _ => gauge.encode(of.encode_family(&Labels(family, sample))?)?,
+                        }
                     }
                 }
                 Kind::Counter => {

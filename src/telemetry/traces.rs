@@ -1,12 +1,15 @@
 //! Traces, to an OTLP receiver over HTTP: one of each run, one span of each of its steps. A receiver that is not there costs a warning.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData};
 use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
@@ -42,6 +45,7 @@ pub fn start(base: &str) -> Option<Traces> {
         .with_service_name("lifeboat")
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
+    let exporter = Telling { exporter, to: base.to_owned(), failing: Arc::default() };
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
     Some(Traces { provider, to: base.to_owned() })
 }
@@ -63,6 +67,39 @@ impl Traces {
         if let Err(error) = self.provider.shutdown_with_timeout(PATIENCE) {
             tell(&format!("warning: traces did not arrive at {}: {error}", self.to));
         }
+    }
+}
+
+/// Sends, and tells the first time that it cannot, until it can again.
+#[derive(Debug)]
+struct Telling {
+    exporter: SpanExporter,
+    to: String,
+    failing: Arc<AtomicBool>,
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Telling {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let sent = self.exporter.export(batch).await;
+        if let Err(error) = &sent
+            && !self.failing.load(Ordering::Relaxed)
+        {
+            tell(&format!("warning: traces do not arrive at {}: {error}", self.to));
+        }
+        self.failing.store(sent.is_err(), Ordering::Relaxed);
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
     }
 }
 

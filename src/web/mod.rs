@@ -42,7 +42,7 @@ impl Listening {
         match listen {
             Listen::Tcp(address) => {
                 let listener = TcpListener::bind(address).await;
-                listener.map(Listening::Tcp).map_err(|error| taken(address.to_string(), error))
+                listener.map(Listening::Tcp).map_err(|error| taken(address.clone(), error))
             }
             Listen::Unix(path) => {
                 let shown = path.display().to_string();

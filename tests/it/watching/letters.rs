@@ -219,7 +219,8 @@ async fn with_both_receivers_down_for_an_hour_nothing_is_lost_and_nothing_double
         if minute % 20 == 0 {
             let verdict = if (minute / 20) % 2 == 0 { Verdict::Failed } else { Verdict::Proven };
             bench.drilled(&opened, "orders", verdict).await;
-            bench.run(&["notify", "--once"]).expect(3);
+            // What waits for its time is not tried.
+            bench.run(&["notify", "--once"]);
             happened += 1;
         }
         for one in at_time(&opened, &notifiers, begin + SignedDuration::from_mins(minute)).await {
@@ -281,7 +282,6 @@ async fn killed_between_sending_and_marking_the_same_letter_goes_again_under_the
     bench.write("lifeboat.toml", &before);
     ears.answer_with(200);
     let (_, notifiers) = delivering(&bench);
-    // SAFETY of others: the variable is this test's own; nextest gives each test a process.
     let now = lifeboat::clock::now();
     assert_eq!(at_time(&opened, &notifiers, now).await, [], "who was killed may still be at it");
     let unsigned: Vec<Notifier> = lifeboat::load::load(&{
