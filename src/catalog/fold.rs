@@ -69,3 +69,47 @@ fn end(run: &mut Option<Run>, at: Timestamp, state: RunState) {
 pub fn kind(event: &Event) -> &'static str {
     event.kind()
 }
+
+/// A value as JSON that every kind of catalog takes: PostgreSQL has no NUL in its texts, so none is written anywhere.
+pub fn portable<T: serde::Serialize>(value: &T) -> Result<String, serde_json::Error> {
+    let text = serde_json::to_string(value)?;
+    if !text.contains("\\u0000") {
+        return Ok(text);
+    }
+    let mut value: serde_json::Value = serde_json::from_str(&text)?;
+    without_nul(&mut value);
+    serde_json::to_string(&value)
+}
+
+fn without_nul(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
+        Value::Array(all) => all.iter_mut().for_each(without_nul),
+        Value::Object(all) => {
+            *all = std::mem::take(all)
+                .into_iter()
+                .map(|(key, mut value)| {
+                    without_nul(&mut value);
+                    (key.replace('\0', "\u{fffd}"), value)
+                })
+                .collect();
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_nul_gets_into_a_catalog_and_nothing_else_is_changed() {
+        let event = |error: &str| Event::Abandoned { why: error.to_owned() };
+        assert_eq!(portable(&event("a\0b")).unwrap(), r#"{"abandoned":{"why":"a�b"}}"#);
+        // A backslash and the letters are no NUL.
+        let text = portable(&event("a\\u0000b")).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event("a\\u0000b"));
+        assert_eq!(portable(&event("plain")).unwrap(), serde_json::to_string(&event("plain")).unwrap());
+    }
+}

@@ -4,6 +4,7 @@ mod error;
 mod fold;
 mod opened;
 pub mod outbox;
+mod postgres;
 mod queue;
 mod sqlite;
 
@@ -24,6 +25,7 @@ use crate::domain::transcript::Transcript;
 pub use error::CatalogError;
 pub use opened::{Opened, open};
 pub use outbox::Outbox;
+pub use postgres::{Migrated, PostgresCatalog, ServerError, look, migrate};
 pub use queue::Queue;
 pub use sqlite::SqliteCatalog;
 

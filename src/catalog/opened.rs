@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, Outbox, Queue, SqliteCatalog};
+use super::{Catalog, Outbox, PostgresCatalog, Queue, SqliteCatalog};
 use crate::domain::check::Broke;
 use crate::domain::config::CatalogPlace;
 
@@ -25,9 +25,18 @@ impl From<SqliteCatalog> for Opened {
     }
 }
 
+impl From<PostgresCatalog> for Opened {
+    fn from(catalog: PostgresCatalog) -> Opened {
+        let catalog = Arc::new(catalog);
+        let queue = Arc::clone(&catalog) as Arc<dyn Queue>;
+        Opened { queue, outbox: Arc::clone(&catalog) as Arc<dyn Outbox>, catalog }
+    }
+}
+
 /// Opens the catalog that the configuration names.
 pub fn open(place: &CatalogPlace) -> Result<Opened, Broke> {
     match place {
         CatalogPlace::Sqlite(path) => Ok(SqliteCatalog::open(path)?.into()),
+        CatalogPlace::Postgres(server) => Ok(PostgresCatalog::open(server)?.into()),
     }
 }

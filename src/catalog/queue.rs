@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
-use crate::domain::queue::{Claim, Hold, Place, Planned, PlannedUpTo, Worker};
+use crate::domain::queue::{Claim, Ended, Hold, Place, Planned, PlannedUpTo, Worker};
 use crate::domain::run::Event;
 use crate::domain::units::Span;
 
@@ -19,7 +19,7 @@ use crate::domain::units::Span;
 pub trait Queue: Send + Sync {
     /// Now, by the clock that all who share this queue share: the database server's, or this machine's.
     async fn now(&self) -> Result<Timestamp, Broke>;
-    /// Writes down runs that are to be done: the event `planned` and a place in the queue. Of a key that was ever planned nothing is written. Gives
+    /// Writes down runs that are to be done: the event `planned`, `caught_up` where there is something to tell, and a place in the queue. Of a key that was ever planned nothing is written. Gives
     /// those that are new.
     async fn plan(&self, at: Timestamp, runs: Vec<Planned>) -> Result<Vec<RunId>, Broke>;
     /// Up to which instant each schedule was ever planned, those of first attempts and of schedules that are no more included.
@@ -39,6 +39,8 @@ pub trait Queue: Send + Sync {
     async fn miss(&self, at: Timestamp, run: RunId, why: String) -> Result<bool, Broke>;
     /// All runs that have not ended, in the order in which they would be claimed; those that are claimed first.
     async fn places(&self) -> Result<Vec<Place>, Broke>;
+    /// Runs whose places ended at or after a moment, oldest first: what is to be tried again is decided from these.
+    async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke>;
     /// Returns when something may have changed for a worker or a planner, or after so long.
     async fn wait(&self, at_most: Duration);
 }

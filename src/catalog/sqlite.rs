@@ -15,12 +15,13 @@ use crate::domain::exposure::Covered;
 use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
+use crate::domain::queue::EndedAs;
 use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 use self::open::open;
 use super::error::CatalogError;
-use super::fold::{fold, kind};
+use super::fold::{fold, kind, portable};
 use super::{Catalog, Trial};
 
 mod coverage;
@@ -152,7 +153,7 @@ fn insert_once(
     run: RunId,
     event: &Event,
 ) -> Result<(), QueryError> {
-    let body = serde_json::to_string(event).map_err(QueryError::Event)?;
+    let body = portable(event).map_err(QueryError::Event)?;
     let run = run.to_string();
     connection
         .prepare_cached(
@@ -160,8 +161,8 @@ fn insert_once(
              on conflict (id) where id is not null do nothing",
         )?
         .execute(params![id.to_string(), at.to_string(), policy.as_str(), run, kind(event), body])?;
-    if event.ends() {
-        queue::end(connection, &run)?;
+    if let Some(how) = EndedAs::of(event) {
+        queue::end(connection, &run, at, how)?;
     }
     Ok(())
 }

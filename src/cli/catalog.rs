@@ -67,6 +67,8 @@ fn house_with_a_sound_catalog(cli: &Cli) -> Result<(House, Option<PathBuf>), Fai
     })?;
     let aside = match &loaded.config.catalog {
         CatalogPlace::Sqlite(path) => set_aside_if_damaged(path, crate::clock::now())?,
+        // What is on a server is never moved from here: it may be everybody's.
+        CatalogPlace::Postgres(_) => None,
     };
     Ok((House::build(loaded)?, aside))
 }

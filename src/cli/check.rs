@@ -88,7 +88,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             facts.push((policy, asked));
         }
         source::scratch_servers(&loaded.config, &facts, &mut tried).await;
-        tried.push(local::catalog(&loaded.config));
+        tried.push(local::catalog(&loaded.config).await);
         local::stores(&loaded.config, &mut tried).await;
         local::spools(&loaded, &mut tried);
         local::keys(&loaded, &mut tried);

@@ -14,7 +14,6 @@ use crate::engine::interrupt;
 use crate::engine::watch::Watcher;
 use crate::judge::metrics::{FAMILIES, samples};
 use crate::telemetry::metrics::Form;
-use crate::telemetry::vitals::Vitals;
 use crate::web::Listening;
 
 /// The `schema` of `--output json`.
@@ -43,7 +42,7 @@ impl Args {
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let watcher = Arc::new(Watcher::new(Arc::new(cli.house()?), Arc::new(Vitals::default())));
+    let watcher = Arc::new(Watcher::new(Arc::new(cli.house()?)));
     if let Some(at) = args.serve {
         return serve(watcher, at).await;
     }

@@ -25,6 +25,8 @@ mod prune;
 mod report;
 mod restore;
 mod runbook;
+mod schedule;
+mod serve;
 mod status;
 mod verify;
 mod verify_budget;
@@ -40,6 +42,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::domain::check::Broke;
+use crate::engine::serve::Role;
 use crate::engine::{House, interrupt};
 use crate::load::{self, LoadErrors, Loaded};
 use crate::telemetry::log::{self, Early};
@@ -112,6 +115,12 @@ enum Verb {
     Report(report::Args),
     /// The runbook of a policy: what a human does with public tools.
     Runbook(runbook::Args),
+    /// Plan what is due, do it, receive the log: the service.
+    Serve(serve::Args),
+    /// Do what a service on another machine plans.
+    Worker(serve::Args),
+    /// What will run when, and why; what waits and runs now.
+    Schedule(schedule::Args),
     /// Look after the catalog.
     Catalog(catalog::Args),
     /// The whole main job on a throw-away server, in under two minutes.
@@ -141,6 +150,9 @@ impl Verb {
             Verb::Notify(_) => "notify",
             Verb::Report(_) => "report",
             Verb::Runbook(_) => "runbook",
+            Verb::Serve(_) => "serve",
+            Verb::Worker(_) => "worker",
+            Verb::Schedule(_) => "schedule",
             Verb::Catalog(_) => "catalog",
             Verb::Demo(_) => "demo",
         }
@@ -152,6 +164,7 @@ impl Verb {
             Verb::Drill(_) | Verb::Restore(_) | Verb::Verify(_) | Verb::Copy(_) | Verb::Prune(_) | Verb::Demo(_) => {
                 true
             }
+            Verb::Serve(_) | Verb::Worker(_) => true,
             Verb::Backup(args) => args.stops_itself(),
             Verb::Wal(args) => args.stops_itself(),
             Verb::Find(args) => args.makes_scratches(),
@@ -166,6 +179,7 @@ impl Verb {
             | Verb::Ack(_)
             | Verb::Report(_)
             | Verb::Runbook(_)
+            | Verb::Schedule(_)
             | Verb::Catalog(_) => false,
         }
     }
@@ -256,6 +270,9 @@ impl Cli {
             Verb::Notify(args) => notify::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,
             Verb::Runbook(args) => runbook::run(self, args).await,
+            Verb::Serve(args) => serve::run(self, args, Role::Serve).await,
+            Verb::Worker(args) => serve::run(self, args, Role::Worker).await,
+            Verb::Schedule(args) => schedule::run(self, args).await,
             Verb::Catalog(args) => catalog::run(self, args).await,
             Verb::Demo(args) => demo::run(self, args).await,
         }

@@ -13,7 +13,6 @@ use crate::engine::interrupt;
 use crate::engine::watch::{Decided, Delivery, Outcome, Watcher};
 use crate::judge::alarm::test_letter;
 use crate::notify::Carrier;
-use crate::telemetry::vitals::Vitals;
 
 /// The `schema` of `--output json`.
 const SCHEMA: &str = "lifeboat.notify/1";
@@ -50,7 +49,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     if let Some(name) = &args.test {
         return test(cli, &house.config.watch.notifiers, name.as_deref()).await;
     }
-    let watcher = Arc::new(Watcher::new(Arc::new(house), Arc::new(Vitals::default())));
+    let watcher = Arc::new(Watcher::new(Arc::new(house)));
     if args.watch {
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(watcher.run(stopped));

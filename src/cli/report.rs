@@ -226,6 +226,7 @@ pub(super) mod tests {
             outbox,
             stand_ins: Default::default(),
             only: None,
+            fence: None,
         };
         (house, folder)
     }

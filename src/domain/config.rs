@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::bucket::Bucket;
 use super::ids::PlaceName;
 use super::policy::{PasswordSource, TlsMode};
+use super::timetable::{Housekeeping, Serve};
 use super::units::Span;
 use super::watch::Watch;
 
@@ -34,6 +35,10 @@ pub struct Config {
     pub limits: Limits,
     /// How it is watched.
     pub watch: Watch,
+    /// What is done for every policy by schedule.
+    pub schedule: Housekeeping,
+    /// How much this machine does of what is planned.
+    pub serve: Serve,
 }
 
 /// Where the catalog is.
@@ -41,6 +46,29 @@ pub struct Config {
 pub enum CatalogPlace {
     /// In a SQLite file.
     Sqlite(PathBuf),
+    /// On a PostgreSQL server, for a fleet.
+    Postgres(Box<CatalogServer>),
+}
+
+/// A catalog on a PostgreSQL server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatalogServer {
+    /// A connection URL without a password.
+    pub url: String,
+    /// Where the password comes from.
+    pub password: PasswordSource,
+    /// How the server's identity is checked; none said: `verify-full`, but for sockets and loopback.
+    pub tls: Option<TlsMode>,
+    /// Certificate authorities in PEM form.
+    pub tls_ca: Option<PathBuf>,
+    /// In which schema.
+    pub schema: String,
+    /// The longest time to wait for an answer, with the way there.
+    pub timeout: Span,
+    /// The longest time to wait for a connection.
+    pub connect_timeout: Span,
+    /// Where events wait on this machine while the server is away.
+    pub spool: PathBuf,
 }
 
 impl From<PathBuf> for CatalogPlace {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bucket::Lock;
 use super::ids::{DrillName, JobName, PlaceName, PolicyName};
+use super::timetable::Terms;
 use super::units::{ByteSize, Span};
 
 /// A promise for one database: where it is, how it is backed up, what is demanded of its recovery, how that is proved.
@@ -117,6 +118,8 @@ pub struct BackupJob {
     pub method: Method,
     /// When, in five cron fields, `@daily` or `every 6h`; none: only by hand.
     pub schedule: Option<Schedule>,
+    /// On what terms its scheduled runs are begun.
+    pub terms: Terms,
     /// Where to.
     pub store: PlaceName,
     /// Second places.
@@ -256,4 +259,6 @@ pub struct DrillUse {
     pub drill: DrillName,
     /// When; none: only by hand.
     pub schedule: Option<Schedule>,
+    /// On what terms its scheduled runs are begun.
+    pub terms: Terms,
 }

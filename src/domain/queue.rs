@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{PlaceName, PolicyName, RunId};
-use super::run::Work;
+use super::run::{Event, RunOutcome, Work};
+use super::transcript::Verdict;
 
 /// What makes a planned run the same run, whoever plans it: of one key there is one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,17 @@ pub struct Planned {
     pub alone_on: Option<String>,
     /// What a machine must offer.
     pub needs: BTreeSet<PlaceName>,
+    /// Instants before its own that nobody planned: told with it, by the event `caught_up`.
+    pub caught_up: Option<CaughtUp>,
+}
+
+/// Instants of a schedule for which there is no run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaughtUp {
+    /// How many.
+    pub instants: u64,
+    /// The first of them.
+    pub since: Timestamp,
 }
 
 /// Who does runs.
@@ -106,4 +118,68 @@ pub struct PlannedUpTo {
     pub work: Work,
     /// The newest scheduled instant that was ever planned.
     pub instant: Timestamp,
+}
+
+/// A run whose place ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// What was to be done.
+    pub planned: Planned,
+    /// When it ended, by the queue's own clock.
+    pub at: Timestamp,
+    /// How.
+    pub how: EndedAs,
+}
+
+/// How a place ended, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedAs {
+    /// What was to be done was done, or a drill proved its backup.
+    Succeeded,
+    /// A finding: a drill that failed, a verification that found something.
+    Found,
+    /// A drill that proved nothing.
+    Unproven,
+    /// It could not be done.
+    Broke,
+    /// Its worker went away.
+    Abandoned,
+    /// It was never begun.
+    Missed,
+}
+
+impl EndedAs {
+    /// Every word.
+    pub const ALL: [EndedAs; 6] =
+        [EndedAs::Succeeded, EndedAs::Found, EndedAs::Unproven, EndedAs::Broke, EndedAs::Abandoned, EndedAs::Missed];
+
+    /// What an event means for the place of its run; none: the place goes on.
+    pub fn of(event: &Event) -> Option<EndedAs> {
+        match event {
+            Event::Finished { outcome: RunOutcome::Succeeded | RunOutcome::Judged(Verdict::Proven) } => {
+                Some(EndedAs::Succeeded)
+            }
+            Event::Finished { outcome: RunOutcome::Found(_) | RunOutcome::Judged(Verdict::Failed) } => {
+                Some(EndedAs::Found)
+            }
+            Event::Finished { outcome: RunOutcome::Judged(Verdict::Unproven) } => Some(EndedAs::Unproven),
+            Event::Finished { outcome: RunOutcome::Broke { .. } } => Some(EndedAs::Broke),
+            Event::Abandoned { .. } => Some(EndedAs::Abandoned),
+            Event::Missed { .. } => Some(EndedAs::Missed),
+            _ => None,
+        }
+    }
+
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndedAs::Succeeded => "succeeded",
+            EndedAs::Found => "found",
+            EndedAs::Unproven => "unproven",
+            EndedAs::Broke => "broke",
+            EndedAs::Abandoned => "abandoned",
+            EndedAs::Missed => "missed",
+        }
+    }
 }

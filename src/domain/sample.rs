@@ -57,6 +57,7 @@ pub fn policy() -> Policy {
         name: name.parse().unwrap(),
         method,
         schedule: None,
+        terms: Default::default(),
         store: "primary".parse().unwrap(),
         copies: Vec::new(),
         copy_within: None,
@@ -65,7 +66,7 @@ pub fn policy() -> Policy {
         level: 3,
         read: Default::default(),
     };
-    let drill = |name: &str| DrillUse { drill: name.parse().unwrap(), schedule: None };
+    let drill = |name: &str| DrillUse { drill: name.parse().unwrap(), schedule: None, terms: Default::default() };
     Policy {
         name: "orders".parse().unwrap(),
         owner: "payments-dba".to_owned(),
@@ -141,6 +142,8 @@ pub fn config() -> Config {
         bin_dirs: Vec::new(),
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(10) },
         watch: Default::default(),
+        schedule: Default::default(),
+        serve: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::catalog::{self, Catalog, Opened, Outbox, Queue};
@@ -12,11 +13,14 @@ use crate::domain::config::{Config, Keys, StoreConfig};
 use crate::domain::drill::{Drill, KeyChoice};
 use crate::domain::ids::{DrillName, PlaceName, PolicyName, RunId};
 use crate::domain::policy::{Policy, Source};
-use crate::domain::run::Event;
+use crate::domain::run::{Event, Work};
 use crate::load::Loaded;
 use crate::probe::Endpoint;
 use crate::seal::{Opener, Signer, TrustedSigners};
 use crate::store::{self, Duty, Store};
+
+use super::claimed::{Fence, Held};
+use super::process;
 
 /// A configured lifeboat.
 pub struct House {
@@ -38,6 +42,8 @@ pub struct House {
     pub stand_ins: BTreeMap<PlaceName, Arc<dyn Store>>,
     /// The only store that is opened, whatever is asked for: for a drill that is to get along with it. None: all are.
     pub only: Option<PlaceName>,
+    /// The claimed run that it does, and by what right; none: what is begun here is planned here.
+    pub fence: Option<Arc<Fence>>,
 }
 
 impl House {
@@ -54,6 +60,7 @@ impl House {
             outbox,
             stand_ins: BTreeMap::new(),
             only: None,
+            fence: None,
         })
     }
 
@@ -86,6 +93,48 @@ impl House {
             outbox: Arc::clone(&self.outbox),
             stand_ins: self.stand_ins.clone(),
             only: drill.from.clone().or_else(|| self.only.clone()),
+            fence: self.fence.clone(),
+        }
+    }
+
+    /// The same house for a claimed run: what it writes down of it counts as long as the lease is held.
+    pub fn for_claim(&self, fence: Arc<Fence>) -> House {
+        let catalog = Held { catalog: Arc::clone(&self.catalog), fence: Arc::clone(&fence) };
+        House {
+            config: self.config.clone(),
+            policies: self.policies.clone(),
+            drills: self.drills.clone(),
+            warnings: Vec::new(),
+            catalog: Arc::new(catalog),
+            outbox: Arc::clone(&self.outbox),
+            queue: Arc::clone(&self.queue),
+            stand_ins: self.stand_ins.clone(),
+            only: self.only.clone(),
+            fence: Some(fence),
+        }
+    }
+
+    /// Begins a run, and gives its name. What was claimed is planned already; all else is planned here, before anything of it is begun.
+    pub async fn begin(&self, policy: &PolicyName, work: Work) -> Result<RunId, Broke> {
+        self.begin_at(crate::clock::now(), policy, work).await
+    }
+
+    /// The same, for work from whose beginning something is counted.
+    pub async fn begin_at(&self, at: Timestamp, policy: &PolicyName, work: Work) -> Result<RunId, Broke> {
+        let claimed = self.fence.as_ref().filter(|fence| fence.is_for(policy, &work));
+        let run = claimed.map_or_else(new_run, |fence| fence.run());
+        if claimed.is_none() {
+            self.catalog.append(at, policy, run, Event::Planned { work, scheduled_for: None }).await?;
+        }
+        self.record(policy, run, process::started()).await?;
+        Ok(run)
+    }
+
+    /// Right before something that cannot be undone: a claimed run must still be ours.
+    pub async fn still_ours(&self) -> Result<(), Broke> {
+        match &self.fence {
+            Some(fence) => fence.or_stop().await,
+            None => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What happens in which order: each main operation reads like a runbook.
 
 pub mod backup;
+pub mod claimed;
 pub mod copies;
 pub mod copy;
 pub mod drift;
@@ -15,6 +16,7 @@ pub mod mutate;
 pub mod process;
 pub mod prune;
 pub mod restore;
+pub mod serve;
 pub mod sweep;
 pub mod verify;
 pub mod wal;

@@ -42,6 +42,11 @@ const RUNS_LOOKED_AT: usize = 10_000;
 
 /// Writes down which runs died, and removes their scratches.
 pub async fn sweep(house: &House) -> Result<Swept, Broke> {
+    sweep_but(house, Vec::new).await
+}
+
+/// The same, in a process that does runs meanwhile: those are left alone, whatever the catalog says of them.
+pub async fn sweep_but(house: &House, ours: impl Fn() -> Vec<RunId> + Send + Sync) -> Result<Swept, Broke> {
     let mut swept = Swept::default();
     let mut alive: Vec<RunId> = Vec::new();
     for run in house.catalog.runs(None, RUNS_LOOKED_AT).await? {
@@ -53,13 +58,12 @@ pub async fn sweep(house: &House) -> Result<Swept, Broke> {
             alive.push(run.id);
         }
     }
-    let living = alive.clone();
-    let (removed, troubles) = scratch::sweep(&house.config.scratch, &move |run| living.contains(&run)).await;
+    let living = |run| alive.contains(&run) || ours().contains(&run);
+    let (removed, troubles) = scratch::sweep(&house.config.scratch, &living).await;
     for (policy, run, name) in house.catalog.scratches_owed().await? {
         // Looked for again, whatever was removed: of several databases one may still be there. What was destroyed by hand, or never
         // made because its run was killed before, is gone as well.
-        let gone =
-            removed.contains(&name) || (!alive.contains(&run) && scratch::is_absent(&house.config.scratch, run).await);
+        let gone = removed.contains(&name) || (!living(run) && scratch::is_absent(&house.config.scratch, run).await);
         if gone {
             house.record(&policy, run, Event::ScratchDestroyed { name, swept: true }).await?;
         }

@@ -42,8 +42,8 @@ fn a_schedule_was_last_due_by_the_wall_clock_of_its_zone() {
         ("0 3 * * *", "UTC", "2026-11-20T03:00:00Z", "2026-11-20T23:00:00Z", None),
         ("0 3 * * *", "Europe/Berlin", "2026-11-18T00:00:00Z", "2026-11-20T12:00:00Z", Some("2026-11-20T02:00:00Z")),
         ("0 3 * * *", "Europe/Berlin", "2026-07-18T00:00:00Z", "2026-07-20T12:00:00Z", Some("2026-07-20T01:00:00Z")),
-        // Left out by the change to summer time.
-        ("30 2 29 3 *", "Europe/Berlin", "2026-03-01T00:00:00Z", "2026-03-30T00:00:00Z", None),
+        // Left out by the change to summer time: due right after it.
+        ("30 2 29 3 *", "Europe/Berlin", "2026-03-01T00:00:00Z", "2026-03-30T00:00:00Z", Some("2026-03-29T01:00:00Z")),
         ("@weekly", "UTC", "2026-11-01T00:00:01Z", "2026-11-20T00:00:00Z", Some("2026-11-15T00:00:00Z")),
         ("0 0 29 2 *", "UTC", "2024-01-01T00:00:00Z", "2026-11-20T00:00:00Z", Some("2024-02-29T00:00:00Z")),
         ("every 6h", "UTC", "2026-11-20T00:00:00Z", "2026-11-20T05:59:59Z", None),

@@ -128,6 +128,8 @@ families! {
     QUEUE "lifeboat_queue_runs" Gauge None ["state"] "Runs in the queue: waiting for their time, due, running";
     QUEUE_AGE "lifeboat_queue_oldest_due_seconds" Gauge Seconds [] "How long the oldest run that is due waits for a worker; 0: none does";
     RUNS "lifeboat_runs_ended_total" Counter None ["how"] "Runs that ended, by how: finished, abandoned (its process went away or its lease ran out), missed";
+    LEASES "lifeboat_leases_lost_total" Counter None [] "Leases of runs that this process lost before the run had ended";
+    PLANNED "lifeboat_planner_last_success_timestamp_seconds" Gauge Seconds [] "When the planner of this process last came to its end without an error";
     SCRATCH "lifeboat_scratch_bytes" Gauge Bytes [] "Bytes in the folder of scratch clusters; absent: they could not be counted";
 }
 
@@ -159,6 +161,10 @@ pub struct World {
     pub scratch: Option<ByteSize>,
     /// What became of the newest reading of the configuration; none: it is read once.
     pub reload: Option<Reload>,
+    /// Leases that this process lost; none: it holds none.
+    pub leases_lost: Option<u64>,
+    /// When the planner of this process last came to its end; none: it has none, or never did.
+    pub planned_at: Option<Timestamp>,
     /// Whether the catalog answered.
     pub catalog_up: bool,
     /// When all this was looked up; none: it never was.
@@ -202,6 +208,8 @@ pub fn samples(world: &World, version: &str, now: Timestamp) -> Vec<Vec<Sample>>
             to.put(RUNS, &[how], Some(ended.get(how).copied().unwrap_or(0) as f64));
         }
     }
+    to.put(LEASES, &[], world.leases_lost.map(|lost| lost as f64));
+    to.put(PLANNED, &[], world.planned_at.map(moment));
     to.put(SCRATCH, &[], world.scratch.map(|bytes| bytes.0 as f64));
     to.0
 }

@@ -15,9 +15,14 @@ use crate::domain::units::Span;
 /// When something is due.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cadence {
-    /// At the minutes that any of these matches; there are two when a day matches by day of month *or* day of week.
-    Cron(Vec<cron::Schedule>),
-    /// Again and again after so long.
+    /// At minutes of the wall clock.
+    Cron {
+        /// Any of these matches; there are two when a day matches by day of month *or* day of week.
+        any: Vec<cron::Schedule>,
+        /// Whether minute or hour are given with a `*`: such ones go on evenly when clocks change (cron(8)).
+        starred: bool,
+    },
+    /// Again and again after so long, counted from the beginning of 1970 in UTC: so all machines agree, whoever ran when.
     Every(Span),
 }
 
@@ -81,7 +86,8 @@ pub fn parse(text: &str) -> Result<Cadence, BadSchedule> {
     };
     let expressions = translate(fields).map_err(|why| bad(why, HOW))?;
     let schedules: Result<Vec<_>, _> = expressions.iter().map(|text| cron::Schedule::from_str(text)).collect();
-    schedules.map(Cadence::Cron).map_err(|error| bad(error.to_string(), HOW))
+    let any = schedules.map_err(|error| bad(error.to_string(), HOW))?;
+    Ok(Cadence::Cron { any, starred: fields.split_whitespace().take(2).any(|field| field.contains('*')) })
 }
 
 /// Five fields of crontab(5) as one or two six-field expressions of the `cron` crate. Errors are sentences.
@@ -108,13 +114,16 @@ fn translate(text: &str) -> Result<Vec<String>, String> {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
-    if !either && !months.iter().any(|month| days.iter().any(|day| *day <= longest(month))) {
+    let comes = months.iter().any(|month| days.iter().any(|day| *day <= longest(month)));
+    if !either && !comes {
         return Err("no such day ever comes".to_owned());
     }
     let list = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let head = format!("0 {} {}", list(&minutes), list(&hours));
     let (days, months, weekdays) = (list(&days), list(&months), list(&weekdays));
-    Ok(if either {
+    Ok(if either && !comes {
+        vec![format!("{head} * {months} {weekdays}")]
+    } else if either {
         vec![format!("{head} {days} {months} *"), format!("{head} * {months} {weekdays}")]
     } else {
         vec![format!("{head} {days} {months} {weekdays}")]
@@ -178,7 +187,7 @@ impl Cadence {
     pub fn longest_wait(&self, from: Date) -> Span {
         let schedules = match self {
             Cadence::Every(span) => return *span,
-            Cadence::Cron(schedules) => schedules,
+            Cadence::Cron { any, .. } => any,
         };
         let number = |value: i8| u32::try_from(value).unwrap_or_default();
         let due = |day: Date| {
@@ -200,9 +209,9 @@ impl Cadence {
         Span::from_secs(i64::from(days) * 86_400)
     }
 
-    /// Whether a minute of the wall clock matches. (`every` matches none: it counts from the run before.)
+    /// Whether a minute of the wall clock matches. (`every` matches none: it goes by no wall clock.)
     pub fn matches(&self, at: DateTime) -> bool {
-        let Cadence::Cron(schedules) = self else { return false };
+        let Cadence::Cron { any: schedules, .. } = self else { return false };
         let number = |value: i8| u32::try_from(value).unwrap_or_default();
         let weekday = number(at.weekday().to_sunday_one_offset());
         schedules.iter().any(|schedule| {

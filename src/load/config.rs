@@ -1,13 +1,15 @@
 //! `lifeboat.toml`: the rules between its keys, and its way into the domain.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::catalog;
 use super::document::Document;
 use super::login;
 use super::problem::Problems;
 use super::raw::config::RawConfig;
-use super::{store, watch};
+use super::{store, timetable, watch};
 use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer};
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
@@ -23,8 +25,10 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
         login::rules(document, &server.node, problems);
     }
     document.more_than_none(&document.root, "limits.connect_timeout", problems);
+    catalog::rules(document, problems);
     store::rules(document, problems);
     watch::rules(document, problems);
+    timetable::rules(document, problems);
 }
 
 /// The folders of policies and drills, as far as they can be told.
@@ -34,7 +38,7 @@ pub(super) fn folders(document: Option<&Document>) -> [PathBuf; 2] {
 }
 
 /// The domain's configuration, of a file in which nothing is wrong.
-pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut Vec<String>) -> Config {
+pub(super) fn convert(mut raw: RawConfig, file: &Path, folder: &Path, warnings: &mut Vec<String>) -> Config {
     let path = |written: Option<super::format::Written<super::format::FilePath>>, default: &str| match written {
         Some(path) => path.0.resolve(folder),
         None => folder.join(default),
@@ -46,7 +50,15 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         // The walker has seen that every name is one.
         Some((PlaceName::from_str(&name).ok()?, store::convert(raw, folder)?))
     });
-    let watch = watch::convert(raw.serve, raw.log, raw.telemetry, raw.notify, raw.route, folder, warnings);
+    let watch = watch::convert(
+        (raw.serve.listen.take(), raw.serve.exposed),
+        raw.log,
+        raw.telemetry,
+        raw.notify,
+        raw.route,
+        folder,
+        warnings,
+    );
     let servers = raw.scratch.servers.into_iter().filter_map(|(name, server)| {
         warnings.extend(login::tls_warning(&format!("scratch server {name}"), &server.url.0.0, server.tls));
         let password =
@@ -55,10 +67,12 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         let server = ScratchServer { url: server.url.0.0, password, tls: server.tls, tls_ca };
         Some((PlaceName::from_str(&name).ok()?, server))
     });
+    let servers: BTreeMap<_, _> = servers.collect();
+    let connect_timeout = raw.limits.connect_timeout.map_or(CONNECT_TIMEOUT, |span| span.0);
     Config {
         watch,
         file: file.to_owned(),
-        catalog: path(raw.catalog.path, "lifeboat.db").into(),
+        catalog: catalog::convert(raw.catalog, folder, connect_timeout, warnings),
         policies: path(raw.folders.policies, "policies"),
         drills: path(raw.folders.drills, "drills"),
         reports: path(raw.folders.reports, "reports"),
@@ -67,7 +81,7 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
             dir: raw.scratch.dir.map_or_else(scratch_dir, |path| path.0.resolve(folder)),
             user: raw.scratch.user.map_or_else(|| "postgres".to_owned(), |user| user.0.0),
             preload: raw.scratch.preload.into_iter().map(|name| name.0.0).collect(),
-            servers: servers.collect(),
+            servers,
         },
         keys: Keys {
             identities: all(raw.keys.identities),
@@ -76,10 +90,9 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
             trusted_signers: all(raw.keys.trusted_signers),
         },
         bin_dirs: all(raw.postgres.bin_dirs),
-        limits: Limits {
-            parallel: raw.limits.parallel.map_or_else(cores, usize::from),
-            connect_timeout: raw.limits.connect_timeout.map_or(CONNECT_TIMEOUT, |span| span.0),
-        },
+        limits: Limits { parallel: raw.limits.parallel.map_or_else(cores, usize::from), connect_timeout },
+        schedule: timetable::housekeeping(raw.schedule),
+        serve: timetable::serve(raw.serve, raw.worker),
     }
 }
 

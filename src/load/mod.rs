@@ -4,6 +4,7 @@
 //! the tree against the schema that is generated from [`raw`], the rules between keys come next, and what passed is
 //! converted to the domain. The first three go on after an error; the last is reached only by files without one.
 
+mod catalog;
 mod config;
 mod document;
 mod drill;
@@ -13,6 +14,7 @@ mod policy;
 mod problem;
 mod raw;
 mod store;
+mod timetable;
 mod walk;
 mod watch;
 

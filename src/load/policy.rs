@@ -7,6 +7,7 @@ use super::login;
 use super::problem::Problems;
 use super::raw::RawDatabases;
 use super::raw::policy::{RawJob, RawLockMode, RawPolicy, RawRead, SourceKind};
+use super::timetable;
 use crate::domain::bucket::{Lock, LockMode};
 use crate::domain::policy::{
     BackupJob, ContentPlan, Databases, DrillUse, Encryption, Method, Objectives, Policy, ReadBy, Retention, Schedule,
@@ -33,6 +34,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
             problems.add(document.problem(&node.span, message).hint("give each job a name of its own"));
         }
         zone_needs_schedule(document, job, problems);
+        timetable::terms_rules(document, job, problems);
         let method = job.get("method").and_then(Node::text);
         if let Some(read) = job.entry("read")
             && method.is_some_and(|method| method != "physical")
@@ -63,6 +65,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     }
     for drill in root.get("drill").map(Node::items).unwrap_or_default() {
         zone_needs_schedule(document, drill, problems);
+        timetable::terms_rules(document, drill, problems);
     }
     let recipients = root.get("encryption.recipients").map(Node::items).unwrap_or_default();
     for (at, recipient) in recipients.iter().enumerate() {
@@ -196,6 +199,7 @@ pub(super) fn convert(
     let drills = raw.drill.into_iter().map(|drill| DrillUse {
         drill: drill.drill.0,
         schedule: schedule(drill.schedule.map(|when| when.0.0), drill.timezone.map(|zone| zone.0.0)),
+        terms: timetable::terms(drill.jitter, drill.catch_up, drill.window, drill.needs),
     });
     Policy {
         name,
@@ -239,6 +243,7 @@ fn job(raw: RawJob) -> BackupJob {
         name: raw.name.0,
         method: raw.method,
         schedule: schedule(raw.schedule.map(|when| when.0.0), raw.timezone.map(|zone| zone.0.0)),
+        terms: timetable::terms(raw.jitter, raw.catch_up, None, raw.needs),
         store: raw.store.0,
         copies: raw.copies.into_iter().map(|name| name.0).collect(),
         copy_within: raw.copy_within.map(|span| span.0),

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::document::{Document, Node};
 use super::format::{FilePath, Variable, Words, Written, nearest};
 use super::problem::Problems;
-use super::raw::watch::{NotifyKind, RawLog, RawNotify, RawQuiet, RawRoute, RawServe, RawTelemetry};
+use super::raw::watch::{NotifyKind, RawLog, RawNotify, RawQuiet, RawRoute, RawTelemetry};
 use crate::domain::drift::Severity;
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
@@ -216,7 +216,7 @@ fn minute(text: &str) -> Option<u16> {
 
 /// The domain's, of tables in which nothing is wrong.
 pub(super) fn convert(
-    serve: RawServe,
+    (listen, exposed): (Option<Written<Words>>, Option<bool>),
     log: RawLog,
     telemetry: RawTelemetry,
     notify: Vec<RawNotify>,
@@ -224,8 +224,8 @@ pub(super) fn convert(
     folder: &Path,
     warnings: &mut Vec<String>,
 ) -> Watch {
-    let exposed = serve.exposed.unwrap_or(false);
-    let listen = match serve.listen.map(|text| text.0.0) {
+    let exposed = exposed.unwrap_or(false);
+    let listen = match listen.map(|text| text.0.0) {
         None => Listen::Tcp(DEFAULT_LISTEN.to_owned()),
         Some(text) => match text.strip_prefix("unix:") {
             Some(path) => Listen::Unix(folder.join(path)),

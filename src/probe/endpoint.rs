@@ -243,17 +243,22 @@ impl Endpoint {
 
     /// Connects. The connection's driver runs as a task and ends with the client.
     pub async fn connect(&self) -> Result<Client, EndpointError> {
-        match self.try_connect(Some(STARTUP)).await {
+        match self.try_connect(Some(STARTUP), None).await {
             // Poolers know no options; then what the session sets later must do.
             Err(EndpointError::Connect { why, .. }) if why.contains("startup parameter") => {
                 self.takes_no_options.store(true, Ordering::Relaxed);
-                self.try_connect(None).await
+                self.try_connect(None, None).await
             }
             other => other,
         }
     }
 
-    async fn try_connect(&self, options: Option<&str>) -> Result<Client, EndpointError> {
+    /// The same for who listens: what notifications say comes by the channel, which is closed when the connection ends.
+    pub async fn listen(&self, notices: Notices) -> Result<Client, EndpointError> {
+        self.try_connect(Some(STARTUP), Some(notices)).await
+    }
+
+    async fn try_connect(&self, options: Option<&str>, notices: Option<Notices>) -> Result<Client, EndpointError> {
         let mut config = tokio_postgres::Config::new();
         if let Some(options) = options {
             config.options(options);
@@ -275,14 +280,14 @@ impl Endpoint {
                 config.ssl_mode(SslMode::Disable);
                 let connecting = config.connect(tokio_postgres::NoTls);
                 let (client, connection) = self.in_time(connecting).await?.map_err(failed)?;
-                tokio::spawn(connection);
+                tokio::spawn(drive(connection, notices));
                 Ok(client)
             }
             Some(tls) => {
                 config.ssl_mode(SslMode::Require);
                 let connecting = config.connect(tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone()));
                 let (client, connection) = self.in_time(connecting).await?.map_err(failed)?;
-                tokio::spawn(connection);
+                tokio::spawn(drive(connection, notices));
                 Ok(client)
             }
         }
@@ -362,6 +367,23 @@ impl Endpoint {
             let matches = fields.iter().zip(wanted).all(|(field, value)| field == "*" || field == value);
             matches.then(|| SecretString::from(fields[4].clone()))
         })
+    }
+}
+
+/// Where the words of notifications go.
+pub type Notices = tokio::sync::mpsc::UnboundedSender<String>;
+
+/// Carries a connection's messages until it ends.
+async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, notices: Option<Notices>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+        if let (tokio_postgres::AsyncMessage::Notification(notice), Some(notices)) = (message, &notices) {
+            // Nobody may listen any more.
+            let _ = notices.send(notice.payload().to_owned());
+        }
     }
 }
 

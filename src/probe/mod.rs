@@ -7,7 +7,7 @@ pub mod endpoint;
 pub mod heartbeat;
 pub mod tls;
 
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, root_cause};
 
 mod changes;
 mod content;

@@ -64,18 +64,22 @@ impl Collector for Sheet {
                 Kind::Gauge => {
                     let gauge = ConstGauge::new(0.0);
                     let mut of = encoder.encode_descriptor(name, family.help, unit.as_ref(), gauge.metric_type())?;
+                    if let (true, [only]) = (family.labels.is_empty(), row.as_slice()) {
+                        // No braces around nothing.
+                        ConstGauge::new(only.value).encode(of)?;
+                        continue;
+                    }
                     for sample in row {
-                        let gauge = ConstGauge::new(sample.value);
-                        match family.labels {
-                            // No braces around nothing.
-                            [] => gauge.encode(of)?,
-                            _ => gauge.encode(of.encode_family(&Labels(family, sample))?)?,
-                        }
+                        ConstGauge::new(sample.value).encode(of.encode_family(&Labels(family, sample))?)?;
                     }
                 }
                 Kind::Counter => {
                     let counter = ConstCounter::new(0.0);
                     let mut of = encoder.encode_descriptor(name, family.help, unit.as_ref(), counter.metric_type())?;
+                    if let (true, [only]) = (family.labels.is_empty(), row.as_slice()) {
+                        ConstCounter::new(only.value).encode(of)?;
+                        continue;
+                    }
                     for sample in row {
                         ConstCounter::new(sample.value).encode(of.encode_family(&Labels(family, sample))?)?;
                     }

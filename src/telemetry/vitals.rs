@@ -1,16 +1,13 @@
-//! Signs of life: which loops of this process move, and whether its configuration is the one that was last read.
+//! Signs of life: which loops of this process move.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::judge::metrics::Reload;
-
 /// What this process says of itself. One for a process; every loop beats in it.
 #[derive(Debug, Default)]
 pub struct Vitals {
     pulses: Mutex<BTreeMap<&'static str, Pulse>>,
-    reload: Mutex<Option<Reload>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,16 +34,6 @@ impl Vitals {
             (silent > pulse.within).then_some((*of, silent))
         };
         locked(&self.pulses).iter().filter_map(still).collect()
-    }
-
-    /// Tells what became of the newest reading of the configuration.
-    pub fn reloaded(&self, reload: Reload) {
-        *locked(&self.reload) = Some(reload);
-    }
-
-    /// What became of it; none: it is read once.
-    pub fn reload(&self) -> Option<Reload> {
-        *locked(&self.reload)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,17 +85,6 @@ impl Listening {
     }
 }
 
-/// A background task of the service: its name, and what it does until it is told to stop.
-pub type Task = (&'static str, Pin<Box<dyn Future<Output = ()> + Send>>);
-
-/// The background tasks that watching needs: answering for metrics and health, deciding on alarms and delivering letters. Fails when the address to listen
-/// on cannot be had.
-pub async fn tasks(watcher: &Arc<Watcher>, stop: &watch::Receiver<bool>) -> Result<Vec<Task>, Broke> {
-    let listener = Listening::bind(&watcher.house().config.watch.listen).await?;
-    let (web, alarms) = (Arc::clone(watcher), Arc::clone(watcher));
-    Ok(vec![("web", Box::pin(listener.run(web, stop.clone()))), ("alarms", Box::pin(alarms.run(stop.clone())))])
-}
-
 /// A socket on which nobody listens any more is in the way of the next one. Nothing else is removed.
 fn forget_dead_socket(path: &Path) {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
@@ -125,7 +113,7 @@ async fn metrics(State(watcher): State<Arc<Watcher>>, headers: HeaderMap) -> Res
 
 /// The process is alive, and each of its loops moves.
 async fn health(State(watcher): State<Arc<Watcher>>) -> Response {
-    let stuck = watcher.vitals.stuck();
+    let stuck = watcher.stuck();
     if stuck.is_empty() {
         return plain(StatusCode::OK, "ok\n");
     }

@@ -74,7 +74,7 @@ fn rooms_call_only_those_below_them() {
         ("telemetry", &["judge"]),
         ("notify", &["clock", "render", "telemetry"]),
         ("web", &["engine", "telemetry"]),
-        ("catalog", &["clock"]),
+        ("catalog", &["clock", "probe"]),
         ("backup", &["seal", "store", "probe", "programs", "progress", "clock"]),
         ("scratch", &["probe", "programs", "clock", "store"]),
         ("checks", &["probe", "programs", "seal", "judge", "clock"]),

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use lifeboat::catalog::{Catalog, SqliteCatalog};
 use lifeboat::domain::check::Finding;
+use lifeboat::domain::ids::RunId;
 use lifeboat::domain::ledger::{Depth, LastRead, Reading, Shelf};
 use lifeboat::domain::policy::Method;
-use lifeboat::domain::run::{Event, RunOutcome, RunState, Work};
+use lifeboat::domain::run::{Event, EventId, RunOutcome, RunState, Work};
 use lifeboat::domain::transcript::Verdict;
 use lifeboat::domain::units::{ByteSize, Span};
 
@@ -32,7 +33,7 @@ fn started() -> Event {
 }
 
 /// Every implementation passes this, from an empty catalog.
-async fn contract(catalog: &dyn Catalog) {
+pub(crate) async fn contract(catalog: &dyn Catalog) {
     let orders = policy();
     let other = "billing".parse().unwrap();
 
@@ -133,7 +134,7 @@ async fn contract(catalog: &dyn Catalog) {
 }
 
 /// Every implementation passes this as well: what was read back.
-async fn ledger(catalog: &dyn Catalog) {
+pub(crate) async fn ledger(catalog: &dyn Catalog) {
     let (orders, primary) = (policy(), "primary".parse().unwrap());
     let shelf: Shelf = "20261120T030000Z-00000007".parse().unwrap();
     assert!(catalog.last_read(&orders, &primary, &shelf).await.unwrap().is_empty());
@@ -200,12 +201,92 @@ async fn ledger(catalog: &dyn Catalog) {
     assert_eq!(catalog.last_read(&orders, &primary, &shelf).await.unwrap().len(), 2);
 }
 
+/// Every implementation passes this as well, after the two before: what is delivered late, or twice, or never used.
+pub(crate) async fn late(catalog: &dyn Catalog) {
+    let (late, primary) = ("late".parse().unwrap(), "primary".parse().unwrap());
+    // An event of one name is written once, whatever is said the second time.
+    let (run, id) = (sample::run(50), EventId::new());
+    for job in ["nightly", "dump"] {
+        catalog.deliver(id, at("2026-11-20T03:00:00Z"), &late, run, planned(job)).await.unwrap();
+    }
+    let known = catalog.run(run).await.unwrap().unwrap();
+    assert_eq!((known.work, known.planned_at), (work("nightly"), at("2026-11-20T03:00:00Z")));
+    assert_eq!(catalog.runs(Some(&late), 10).await.unwrap().len(), 1);
+    let other: RunId = sample::run(51);
+    catalog.deliver(EventId::new(), at("2026-11-20T03:00:00Z"), &late, other, planned("nightly")).await.unwrap();
+    assert_eq!(catalog.runs(Some(&late), 10).await.unwrap().len(), 2);
+    // What only one kind of catalog could keep is kept by none.
+    let error = RunOutcome::Broke { error: "a\0b".to_owned(), hint: None };
+    catalog.append(at("2026-11-20T03:00:01Z"), &late, other, Event::Finished { outcome: error }).await.unwrap();
+    let RunState::Ended(RunOutcome::Broke { error, .. }) = catalog.run(other).await.unwrap().unwrap().state else {
+        panic!("it broke")
+    };
+    assert_eq!(error, "a\u{fffd}b");
+
+    // A number that was given is never given again, whatever became of it.
+    let numbers: Vec<u64> = futures_util::future::join_all((0..8).map(|_| catalog.next_sequence(&late)))
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(numbers.iter().copied().collect::<BTreeSet<_>>(), (1..=8).collect());
+    let mut far = sample::artifact(Method::Physical, "2026-11-20T03:00:01Z", 20);
+    far.policy = late.clone();
+    catalog.adopt(at("2026-11-20T03:00:02Z"), vec![far]).await.unwrap();
+    assert_eq!(catalog.next_sequence(&late).await.unwrap(), 21);
+
+    // Readings that come late say nothing where something newer is known.
+    let shelf: Shelf = "20261120T030000Z-00000050".parse().unwrap();
+    let reading = |key: &str, day: u8, depth: Depth, wrong: bool| Reading {
+        store: "primary".parse().unwrap(),
+        policy: "late".parse().unwrap(),
+        shelf: "20261120T030000Z-00000050".parse().unwrap(),
+        key: format!("late/{key}"),
+        bytes: ByteSize(10),
+        at: at(&format!("2026-11-{day:02}T04:00:00Z")),
+        depth,
+        run: Some(sample::run(50)),
+        finding: wrong.then(|| Finding::new("part_hash", "part", "it is wrong")),
+    };
+    let now = vec![
+        reading("wrong", 20, Depth::Sealed, true),
+        reading("right", 20, Depth::Opened, false),
+        reading("outside", 20, Depth::Sealed, false),
+    ];
+    catalog.read_back(now).await.unwrap();
+    let older = vec![
+        reading("wrong", 10, Depth::Opened, false),
+        reading("right", 10, Depth::Opened, true),
+        // Nobody has looked inside since.
+        reading("outside", 10, Depth::Opened, true),
+        reading("new", 10, Depth::Sealed, false),
+    ];
+    for _ in 0..2 {
+        catalog.read_back_late(older.clone()).await.unwrap();
+    }
+    let read = catalog.last_read(&late, &primary, &shelf).await.unwrap();
+    let told: Vec<_> =
+        read.iter().map(|one| (one.key.as_str(), one.sealed_at.is_some(), one.wrong.is_some())).collect();
+    let expected = [
+        ("late/new", true, false),
+        ("late/outside", true, true),
+        ("late/right", true, false),
+        ("late/wrong", false, true),
+    ];
+    assert_eq!(told, expected);
+    // One that is newer says all it has to say.
+    catalog.read_back_late(vec![reading("wrong", 25, Depth::Sealed, false)]).await.unwrap();
+    let read = catalog.last_read(&late, &primary, &shelf).await.unwrap();
+    assert!(read[3].wrong.is_none() && read[3].sealed_at == Some(at("2026-11-25T04:00:00Z")));
+}
+
 #[tokio::test]
 async fn sqlite_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/folder/lifeboat.db");
     contract(&SqliteCatalog::open(&path).unwrap()).await;
     ledger(&SqliteCatalog::open(&path).unwrap()).await;
+    late(&SqliteCatalog::open(&path).unwrap()).await;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     for side in ["-wal", "-shm"] {
         if let Ok(meta) = std::fs::metadata(path.with_file_name(format!("lifeboat.db{side}"))) {

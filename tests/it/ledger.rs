@@ -50,6 +50,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         name: "nightly".parse().unwrap(),
         method: Method::Physical,
         schedule: None,
+        terms: Default::default(),
         store: place("primary"),
         copy_within: None,
         copies: if copies { vec![place("far")] } else { vec![] },
@@ -102,6 +103,8 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
         watch: Default::default(),
+        schedule: Default::default(),
+        serve: Default::default(),
     };
     let Opened { catalog, queue, outbox } = catalog::open(&config.catalog).unwrap();
     House {
@@ -114,6 +117,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         warnings: vec![],
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat::catalog::{Catalog, Opened, Queue, SqliteCatalog};
 use lifeboat::domain::ids::{PolicyName, RunId};
-use lifeboat::domain::queue::{Claim, Hold, Planned, RunKey, Worker};
+use lifeboat::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Planned, RunKey, Worker};
 use lifeboat::domain::run::{Event, RunOutcome, RunState, Work};
 use lifeboat::domain::units::Span;
 
@@ -36,6 +36,7 @@ fn planned(n: u32) -> Planned {
         priority: 10,
         alone_on: None,
         needs: BTreeSet::new(),
+        caught_up: None,
     }
 }
 
@@ -68,8 +69,44 @@ async fn order(queue: &dyn Queue) -> Vec<RunId> {
     queue.places().await.unwrap().iter().map(|place| place.planned.run).collect()
 }
 
+/// Whatever ended is told from a moment on, with its key; and what nobody planned is told with the run that makes up for it.
+async fn what_ended_is_told(opened: &Opened) {
+    let (queue, catalog) = (&*opened.queue, &*opened.catalog);
+    let worker = worker("teller", &["told"]);
+    let run = |n: u32| {
+        let mut planned = planned(n);
+        planned.needs = worker.labels.clone();
+        planned
+    };
+    let skipped = CaughtUp { instants: 3, since: noon(5_000) };
+    let first = Planned { caught_up: Some(skipped), ..run(6_000) };
+    let (second, third, fourth) = (run(6_001), run(6_002), run(6_003));
+    queue.plan(noon(5_900), vec![first.clone(), second.clone(), third.clone(), fourth.clone()]).await.unwrap();
+    assert_eq!(queue.plan(noon(5_901), vec![first.clone()]).await.unwrap(), [], "and told once");
+    assert!(queue.ended(noon(6_000)).await.unwrap().is_empty());
+    let claims = [claim(queue, 6_010, &worker).await.unwrap(), claim(queue, 6_010, &worker).await.unwrap()];
+    assert_eq!(queue.append_held(noon(6_020), &claims[0], done()).await.unwrap(), Hold::Held);
+    assert_eq!(queue.lapse(noon(6_090)).await.unwrap(), [claims[1].planned.run]);
+    assert!(queue.miss(noon(6_091), third.run, "no".to_owned()).await.unwrap());
+    let claimed = claim(queue, 6_100, &worker).await.unwrap();
+    let outcome = RunOutcome::Broke { error: "x".to_owned(), hint: None };
+    assert_eq!(queue.append_held(noon(6_101), &claimed, Event::Finished { outcome }).await.unwrap(), Hold::Held);
+    let told = |found: Vec<Ended>| found.into_iter().map(|one| (one.planned.key, one.at, one.how)).collect::<Vec<_>>();
+    let all = [
+        (first.key, noon(6_020), EndedAs::Succeeded),
+        (second.key, noon(6_090), EndedAs::Abandoned),
+        (third.key, noon(6_091), EndedAs::Missed),
+        (fourth.key, noon(6_101), EndedAs::Broke),
+    ];
+    assert_eq!(told(queue.ended(noon(6_020)).await.unwrap()), all);
+    assert_eq!(told(queue.ended(noon(6_091)).await.unwrap()), all[2..]);
+    let up_to = queue.planned_up_to().await.unwrap();
+    assert!(up_to.iter().any(|one| one.instant == noon(6_003)));
+    assert!(catalog.run(first.run).await.unwrap().is_some());
+}
+
 /// Every implementation passes this, from an empty catalog.
-async fn contract(opened: &Opened) {
+pub(crate) async fn contract(opened: &Opened) {
     keys_are_planned_once(opened).await;
     claims_follow_the_order(opened).await;
     claims_follow_the_conditions(opened).await;
@@ -78,6 +115,7 @@ async fn contract(opened: &Opened) {
     late_workers_write_nothing(opened).await;
     what_was_not_begun_can_be_given_back(opened).await;
     what_waits_can_be_missed(opened).await;
+    what_ended_is_told(opened).await;
     ends_outside_of_the_queue_end_the_place(opened).await;
 }
 
@@ -308,7 +346,7 @@ async fn ends_outside_of_the_queue_end_the_place(Opened { catalog, queue, .. }: 
 }
 
 /// Several workers on handles of their own claim the same runs at once: each run goes to one of them, in one claim.
-async fn claimers_at_once(handles: Vec<Opened>) {
+pub(crate) async fn claimers_at_once(handles: Vec<Opened>) {
     let workers = handles.len();
     let queue = Arc::clone(&handles[0].queue);
     let wanted: BTreeSet<RunId> = (200..240).map(|n| planned(n).run).collect();
@@ -363,7 +401,7 @@ async fn claimers_at_once(handles: Vec<Opened>) {
 }
 
 /// Who waits is woken by another handle's plan long before its time is up.
-async fn waiters_wake(waiter: &Opened, planner: &Opened) {
+pub(crate) async fn waiters_wake(waiter: &Opened, planner: &Opened) {
     let queue = Arc::clone(&waiter.queue);
     let waiting = tokio::spawn(async move { queue.wait(Duration::from_secs(300)).await });
     let mut n = 300;

@@ -298,6 +298,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         name: "nightly".parse().unwrap(),
         method: Method::Physical,
         schedule: None,
+        terms: Default::default(),
         store: place("primary"),
         copies: vec![],
         copy_within: None,
@@ -347,6 +348,8 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
         watch: Default::default(),
+        schedule: Default::default(),
+        serve: Default::default(),
     };
     let aside = Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap());
     House {
@@ -359,6 +362,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         outbox: aside.outbox,
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::catalog::Queue;
 use crate::catalog::error::CatalogError;
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
-use crate::domain::queue::{Claim, Hold, Holder, Place, Planned, PlannedUpTo, Worker};
+use crate::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Holder, Place, Planned, PlannedUpTo, Worker};
 use crate::domain::run::{Event, Work};
 use crate::domain::units::Span;
 
@@ -164,6 +164,24 @@ impl Queue for SqliteCatalog {
         .await
     }
 
+    async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke> {
+        self.with("read what ended", move |connection| {
+            let sql =
+                "select planned, ended_at, how from queue where ended = 1 and ended_at >= ?1 order by ended_at, run";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([since.as_microsecond()])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let how: String = row.get(2)?;
+                let known = EndedAs::ALL.into_iter().find(|one| one.as_str() == how);
+                let how = known.ok_or_else(|| QueryError::Row(format!("`{how}` is no way to end")))?;
+                found.push(Ended { planned: parse(&row.get::<_, String>(0)?)?, at: moment(row.get(1)?)?, how });
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     async fn wait(&self, at_most: Duration) {
         let mut own = self.changes.subscribe();
         let others = async {
@@ -246,6 +264,9 @@ fn plan(transaction: &Transaction<'_>, at: Timestamp, planned: &Planned) -> Resu
     }
     let event = Event::Planned { work: key.work.clone(), scheduled_for: Some(key.scheduled_for) };
     insert(transaction, at, &key.policy, planned.run, &event)?;
+    if let Some(CaughtUp { instants, since }) = planned.caught_up.clone() {
+        insert(transaction, at, &key.policy, planned.run, &Event::CaughtUp { instants, since })?;
+    }
     Ok(true)
 }
 
@@ -287,12 +308,13 @@ fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, Que
 }
 
 /// Ends the place of a run, if it has one.
-pub(super) fn end(connection: &Connection, run: &str) -> Result<(), QueryError> {
+pub(super) fn end(connection: &Connection, run: &str, at: Timestamp, how: EndedAs) -> Result<(), QueryError> {
     connection
         .prepare_cached(
-            "update queue set ended = 1, worker = null, token = null, until = null where run = ?1 and ended = 0",
+            "update queue set ended = 1, ended_at = ?2, how = ?3, worker = null, token = null, until = null
+             where run = ?1 and ended = 0",
         )?
-        .execute([run])?;
+        .execute(params![run, at.as_microsecond(), how.as_str()])?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use ed25519_dalek::pkcs8::DecodePublicKey;
 
 use super::source::Facts;
 use super::tried::Tried;
-use crate::catalog::SqliteCatalog;
+use crate::catalog::{self, SqliteCatalog};
 use crate::domain::check::Broke;
 use crate::domain::config::{CatalogPlace, Config, StoreConfig};
 use crate::domain::drill::{Drill, IsolationDemand, ScratchKind};
@@ -29,16 +29,20 @@ use crate::store::{self, Duty};
 const PROBE: &str = ".lifeboat-check";
 
 /// Opens the catalog if there is one; else looks whether it could be made. `check` itself writes nothing down.
-pub(super) fn catalog(config: &Config) -> Tried {
-    let CatalogPlace::Sqlite(path) = &config.catalog;
-    let result = if path.exists() {
-        SqliteCatalog::open(path).map(|_| format!("{} can be opened", path.display()))
-    } else {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        writable(folder, "let this user write there, or name another: [catalog] path")
-            .map(|_| format!("{} will be made", path.display()))
-    };
-    Tried::of("catalog", "sqlite", result)
+pub(super) async fn catalog(config: &Config) -> Tried {
+    match &config.catalog {
+        CatalogPlace::Sqlite(path) => Tried::of("catalog", "sqlite", sqlite(path)),
+        CatalogPlace::Postgres(server) => Tried::of("catalog", "postgres", catalog::look(server).await),
+    }
+}
+
+fn sqlite(path: &Path) -> Result<String, Broke> {
+    if path.exists() {
+        return SqliteCatalog::open(path).map(|_| format!("{} can be opened", path.display()));
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    writable(folder, "let this user write there, or name another: [catalog] path")
+        .map(|_| format!("{} will be made", path.display()))
 }
 
 /// Tries each store with a small object.

@@ -172,6 +172,7 @@ fn with_flipped_byte(house: &House, folder: &Path) -> Result<House, Broke> {
         queue: std::sync::Arc::clone(&house.queue),
         stand_ins: Default::default(),
         only: None,
+        fence: None,
     })
 }
 

@@ -21,8 +21,8 @@ use crate::seal::{SealOptions, Sealer, Signer, store_manifest};
 use crate::store::Store;
 use crate::telemetry::{run_span, step_span};
 
-use super::house::{House, new_run};
-use super::{interrupt, process};
+use super::house::House;
+use super::interrupt;
 
 pub use report::{BackupReport, DigestCost, REPORT_SCHEMA};
 
@@ -53,12 +53,10 @@ pub async fn run(
     job: &BackupJob,
     progress: &dyn Progress,
 ) -> Result<BackupReport, Broke> {
-    let order =
-        Order { house, policy, job, run: new_run(), started_at: crate::clock::now(), began: Instant::now(), progress };
-    let work = Work::Backup { job: job.name.clone() };
-    house.record(&policy.name, order.run, Event::Planned { work, scheduled_for: None }).await?;
-    house.record(&policy.name, order.run, process::started()).await?;
-    let span = run_span(Some(&policy.name), order.run, &Work::Backup { job: job.name.clone() });
+    let (started_at, began) = (crate::clock::now(), Instant::now());
+    let run = house.begin(&policy.name, Work::Backup { job: job.name.clone() }).await?;
+    let order = Order { house, policy, job, run, started_at, began, progress };
+    let span = run_span(Some(&policy.name), run, &Work::Backup { job: job.name.clone() });
     let result = order.take_and_commit().instrument(span).await;
     let outcome = match &result {
         Ok(_) => RunOutcome::Succeeded,
@@ -183,6 +181,7 @@ impl Order<'_> {
             tools,
             clock_skew: taken.clock_skew,
         };
+        self.house.still_ours().await?;
         let sha256 = store_manifest(store, &manifest, signer).await?;
         Ok((manifest, sha256, warnings, taken.digest_took))
     }

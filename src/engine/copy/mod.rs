@@ -22,8 +22,8 @@ use crate::seal::{TrustedSigners, Way, list_backups};
 use crate::telemetry::run_span;
 use tracing::Instrument;
 
-use super::house::{House, new_run};
-use super::{interrupt, process, wal};
+use super::house::House;
+use super::{interrupt, wal};
 
 use self::backup::Looked;
 
@@ -113,9 +113,7 @@ async fn recorded(
     only: Option<&BackupId>,
     progress: &dyn Progress,
 ) -> Result<(RunId, Report), Broke> {
-    let run = new_run();
-    house.record(&policy.name, run, Event::Planned { work: Work::Copy, scheduled_for: None }).await?;
-    house.record(&policy.name, run, process::started()).await?;
+    let run = house.begin(&policy.name, Work::Copy).await?;
     let copied = tokio::select! {
         copied = copy(house, policy, run, routes, only, progress).instrument(run_span(Some(&policy.name), run, &Work::Copy)) => copied,
         signal = interrupt::asked_to_stop() => Err(Broke::hinted(
@@ -193,6 +191,7 @@ impl Copying<'_> {
         let there: BTreeSet<BackupId> = listed.into_iter().map(|(_, backup)| backup).collect();
         // The newest first: it is what the second place is for, should the first be lost before this is done.
         for (_, backup) in backups.iter().rev() {
+            self.house.still_ours().await?;
             match self.backup(route, &way, backup, &there).await? {
                 Looked::At(copied) => report.copies.push(*copied),
                 Looked::NotOurs(job) if self.policy.backups.iter().any(|known| known.name == job) => {}

@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use self::perform::Performance;
 use super::ledger::Record;
-use super::{House, house, interrupt, process};
+use super::{House, interrupt};
 use crate::clock::now;
 use crate::domain::artifact::Manifest;
 use crate::domain::check::{Broke, CheckName, CheckResult, Finding, Outcome, Stop};
@@ -50,10 +50,7 @@ fn wanted(scratch: ScratchKind, method: Method) -> &'static [&'static str] {
 
 /// Runs a drill to its end, and gives the transcript with its judgement.
 pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn Progress) -> Result<Transcript, Broke> {
-    let run = house::new_run();
-    let work = Work::Drill { drill: drill.name.clone() };
-    house.record(&policy.name, run, Event::Planned { work, scheduled_for: None }).await?;
-    house.record(&policy.name, run, process::started()).await?;
+    let run = house.begin(&policy.name, Work::Drill { drill: drill.name.clone() }).await?;
 
     let mut rehearsal = Rehearsal::begin(run, policy, drill);
     // What it reads of the stores is read back: it need not be read again to know that it is right.

@@ -16,9 +16,8 @@ use crate::domain::policy::Policy;
 use crate::domain::run::{Event, RunOutcome, Work};
 use crate::domain::transcript::Verdict;
 use crate::domain::units::{ByteSize, Span};
-use crate::engine::house::new_run;
+use crate::engine::House;
 use crate::engine::verify::{Conclusion, Reading as Eyesight, Trouble};
-use crate::engine::{House, process};
 use crate::judge::ledger::{self, Coverage, Forecast};
 
 /// Runs that are looked back on for how often such runs come.
@@ -110,12 +109,10 @@ pub async fn walk(
     now: Timestamp,
 ) -> Result<Walk, Broke> {
     let began = Instant::now();
-    let runs: BTreeMap<PolicyName, RunId> = policies.iter().map(|policy| (policy.name.clone(), new_run())).collect();
     let earlier = earlier(house, policies).await?;
-    for (policy, run) in &runs {
-        let planned = Event::Planned { work: Work::ReadBack, scheduled_for: None };
-        house.catalog.append(now, policy, *run, planned).await?;
-        house.record(policy, *run, process::started()).await?;
+    let mut runs: BTreeMap<PolicyName, RunId> = BTreeMap::new();
+    for policy in policies {
+        runs.insert(policy.name.clone(), house.begin_at(now, &policy.name, Work::ReadBack).await?);
     }
     sight.progress.stage("look what there is");
     let eyes = Eyes { trusted: &sight.trusted, opener: sight.opener.as_ref(), witness: None };

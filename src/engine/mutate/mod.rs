@@ -251,6 +251,7 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
         outbox: Arc::clone(&house.outbox),
         stand_ins: [(original.place.clone(), altered.store)].into(),
         only: house.only.clone(),
+        fence: None,
     }
 }
 

@@ -60,16 +60,19 @@ async fn act_in(means: &Means<'_>, found: &Found, seen: &Survey, pruned: &mut St
     let with = |pruned: &StorePruned, fate| pruned.plan.with(fate).cloned().collect::<Vec<Entry>>();
     for entry in with(pruned, Fate::Delete) {
         steady.or_stop()?;
+        means.house.still_ours().await?;
         let done = delete(means, seen, &entry, pruned).await;
         pruned.trouble(&entry.backup, done);
     }
     for entry in with(pruned, Fate::Remove) {
         steady.or_stop()?;
+        means.house.still_ours().await?;
         let done = remove(means, seen, &entry.backup, entry.reasons, pruned).await;
         pruned.trouble(&entry.backup, done);
     }
     for (backup, leaving) in &seen.leaving {
         steady.or_stop()?;
+        means.house.still_ours().await?;
         if leaving.held {
             pruned.spared.push(format!("{backup}: it is on hold, and its manifest is gone already"));
         } else if over(leaving.deleted.at, means.asked.grace, means.now) {
@@ -79,9 +82,11 @@ async fn act_in(means: &Means<'_>, found: &Found, seen: &Survey, pruned: &mut St
     }
     for orphan in pruned.orphans.clone().iter().filter(|orphan| orphan.goes) {
         steady.or_stop()?;
+        means.house.still_ours().await?;
         pruned.orphans_removed += remove_orphan(means, seen, orphan).await?;
     }
     steady.or_stop()?;
+    means.house.still_ours().await?;
     log::remove(means, found, seen, pruned).await
 }
 

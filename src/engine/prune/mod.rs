@@ -26,7 +26,6 @@ use crate::telemetry::run_span;
 use tracing::Instrument;
 
 use super::House;
-use super::house::new_run;
 use super::process;
 
 pub use marks::{HoldOf, Marked, Marking, holds, mark};
@@ -104,9 +103,7 @@ pub async fn prune_in(
         return Ok(found.pruned(policy, None, true));
     }
     let signer = marks::signer(house, &trusted)?;
-    let run = new_run();
-    house.record(&policy.name, run, Event::Planned { work: Work::Prune, scheduled_for: None }).await?;
-    house.record(&policy.name, run, process::started()).await?;
+    let run = house.begin(&policy.name, Work::Prune).await?;
     let done = async {
         let mut found = look(house, policy, stores, &trusted, asked, now).await?;
         let means = act::Means { house, policy, run, trusted: &trusted, signer: &signer, asked, now };

@@ -1,17 +1,18 @@
 //! Watching: what is known of every policy is looked up, told as metrics, held against what must be heard of, and the letters are delivered. Each part can
-//! be run once, and by itself; `lifeboat serve` runs them as its background tasks (`web::tasks`).
+//! be run once, and by itself; `lifeboat serve` runs them as its background tasks (`cli/serve`).
 
 mod facts;
 mod post;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 
 use super::House;
+use super::serve::Shared;
 use crate::clock::now;
 use crate::domain::alarm::{Alarm, Condition};
 use crate::domain::check::Broke;
@@ -19,7 +20,7 @@ use crate::domain::facts::PolicyFacts;
 use crate::domain::ids::PolicyName;
 use crate::domain::units::Span;
 use crate::judge::alarm::{self, Decision, Scene};
-use crate::judge::metrics::{World, samples};
+use crate::judge::metrics::{Reload, World, samples};
 use crate::telemetry::metrics::{Form, write};
 use crate::telemetry::vitals::Vitals;
 
@@ -31,14 +32,17 @@ const GOOD_FOR: Duration = Duration::from_secs(5);
 const ALL_AFTER: Duration = Duration::from_secs(600);
 /// How often alarms are decided on and letters delivered.
 const EVERY: Duration = Duration::from_secs(10);
+/// A planner looks once a minute at least; this long without a look, and it hangs.
+const PLANNER_SILENT: Duration = Duration::from_secs(600);
 /// How often who decides on alarms that changed meanwhile tries again.
 const ATTEMPTS: usize = 8;
 
 /// Watches one house.
 pub struct Watcher {
-    house: RwLock<Arc<House>>,
+    houses: watch::Receiver<Arc<House>>,
+    service: Option<Arc<Shared>>,
     /// Signs of life of this process.
-    pub vitals: Arc<Vitals>,
+    pub vitals: Vitals,
     kept: Mutex<Kept>,
     written: Mutex<BTreeMap<bool, (Instant, Arc<str>)>>,
 }
@@ -46,6 +50,8 @@ pub struct Watcher {
 /// What was looked up, to be looked up again only where something is new.
 #[derive(Default)]
 struct Kept {
+    house: Option<Arc<House>>,
+    since: Option<Timestamp>,
     up_to: u64,
     all_at: Option<Instant>,
     looked_at: Option<Instant>,
@@ -67,21 +73,34 @@ pub struct Decided {
 }
 
 impl Watcher {
-    /// Of a house.
-    pub fn new(house: Arc<House>, vitals: Arc<Vitals>) -> Watcher {
+    /// Of a house that stays.
+    pub fn new(house: Arc<House>) -> Watcher {
+        // What was sent last can be read when nobody sends any more.
+        Watcher::of(watch::Sender::new(house).subscribe(), None)
+    }
+
+    /// Of a service, whose policies may be read again.
+    pub fn of_service(shared: &Arc<Shared>) -> Watcher {
+        Watcher::of(shared.houses(), Some(Arc::clone(shared)))
+    }
+
+    fn of(houses: watch::Receiver<Arc<House>>, service: Option<Arc<Shared>>) -> Watcher {
         let written = Mutex::new(BTreeMap::new());
-        Watcher { house: RwLock::new(house), vitals, kept: Mutex::new(Kept::default()), written }
+        Watcher { houses, service, vitals: Vitals::default(), kept: Mutex::new(Kept::default()), written }
     }
 
-    /// From here on this is the house: the configuration was read again.
-    pub async fn move_to(&self, house: Arc<House>) {
-        *self.house.write().unwrap_or_else(PoisonError::into_inner) = house;
-        *self.kept.lock().await = Kept::default();
-    }
-
-    /// The house.
+    /// The house, with the policies in use.
     pub fn house(&self) -> Arc<House> {
-        Arc::clone(&self.house.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.houses.borrow())
+    }
+
+    /// Loops of this process that have not moved for longer than they should, and for how long.
+    pub fn stuck(&self) -> Vec<(&'static str, Duration)> {
+        let mut stuck = self.vitals.stuck();
+        // A planner that says why it cannot plan moves.
+        let planner = self.service.as_ref().and_then(|service| service.standing().planner_moved);
+        stuck.extend(planner.map(|at| ("planner", at.elapsed())).filter(|(_, silent)| *silent > PLANNER_SILENT));
+        stuck
     }
 
     /// What is known, not older than a few seconds.
@@ -120,6 +139,10 @@ impl Watcher {
 
     async fn look(&self, kept: &mut Kept) {
         let (house, began, now) = (self.house(), Instant::now(), now());
+        if !kept.house.as_ref().is_some_and(|known| Arc::ptr_eq(known, &house)) {
+            *kept = Kept { house: Some(Arc::clone(&house)), since: Some(now), ..Kept::default() };
+        }
+        let standing = self.service.as_ref().map(|service| service.standing());
         let catalog_up = self.look_at_policies(&house, kept, now).await.is_ok();
         kept.took = began.elapsed();
         kept.looked_at = Some(Instant::now());
@@ -133,7 +156,12 @@ impl Watcher {
             queue: house.queue.places().await.inspect_err(|broke| told("the queue", broke)).ok(),
             ended: house.outbox.ended().await.ok(),
             scratch: facts::scratch_bytes(&house.config.scratch.dir).await,
-            reload: self.vitals.reload(),
+            reload: standing
+                .as_ref()
+                .zip(kept.since)
+                .map(|(standing, taken_at)| Reload { ok: standing.refused.is_none(), taken_at }),
+            leases_lost: standing.as_ref().map(|standing| standing.leases_lost),
+            planned_at: standing.as_ref().and_then(|standing| standing.planned_at),
             catalog_up,
             gathered_at: Some(now),
             took: Some(Span::from_std(kept.took)),

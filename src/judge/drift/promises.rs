@@ -1,7 +1,6 @@
 //! Backups, exposure and proofs against what the policy promises.
 
-use jiff::tz::TimeZoneDatabase;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::of;
 use crate::domain::check::Broke;
@@ -12,33 +11,14 @@ use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 use crate::domain::wal::Waiting;
 use crate::judge::freshness::Standing;
-use crate::judge::schedule::{self, Cadence};
+use crate::judge::instants::Instants;
 
 /// So long after it was due a backup may begin: cron's minute, a busy machine.
 pub const GRACE: Span = Span::from_secs(600);
-/// So far back a schedule is looked for its last moment; one that is due less often is a leap day's.
-const LOOK_BACK_DAYS: i64 = 4 * 366;
 
 /// The newest moment at which a schedule was due, at or before `until` and after `since`; none: it was not, or its zone is not known here.
-/// A moment that a change of clocks left out is none.
 pub fn last_due(text: &str, timezone: &str, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
-    let zone = TimeZoneDatabase::bundled().get(timezone).ok()?;
-    let cadence = schedule::parse(text).ok()?;
-    if let Cadence::Every(every) = cadence {
-        let passed = Span::between(since, until).0.as_millis() / every.0.as_millis().max(1);
-        let back = SignedDuration::from_millis(i64::try_from(every.0.as_millis().checked_mul(passed)?).ok()?);
-        return (passed > 0).then(|| since.checked_add(back).ok()).flatten();
-    }
-    let since = since.max(until.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN));
-    // By whole minutes of the wall clock in the zone, backwards.
-    let mut at = Timestamp::from_second(until.as_second().div_euclid(60) * 60).ok()?;
-    while at > since {
-        if cadence.matches(zone.to_datetime(at)) {
-            return Some(at);
-        }
-        at = at.checked_sub(SignedDuration::from_mins(1)).ok()?;
-    }
-    None
+    Instants::of(text, timezone).ok()?.newest(since, until)
 }
 
 /// Whether there is a backup at all, and one of each job since it was last due. Artifacts and runs newest first.

@@ -7,6 +7,7 @@ use super::{Format, Wrong, nearest, slug};
 use crate::domain::check::CheckName;
 use crate::domain::drill::{Loss, Pick};
 use crate::domain::ids::{BackupId, DrillName, JobName, NAME_RULE, PlaceName, PolicyName};
+use crate::domain::ledger::Budget;
 use crate::domain::units::{ByteSize, Span};
 use crate::judge::schedule;
 use crate::probe::Endpoint;
@@ -99,6 +100,37 @@ impl Format for Zone {
             None => "write a name of the IANA database, such as \"UTC\" or \"Europe/Berlin\"".to_owned(),
         };
         Err(Wrong { message: format!("`{text}` is not a time zone"), hint })
+    }
+}
+
+/// A time of the day.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::load) struct Clock(pub(in crate::load) jiff::civil::Time);
+
+impl Format for Clock {
+    const NAME: &'static str = "clock";
+    const EXAMPLES: &'static [&'static str] = &["22:00", "05:30"];
+
+    fn read(text: &str) -> Result<Clock, Wrong> {
+        let digits = text.len() == 5 && text.bytes().enumerate().all(|(at, byte)| at == 2 || byte.is_ascii_digit());
+        let time = jiff::civil::Time::strptime("%H:%M", text).ok().filter(|_| digits);
+        time.map(Clock).ok_or_else(|| Wrong {
+            message: format!("`{text}` is not a time of the day"),
+            hint: "write hours and minutes, from \"00:00\" to \"23:59\"".to_owned(),
+        })
+    }
+}
+
+impl Format for Budget {
+    const NAME: &'static str = "budget";
+    const EXAMPLES: &'static [&'static str] = &["10%", "20GiB", "30m"];
+
+    fn read(text: &str) -> Result<Budget, Wrong> {
+        text.parse().map_err(|error: crate::domain::ledger::BadBudget| Wrong {
+            message: error.to_string(),
+            hint: "write a share of all that is stored, a size or a time, such as \"10%\", \"20GiB\", \"30m\""
+                .to_owned(),
+        })
     }
 }
 

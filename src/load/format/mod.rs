@@ -11,9 +11,10 @@ use serde::{Deserialize, Deserializer};
 use crate::domain::check::CheckName;
 use crate::domain::drill::{Loss, Pick};
 use crate::domain::ids::PolicyName;
+use crate::domain::ledger::Budget;
 use crate::domain::units::{ByteSize, Span};
 
-pub(super) use self::forms::{FilePath, Recipient, Url, Variable, When, Words, Zone};
+pub(super) use self::forms::{Clock, FilePath, Recipient, Url, Variable, When, Words, Zone};
 
 /// Why a text has not the form that it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Wrong> {
         PolicyName::NAME => PolicyName::read(text).map(drop),
         When::NAME => When::read(text).map(drop),
         Zone::NAME => Zone::read(text).map(drop),
+        Clock::NAME => Clock::read(text).map(drop),
+        Budget::NAME => Budget::read(text).map(drop),
         Recipient::NAME => Recipient::read(text).map(drop),
         Url::NAME => Url::read(text).map(drop),
         FilePath::NAME => FilePath::read(text).map(drop),
@@ -132,6 +135,8 @@ mod tests {
         examples::<PolicyName>();
         examples::<When>();
         examples::<Zone>();
+        examples::<Clock>();
+        examples::<Budget>();
         examples::<Recipient>();
         examples::<Url>();
         examples::<FilePath>();
@@ -145,6 +150,9 @@ mod tests {
             ("name", "Orders_DB", "not a name"),
             ("cron", "0 25 * * *", "hour `25`"),
             ("timezone", "Europe/Berln", "not a time zone"),
+            ("clock", "25:00", "not a time of the day"),
+            ("clock", "10pm", "not a time of the day"),
+            ("budget", "200%", "not a budget"),
             ("age-recipient", "age1nonsense", "not an age recipient"),
             ("age-recipient", "AGE-SECRET-KEY-1XYZ", "private key"),
             ("connection-url", "postgresql://a:s3cret@h/d", "holds a password"),

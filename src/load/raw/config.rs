@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::policy::RawTls;
 use super::store::RawStore;
-use super::watch::{RawLog, RawNotify, RawRoute, RawServe, RawTelemetry};
+use super::timetable::{RawSchedule, RawServe, RawWorker};
+use super::watch::{RawLog, RawNotify, RawRoute, RawTelemetry};
 use crate::domain::policy::TlsMode;
 use crate::domain::units::Span;
 use crate::load::format::{FilePath, Url, Variable, Words, Written};
@@ -38,9 +39,15 @@ pub(in crate::load) struct RawConfig {
     /// How much at once.
     #[serde(default)]
     pub(in crate::load) limits: RawLimits,
-    /// The service.
+    /// What is done for every policy by schedule.
+    #[serde(default)]
+    pub(in crate::load) schedule: RawSchedule,
+    /// How much this machine does of what is planned.
     #[serde(default)]
     pub(in crate::load) serve: RawServe,
+    /// What this machine offers.
+    #[serde(default)]
+    pub(in crate::load) worker: RawWorker,
     /// How it logs.
     #[serde(default)]
     pub(in crate::load) log: RawLog,
@@ -61,6 +68,25 @@ pub(in crate::load) struct RawConfig {
 pub(in crate::load) struct RawCatalog {
     /// The catalog's SQLite file. Default: lifeboat.db.
     pub(in crate::load) path: Option<Written<FilePath>>,
+    /// Instead of a file: a PostgreSQL database, for a fleet. A connection URL without a password. `lifeboat catalog migrate` makes the tables.
+    pub(in crate::load) url: Option<Written<Url>>,
+    /// A file in libpq's passfile form, mode 0600.
+    pub(in crate::load) passfile: Option<Written<FilePath>>,
+    /// A file whose first line is the password, mode 0600.
+    pub(in crate::load) password_file: Option<Written<FilePath>>,
+    /// The environment variable that holds the password.
+    pub(in crate::load) password_env: Option<Written<Variable>>,
+    /// How the server's identity is checked. Default: verify-full, but for sockets and loopback.
+    #[schemars(with = "Option<RawTls>")]
+    pub(in crate::load) tls: Option<TlsMode>,
+    /// Certificate authorities in PEM form, instead of the machine's own.
+    pub(in crate::load) tls_ca: Option<Written<FilePath>>,
+    /// The schema of the catalog's tables, which holds nothing else. Default: lifeboat.
+    pub(in crate::load) schema: Option<Written<Words>>,
+    /// The longest time to wait for an answer of the catalog's server. Default: 15s.
+    pub(in crate::load) timeout: Option<Written<Span>>,
+    /// The folder on this machine in which a run's events wait while the catalog's server is away. Default: catalog-spool.
+    pub(in crate::load) spool: Option<Written<FilePath>>,
 }
 
 /// Where policies, drills and reports lie.

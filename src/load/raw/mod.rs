@@ -5,6 +5,7 @@ pub(super) mod config;
 pub(super) mod drill;
 pub(super) mod policy;
 pub(super) mod store;
+pub(super) mod timetable;
 pub(super) mod watch;
 
 use std::borrow::Cow;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::RawDatabases;
+use super::timetable::RawWindow;
 use crate::domain::ids::{DrillName, JobName, PlaceName, PolicyName};
 use crate::domain::policy::{Method, TlsMode};
 use crate::domain::units::{ByteSize, Span};
@@ -150,6 +151,13 @@ pub(in crate::load) struct RawJob {
     pub(in crate::load) schedule: Option<Written<When>>,
     /// The IANA time zone of the schedule. Default: UTC.
     pub(in crate::load) timezone: Option<Written<Zone>>,
+    /// Begun so much after its instant at most, so that not all come at once: the same on every machine. Default: at its instant.
+    pub(in crate::load) jitter: Option<Written<Span>>,
+    /// Begun so long after its instant at most, else the run is missed. Default: however late.
+    pub(in crate::load) catch_up: Option<Written<Span>>,
+    /// Labels that a machine must offer to do it: [worker] labels in its lifeboat.toml.
+    #[serde(default)]
+    pub(in crate::load) needs: Vec<Written<PlaceName>>,
     /// The store, by its name in lifeboat.toml.
     pub(in crate::load) store: Written<PlaceName>,
     /// Second stores, into which every backup of the job is copied, and the log with the first physical job's.
@@ -294,4 +302,13 @@ pub(in crate::load) struct RawDrillUse {
     pub(in crate::load) schedule: Option<Written<When>>,
     /// The IANA time zone of the schedule. Default: UTC.
     pub(in crate::load) timezone: Option<Written<Zone>>,
+    /// Begun so much after its instant at most, so that not all come at once: the same on every machine. Default: at its instant.
+    pub(in crate::load) jitter: Option<Written<Span>>,
+    /// Begun so long after its instant at most, else the run is missed. Default: however late.
+    pub(in crate::load) catch_up: Option<Written<Span>>,
+    /// Begun only in this part of the day. Default: at any time.
+    pub(in crate::load) window: Option<RawWindow>,
+    /// Labels that a machine must offer to do it: [worker] labels in its lifeboat.toml.
+    #[serde(default)]
+    pub(in crate::load) needs: Vec<Written<PlaceName>>,
 }

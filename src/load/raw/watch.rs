@@ -9,16 +9,6 @@ use crate::domain::units::Span;
 use crate::domain::watch::{Group, LogFormat, LogLevel, MailTls};
 use crate::load::format::{FilePath, Variable, Words, Written, Zone};
 
-/// The service.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::load) struct RawServe {
-    /// Where metrics and health are answered: an address and a port, or unix:PATH. Default: 127.0.0.1:9464, which only this machine can reach.
-    pub(in crate::load) listen: Option<Written<Words>>,
-    /// Whether `listen` may be an address that other machines reach. There is no log-in: whoever gets there reads all metrics. Default: false.
-    pub(in crate::load) exposed: Option<bool>,
-}
-
 /// How it logs, to standard error.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -83,6 +83,8 @@ impl Bench {
             bin_dirs: vec![],
             limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
             watch: Default::default(),
+            schedule: Default::default(),
+            serve: Default::default(),
         };
         let Opened { catalog, queue, outbox } = SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap().into();
         let house = House {
@@ -95,6 +97,7 @@ impl Bench {
             queue,
             stand_ins: BTreeMap::new(),
             only: None,
+            fence: None,
         };
         Bench { yard, house, now: lifeboat::clock::now() }
     }

@@ -61,7 +61,7 @@ fn folder() -> PathBuf {
 }
 
 /// A port that is free, and so is the one ten thousand above it, where SeaweedFS listens too.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
     for _ in 0..200 {
         let port = 11_000 + u16::try_from(getrandom::u32().unwrap() % 20_000).unwrap();

@@ -219,6 +219,32 @@ impl Server {
         child.wait().unwrap();
     }
 
+    /// Every process of it: the postmaster and its children.
+    fn processes(&self) -> Vec<String> {
+        let Some(child) = &self.postmaster else { return Vec::new() };
+        let parent = child.id().to_string();
+        let children = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
+        let children = String::from_utf8_lossy(&children.stdout).into_owned();
+        std::iter::once(parent.as_str()).chain(children.split_whitespace()).map(str::to_owned).collect()
+    }
+
+    fn signal_all(&self, signal: &str) {
+        // A process may have ended by itself meanwhile.
+        let _ = Command::new("kill").arg(signal).args(self.processes()).stderr(Stdio::null()).status();
+    }
+
+    /// SIGSTOP of all its processes: it takes connections, and answers nothing.
+    pub fn pause(&self) {
+        self.signal_all("-STOP");
+        // One that was forked meanwhile is a child now.
+        self.signal_all("-STOP");
+    }
+
+    /// SIGCONT after [`Server::pause`].
+    pub fn resume(&self) {
+        self.signal_all("-CONT");
+    }
+
     /// kill -9, and the data folder is gone.
     pub fn destroy(&mut self) {
         self.kill();
@@ -259,6 +285,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.resume();
         if let Some(child) = &mut self.postmaster {
             // SIGINT first (fast shutdown), so that its children go too; then make sure.
             if let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) {

@@ -147,6 +147,12 @@ async fn sqlite_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn postgres_keeps_the_contract() {
+    let server = crate::support::server::Server::start();
+    contract(&crate::support::catalog::opened(&server, "outbox").await).await;
+}
+
+#[tokio::test]
 async fn of_two_who_take_at_once_one_gets_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lifeboat.db");

@@ -17,11 +17,16 @@ create table queue (
     token         integer,
     until         integer,
     ended         integer not null default 0 check (ended in (0, 1)),
+    -- When and how it ended.
+    ended_at      integer,
+    how           text,
     unique (policy, work, scheduled_for, attempt),
     check ((worker is null) = (token is null) and (token is null) = (until is null)),
-    check (ended = 0 or token is null)
+    check (ended = 0 or token is null),
+    check ((ended = 0) = (ended_at is null) and (ended_at is null) = (how is null))
 ) without rowid;
 
+create index queue_ended on queue (ended_at) where ended = 1;
 create index queue_open on queue (priority, due_at, run) where ended = 0;
 -- What must be had alone is had by one: the index says so too, whatever the code does.
 create unique index queue_alone on queue (alone_on) where token is not null and alone_on is not null;

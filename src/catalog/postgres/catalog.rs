@@ -1,0 +1,322 @@
+//! The contract of a catalog, in PostgreSQL's words.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::error::Trouble;
+use super::link::Lent;
+use super::rows::{self, moment, number, text, to_json};
+use super::{PostgresCatalog, ledger, queue};
+use crate::catalog::fold::{fold, kind};
+use crate::catalog::{Catalog, Trial};
+use crate::domain::check::Broke;
+use crate::domain::copies::CopyRecord;
+use crate::domain::exposure::Covered;
+use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
+use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
+use crate::domain::mutation::DrillTest;
+use crate::domain::queue::EndedAs;
+use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
+use crate::domain::transcript::Transcript;
+
+/// Whoever takes in what stores hold does so alone ("lboa", and what for).
+const ADOPTING: i64 = 0x6C62_6F61_0000_0002;
+
+/// Of one id the first stands. An event that ends a run ends its place in the queue too.
+pub(super) async fn insert(
+    lent: &Lent,
+    id: EventId,
+    at: Timestamp,
+    policy: &PolicyName,
+    run: RunId,
+    event: &Event,
+) -> Result<(), Trouble> {
+    let sql = "insert into event (id, at, policy, run, kind, body) values ($1, $2, $3, $4, $5, $6::text::jsonb) on conflict (id) do nothing";
+    let (written, body) = (at.to_string(), to_json(event)?);
+    lent.execute(sql, &[&id.0, &written, &policy.as_str(), &run.0, &kind(event), &body]).await?;
+    match EndedAs::of(event) {
+        Some(how) => queue::end(lent, run, at, how).await,
+        None => Ok(()),
+    }
+}
+
+/// The events that some question finds.
+async fn events(lent: &Lent, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<Event>, Trouble> {
+    lent.rows(sql, with).await?.iter().map(|row| Ok(rows::event(row)?.3)).collect()
+}
+
+/// Runs from their events, which lie together, oldest first.
+fn runs_of(rows: &[tokio_postgres::Row]) -> Result<Vec<Run>, Trouble> {
+    let mut groups: Vec<(RunId, PolicyName, Vec<(Timestamp, Event)>)> = Vec::new();
+    for row in rows {
+        let (policy, run, at, event) = rows::event(row)?;
+        match groups.last_mut() {
+            Some((last, _, events)) if *last == run => events.push((at, event)),
+            _ => groups.push((run, policy, vec![(at, event)])),
+        }
+    }
+    Ok(groups.iter().filter_map(|(run, policy, events)| fold(*run, policy, events)).collect())
+}
+
+fn transcripts(events: Vec<Event>) -> Vec<Transcript> {
+    events.into_iter().filter_map(|event| if let Event::Drilled(one) = event { Some(*one) } else { None }).collect()
+}
+
+fn tests(events: Vec<Event>) -> Vec<DrillTest> {
+    events.into_iter().filter_map(|event| if let Event::DrillTested(one) = event { Some(*one) } else { None }).collect()
+}
+
+#[async_trait]
+impl Catalog for PostgresCatalog {
+    async fn append(&self, at: Timestamp, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
+        self.deliver(EventId::new(), at, policy, run, event).await
+    }
+
+    async fn deliver(
+        &self,
+        id: EventId,
+        at: Timestamp,
+        policy: &PolicyName,
+        run: RunId,
+        event: Event,
+    ) -> Result<(), Broke> {
+        self.bounded("write an event", async {
+            let lent = self.lend().await?;
+            lent.begin().await?;
+            insert(&lent, id, at, policy, run, &event).await?;
+            if event.ends() {
+                queue::tell(&lent).await?;
+            }
+            lent.commit().await
+        })
+        .await
+    }
+
+    async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
+        // Transcripts are large and say nothing about where a run stands.
+        const SQL: &str = "
+            with newest as (select run, seq from run where $1::text is null or policy = $1 order by seq desc limit $2)
+            select event.seq, at, policy, event.run, body::text from newest join event on event.run = newest.run
+            where kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by newest.seq desc, event.seq";
+        let policy = policy.map(PolicyName::as_str);
+        self.bounded("read runs", async { runs_of(&self.lend().await?.rows(SQL, &[&policy, &number(limit)]).await?) })
+            .await
+    }
+
+    async fn run(&self, run: RunId) -> Result<Option<Run>, Broke> {
+        const SQL: &str = "
+            select seq, at, policy, run, body::text from event
+            where run = $1 and kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by seq";
+        let found =
+            self.bounded("read a run", async { runs_of(&self.lend().await?.rows(SQL, &[&run.0]).await?) }).await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn transcript(&self, run: RunId) -> Result<Option<Transcript>, Broke> {
+        const SQL: &str = "select seq, at, policy, run, body::text from event where run = $1 and kind = 'drilled' order by seq desc limit 1";
+        let found =
+            self.bounded("read a transcript", async { events(&self.lend().await?, SQL, &[&run.0]).await }).await?;
+        Ok(transcripts(found).into_iter().next())
+    }
+
+    async fn transcripts(&self, policy: &PolicyName, limit: usize) -> Result<Vec<Transcript>, Broke> {
+        const SQL: &str = "select seq, at, policy, run, body::text from event where policy = $1 and kind = 'drilled' order by seq desc limit $2";
+        let with: [&(dyn ToSql + Sync); 2] = [&policy.as_str(), &number(limit)];
+        self.bounded("read transcripts", async { Ok(transcripts(events(&self.lend().await?, SQL, &with).await?)) })
+            .await
+    }
+
+    async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke> {
+        const SQL: &str = "select seq, at, policy, run, body::text from event where policy = $1 and kind = 'drill_tested' order by seq desc limit $2";
+        let with: [&(dyn ToSql + Sync); 2] = [&policy.as_str(), &number(limit)];
+        self.bounded("read tests of drills", async { Ok(tests(events(&self.lend().await?, SQL, &with).await?)) }).await
+    }
+
+    async fn drill_test(&self, run: RunId) -> Result<Option<DrillTest>, Broke> {
+        const SQL: &str = "select seq, at, policy, run, body::text from event where run = $1 and kind = 'drill_tested' order by seq desc limit 1";
+        let found =
+            self.bounded("read a test of a drill", async { events(&self.lend().await?, SQL, &[&run.0]).await }).await?;
+        Ok(tests(found).into_iter().next())
+    }
+
+    async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {
+        const SQL: &str = "select record::text from artifact where policy = $1";
+        self.bounded("read artifacts", async {
+            let found = self.lend().await?.rows(SQL, &[&policy.as_str()]).await?;
+            let mut records: Vec<ArtifactRecord> =
+                found.iter().map(|row| rows::json(row.try_get(0)?)).collect::<Result<_, _>>()?;
+            // As times, not as text: fractions of a second have no fixed width.
+            records.sort_by_key(|record| std::cmp::Reverse((record.recovery_point, record.sequence)));
+            Ok(records)
+        })
+        .await
+    }
+
+    async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
+        const SQL: &str = "select seq, at, policy, run, body::text from event where policy = $1 and kind = 'copied' order by seq desc";
+        let found =
+            self.bounded("read copies", async { events(&self.lend().await?, SQL, &[&policy.as_str()]).await }).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|event| if let Event::Copied(one) = event { Some(one) } else { None })
+            .collect())
+    }
+
+    async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {
+        const SQL: &str = "select policy, run, name from scratch_owed order by seq";
+        self.bounded("read scratches", async {
+            let found = self.lend().await?.rows(SQL, &[]).await?;
+            found.iter().map(|row| Ok((text(row, 0)?, RunId(row.try_get::<_, Uuid>(1)?), row.try_get(2)?))).collect()
+        })
+        .await
+    }
+
+    async fn adopt(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
+        const KNOWN: &str = "select 1 from artifact where policy = $1 and backup = $2 and store = $3";
+        let run = RunId(Uuid::now_v7());
+        self.bounded("take in artifacts", async {
+            let lent = self.lend().await?;
+            lent.begin().await?;
+            // Between the question and the insert nobody else may answer it.
+            lent.rows("select pg_catalog.pg_advisory_xact_lock($1)", &[&ADOPTING]).await?;
+            let mut taken = 0;
+            for record in &records {
+                let key: [&(dyn ToSql + Sync); 3] =
+                    [&record.policy.as_str(), &record.backup.as_str(), &record.store.as_str()];
+                if lent.row(KNOWN, &key).await?.is_none() {
+                    insert(&lent, EventId::new(), at, &record.policy, run, &Event::Committed(record.clone())).await?;
+                    taken += 1;
+                }
+            }
+            lent.commit().await?;
+            Ok(taken)
+        })
+        .await
+    }
+
+    async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke> {
+        const SQL: &str =
+            "insert into coverage (policy, at, covered, until) values ($1, $2, $3, $4) on conflict do nothing";
+        let until = covered.until.map(|lsn| lsn.to_string());
+        let (at, reached) = (covered.at.as_microsecond(), covered.covered.as_microsecond());
+        self.bounded("write down what is covered", async {
+            self.lend().await?.execute(SQL, &[&policy.as_str(), &at, &reached, &until]).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
+        const SQL: &str = "select at, covered, until from coverage where policy = $1 \
+            and at >= coalesce((select max(at) from coverage where policy = $1 and at < $2), $2) order by at";
+        self.bounded("read what was covered", async {
+            let found = self.lend().await?.rows(SQL, &[&policy.as_str(), &since.as_microsecond()]).await?;
+            found.iter().map(|row| covered_of(row, 0)).collect()
+        })
+        .await
+    }
+
+    async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
+        const SQL: &str = "select seq, at, policy, run, body::text from event where policy = $1 and kind = 'immutability_tried' order by seq desc";
+        self.bounded("read trials of immutability", async {
+            let mut newest: Vec<Trial> = Vec::new();
+            for row in &self.lend().await?.rows(SQL, &[&policy.as_str()]).await? {
+                if let (_, _, at, Event::ImmutabilityTried { store, found }) = rows::event(row)?
+                    && newest.iter().all(|(known, _, _)| *known != store)
+                {
+                    newest.push((store, at, found));
+                }
+            }
+            Ok(newest)
+        })
+        .await
+    }
+
+    async fn read_back(&self, readings: Vec<Reading>) -> Result<(), Broke> {
+        let work = async { ledger::write(&self.lend().await?, &readings, false).await };
+        self.bounded("write down what was read back", work).await
+    }
+
+    async fn read_back_late(&self, readings: Vec<Reading>) -> Result<(), Broke> {
+        let work = async { ledger::write(&self.lend().await?, &readings, true).await };
+        self.bounded("write down what was read back", work).await
+    }
+
+    async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke> {
+        let work = async { ledger::of_shelf(&self.lend().await?, policy, store, shelf).await };
+        self.bounded("read what was read back", work).await
+    }
+
+    async fn read_wrong(&self, policy: &PolicyName) -> Result<Vec<LastRead>, Broke> {
+        self.bounded("read what was wrong", async { ledger::wrong(&self.lend().await?, policy).await }).await
+    }
+
+    async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke> {
+        let work = async { ledger::shelves(&self.lend().await?, policy, since).await };
+        self.bounded("sum up what was read back", work).await
+    }
+
+    async fn forget_read(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke> {
+        const SQL: &str = "delete from ledger where store = $1 and key = any($2)";
+        self.bounded("forget what is gone", async { self.lend().await?.execute(SQL, &[&store.as_str(), &keys]).await })
+            .await?;
+        Ok(())
+    }
+
+    async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {
+        const SQL: &str = "
+            insert into sequence_given (policy, value)
+            values ($1, 1 + coalesce((select max(sequence) from artifact_ever where policy = $1), 0))
+            on conflict (policy) do update set value = greatest(sequence_given.value + 1, excluded.value) returning value";
+        self.bounded("give a sequence number", async {
+            let row = self.lend().await?.row(SQL, &[&policy.as_str()]).await?;
+            let given: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
+            given
+                .and_then(|given| u64::try_from(given).ok())
+                .ok_or_else(|| Trouble::Row("a sequence number is out of range".to_owned()))
+        })
+        .await
+    }
+
+    async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke> {
+        const SQL: &str = "select finished_at from artifact_ever where policy = $1";
+        self.bounded("read artifacts", async {
+            let found = self.lend().await?.rows(SQL, &[&policy.as_str()]).await?;
+            let mut moments: Vec<Timestamp> = found.iter().map(|row| text(row, 0)).collect::<Result<_, _>>()?;
+            moments.sort();
+            Ok(moments)
+        })
+        .await
+    }
+
+    async fn proofs(&self, policy: &PolicyName) -> Result<Vec<Proof>, Broke> {
+        const SQL: &str = "select backup, at from proof where policy = $1 order by seq";
+        self.bounded("read proofs", async {
+            let found = self.lend().await?.rows(SQL, &[&policy.as_str()]).await?;
+            found.iter().map(|row| Ok(Proof { backup: text(row, 0)?, at: text(row, 1)? })).collect()
+        })
+        .await
+    }
+
+    async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {
+        const SQL: &str = "select policy, store from artifact where backup = $1 order by policy, store collate \"C\"";
+        self.bounded("find a backup", async {
+            let found = self.lend().await?.rows(SQL, &[&backup.as_str()]).await?;
+            found.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?))).collect()
+        })
+        .await
+    }
+}
+
+/// `at, covered, until`, from this column on.
+pub(super) fn covered_of(row: &tokio_postgres::Row, from: usize) -> Result<Covered, Trouble> {
+    let until: Option<&str> = row.try_get(from + 2)?;
+    let until = until.map(str::parse).transpose();
+    Ok(Covered {
+        at: moment(row, from)?,
+        covered: moment(row, from + 1)?,
+        until: until.map_err(|error| Trouble::Row(format!("a place of coverage: {error}")))?,
+    })
+}

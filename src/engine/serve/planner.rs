@@ -1,0 +1,207 @@
+//! Who plans: what is due is written down before it is begun, what broke is tried again, what will not be done is said, and what a dead worker held is given up.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Shared, sweep_up};
+use crate::domain::check::Broke;
+use crate::domain::queue::{Planned, RunKey};
+use crate::domain::run::Work;
+use crate::engine::House;
+use crate::engine::house::new_run;
+use crate::judge::due::{self, Agenda, Due};
+
+/// It looks at least so often: for what others ended, lapsed or changed.
+const EVERY: Duration = Duration::from_secs(15);
+/// And not more often than this, however much happens.
+const PAUSE: Duration = Duration::from_millis(500);
+/// So many runs are written down in one step.
+const AT_ONCE: usize = 500;
+/// After an error.
+const AFTER_ERROR: Duration = Duration::from_secs(2);
+/// What ended so shortly before the last look is looked at again: clocks of machines that write differ a little.
+const OVERLAP: crate::domain::units::Span = crate::domain::units::Span::from_secs(120);
+
+/// What came of one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// Runs that are new in the queue.
+    pub planned: usize,
+    /// Runs that will not be done.
+    pub missed: usize,
+    /// Runs whose lease ran out.
+    pub lapsed: usize,
+    /// When there may be something to plan next.
+    pub next: Option<Timestamp>,
+}
+
+/// The planner. It remembers nothing that it could not ask for again.
+pub struct Planner {
+    house: Arc<House>,
+    agenda: Option<Agenda>,
+    ended_since: Option<Timestamp>,
+    tried_again: BTreeSet<String>,
+    /// Since when the queue has answered without a pause, and when it last did; by a steady clock.
+    answers: Option<(Duration, Duration)>,
+}
+
+impl Planner {
+    /// For a house.
+    pub fn new(house: Arc<House>) -> Planner {
+        Planner { house, agenda: None, ended_since: None, tried_again: BTreeSet::new(), answers: None }
+    }
+
+    /// From here on with these policies.
+    pub fn use_house(&mut self, house: Arc<House>) {
+        (self.house, self.agenda) = (house, None);
+    }
+
+    /// Looks once. `steady`: a clock that is never set, such as the time since the process began. After an error everything is asked for again.
+    pub async fn tick(&mut self, steady: Duration) -> Result<Ticked, Broke> {
+        let ticked = self.look(steady).await;
+        if ticked.is_err() {
+            (self.agenda, self.answers) = (None, None);
+        }
+        ticked
+    }
+
+    async fn look(&mut self, steady: Duration) -> Result<Ticked, Broke> {
+        let queue = Arc::clone(&self.house.queue);
+        let now = queue.now().await?;
+        let lapsed = if self.may_lapse(steady) { queue.lapse(now).await?.len() } else { 0 };
+        let mut fresh = self.agenda.is_none();
+        if fresh {
+            self.ask().await?;
+        }
+        let mut due = self.agenda.as_mut().map(|agenda| agenda.look(now)).unwrap_or_default();
+        if !fresh && due.iter().any(|one| one.caught_up.is_some()) {
+            // Others may have planned meanwhile what is told here as planned by nobody.
+            self.ask().await?;
+            fresh = true;
+            due = self.agenda.as_mut().map(|agenda| agenda.look(now)).unwrap_or_default();
+        }
+        let mut ticked = Ticked { lapsed, ..Ticked::default() };
+        let Some(agenda) = &self.agenda else { return Ok(ticked) };
+        let since = match self.ended_since {
+            // A clock that was set back must not hide what ends now.
+            Some(last) if !fresh => last.min(now).checked_sub(OVERLAP.0),
+            _ => now.checked_sub(due::HORIZON.0),
+        };
+        let ended = queue.ended(since.unwrap_or(Timestamp::MIN)).await?;
+        let again = due::again(agenda, &ended, &self.house.config.schedule, now);
+        let again: Vec<Due> = again.into_iter().filter(|one| !self.tried_again.contains(&name(&one.key))).collect();
+        let tried: Vec<String> = again.iter().map(|one| name(&one.key)).collect();
+        due.extend(again);
+        if !due.is_empty() {
+            let runs = self.runs(agenda, due, now).await?;
+            for some in runs.chunks(AT_ONCE) {
+                ticked.planned += queue.plan(now, some.to_vec()).await?.len();
+            }
+        }
+        ticked.next = agenda.next();
+        for (run, why) in agenda.hopeless(&queue.places().await?, now) {
+            tracing::warn!(%run, why, "a run is missed");
+            ticked.missed += usize::from(queue.miss(now, run, why).await?);
+        }
+        if self.tried_again.len() > 100_000 {
+            self.tried_again.clear();
+        }
+        self.tried_again.extend(tried);
+        self.ended_since = Some(now);
+        Ok(ticked)
+    }
+
+    /// Asks the queue how far everything was planned.
+    async fn ask(&mut self) -> Result<(), Broke> {
+        let planned = self.house.queue.planned_up_to().await?;
+        let now = self.house.queue.now().await?;
+        let lines = match self.agenda.take() {
+            Some(agenda) => agenda.lines().cloned().collect(),
+            None => due::lines(&self.house.policies, &self.house.config.schedule),
+        };
+        self.agenda = Some(Agenda::new(lines, &planned, now));
+        Ok(())
+    }
+
+    /// Leases are given up only by who has seen the queue answer through a whole lease: after an outage, or after this process was stopped, those who hold
+    /// leases come first.
+    fn may_lapse(&mut self, steady: Duration) -> bool {
+        let lease = self.house.config.serve.lease.to_std();
+        let since = match self.answers {
+            Some((since, last)) if steady.saturating_sub(last) < lease.max(EVERY * 2) => since,
+            _ => steady,
+        };
+        self.answers = Some((since, steady));
+        steady.saturating_sub(since) >= lease
+    }
+
+    async fn runs(&self, agenda: &Agenda, due: Vec<Due>, now: Timestamp) -> Result<Vec<Planned>, Broke> {
+        let lines: Vec<_> = agenda.lines().collect();
+        let mut runs = Vec::with_capacity(due.len());
+        for one in due {
+            let Some(line) = lines.get(one.line) else { continue };
+            // Of a drill that is only planned ahead it is not known yet how old the proof will be.
+            let overdue = matches!(line.work, Work::Drill { .. }) && one.key.scheduled_for <= now && {
+                let proofs = self.house.catalog.proofs(&line.policy).await?;
+                let policy = self.house.policies.iter().find(|policy| policy.name == line.policy);
+                policy.is_some_and(|policy| due::overdue(proofs.iter().map(|proof| proof.at).max(), policy, now))
+            };
+            runs.push(due::place(one, line, new_run(), overdue));
+        }
+        Ok(runs)
+    }
+}
+
+fn name(key: &RunKey) -> String {
+    key.to_string()
+}
+
+/// Plans until it is told to end.
+pub(super) async fn keep(shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
+    let began = Instant::now();
+    let mut houses = shared.houses();
+    let mut planner = Planner::new(shared.house());
+    loop {
+        if houses.has_changed().unwrap_or(false) {
+            planner.use_house(Arc::clone(&houses.borrow_and_update()));
+        }
+        let queue = Arc::clone(&shared.house().queue);
+        shared.tell(|standing| standing.planner_moved = Some(Instant::now()));
+        let wait = match planner.tick(began.elapsed()).await {
+            Ok(ticked) => {
+                let now = crate::clock::now();
+                shared.tell(|standing| (standing.planned_at, standing.planner_broke) = (Some(now), None));
+                if ticked != (Ticked { next: ticked.next, ..Ticked::default() }) {
+                    let Ticked { planned, missed, lapsed, .. } = ticked;
+                    tracing::info!(planned, missed, lapsed, "planned");
+                }
+                if ticked.lapsed > 0
+                    && let Err(broke) = sweep_up(&shared).await
+                {
+                    tracing::warn!(error = %broke.error, "what an abandoned run left could not be swept yet");
+                }
+                let until =
+                    ticked.next.map_or(EVERY, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+                until.clamp(PAUSE, EVERY)
+            }
+            Err(broke) => {
+                tracing::error!(error = %broke.error, hint = broke.hint, "nothing can be planned now");
+                shared.tell(|standing| standing.planner_broke = Some(broke.error));
+                AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            _ = end.wait_for(|end| *end) => return,
+            _ = houses.changed() => planner.use_house(Arc::clone(&houses.borrow_and_update())),
+            () = async {
+                // Not at every change, but soon after one.
+                tokio::time::sleep(PAUSE).await;
+                queue.wait(wait.saturating_sub(PAUSE)).await;
+            } => {}
+        }
+    }
+}

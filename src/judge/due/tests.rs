@@ -1,0 +1,342 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::domain::policy::{DrillUse, Policy, Schedule};
+use crate::domain::queue::{Ended, EndedAs, Holder, Planned};
+use crate::domain::run::Work;
+use crate::domain::sample::{self, at};
+use crate::domain::timetable::{Housekeeping, Terms, Window};
+
+fn schedule(text: &str) -> Option<Schedule> {
+    Some(Schedule { text: text.to_owned(), timezone: "UTC".to_owned() })
+}
+
+/// One policy: a backup (the first job) and a drill by these schedules.
+fn policy(backup: &str, drill: Option<&str>) -> Policy {
+    let mut policy = sample::policy();
+    policy.backups.truncate(1);
+    policy.backups[0].schedule = schedule(backup);
+    policy.drills = drill
+        .map(|text| DrillUse {
+            drill: "restore-latest".parse().unwrap(),
+            schedule: schedule(text),
+            terms: Terms::default(),
+        })
+        .into_iter()
+        .collect();
+    policy
+}
+
+fn agenda(policy: &Policy, up_to: Option<&str>, now: &str) -> Agenda {
+    let lines = lines(std::slice::from_ref(policy), &Housekeeping::default());
+    let work = lines[0].work.clone();
+    let planned = up_to.map(|instant| PlannedUpTo { policy: policy.name.clone(), work, instant: at(instant) });
+    Agenda::new(lines, planned.as_slice(), at(now))
+}
+
+fn instants(due: &[Due]) -> Vec<Timestamp> {
+    due.iter().map(|due| due.key.scheduled_for).collect()
+}
+
+fn planned(due: &Due, line: &Line, run: u128) -> Planned {
+    place(due.clone(), line, sample::run(run), false)
+}
+
+#[test]
+fn a_new_schedule_is_planned_ahead_and_then_when_it_is_due() {
+    let policy = policy("0 3 * * *", None);
+    let mut agenda = agenda(&policy, None, "2026-11-20T12:00:00Z");
+    assert_eq!(instants(&agenda.look(at("2026-11-20T12:00:00Z"))), [at("2026-11-21T03:00:00Z")]);
+    assert_eq!(agenda.look(at("2026-11-20T12:00:30Z")), []);
+    assert_eq!(agenda.look(at("2026-11-21T03:00:00Z")), [], "it is planned already");
+    assert_eq!(agenda.next(), Some(at("2026-11-22T03:00:00Z")));
+    let due = agenda.look(at("2026-11-22T03:00:00Z"));
+    assert_eq!((instants(&due), due[0].caught_up.clone()), (vec![at("2026-11-22T03:00:00Z")], None));
+}
+
+#[test]
+fn after_downtime_the_newest_instant_is_caught_up_and_those_before_it_are_told() {
+    let policy = policy("0 3 * * *", None);
+    let mut agenda = agenda(&policy, Some("2026-11-10T03:00:00Z"), "2026-11-20T12:00:00Z");
+    let due = agenda.look(at("2026-11-20T12:00:00Z"));
+    assert_eq!(instants(&due), [at("2026-11-20T03:00:00Z")]);
+    let told = CaughtUp { instants: 9, since: at("2026-11-11T03:00:00Z") };
+    assert_eq!(due[0].caught_up, Some(told));
+    assert_eq!(agenda.look(at("2026-11-20T12:00:01Z")), []);
+}
+
+#[test]
+fn clocks_that_jump_lose_nothing_and_repeat_nothing() {
+    let policy = policy("0 * * * *", None);
+    // A clock that was ahead planned a year too far; the next instant by the right clock is planned ahead, and so on.
+    let mut agenda = agenda(&policy, Some("2027-11-20T12:00:00Z"), "2026-11-20T12:10:00Z");
+    assert_eq!(instants(&agenda.look(at("2026-11-20T12:10:00Z"))), [at("2026-11-20T13:00:00Z")]);
+    assert_eq!(instants(&agenda.look(at("2026-11-20T14:00:00Z"))), [at("2026-11-20T14:00:00Z")]);
+    // Forward: the newest by that clock. Back: the next by this one, and what was planned is a key that is there already.
+    assert_eq!(instants(&agenda.look(at("2027-05-01T00:30:00Z"))), [at("2027-05-01T00:00:00Z")]);
+    assert_eq!(instants(&agenda.look(at("2026-11-20T14:30:00Z"))), [at("2026-11-20T15:00:00Z")]);
+    assert_eq!(agenda.look(at("2026-11-20T15:30:00Z")), []);
+    assert_eq!(instants(&agenda.look(at("2026-11-20T16:00:01Z"))), [at("2026-11-20T16:00:00Z")]);
+    // A second or two is no jump.
+    assert_eq!(agenda.look(at("2026-11-20T15:59:59Z")), []);
+}
+
+#[test]
+fn a_schedule_that_becomes_denser_is_not_waited_for() {
+    let policy = policy("0 * * * *", None);
+    let mut agenda = agenda(&policy, Some("2026-11-22T03:00:00Z"), "2026-11-20T12:10:00Z");
+    assert_eq!(instants(&agenda.look(at("2026-11-20T12:10:00Z"))), [at("2026-11-20T13:00:00Z")]);
+}
+
+#[test]
+fn runs_that_will_not_be_done_say_why() {
+    let mut policy = policy("0 3 * * *", None);
+    policy.backups[0].terms.catch_up = Some("2h".parse().unwrap());
+    let mut agenda = agenda(&policy, Some("2026-11-19T03:00:00Z"), "2026-11-20T03:00:00Z");
+    let due = agenda.look(at("2026-11-20T03:00:00Z"));
+    let line = agenda.lines().next().unwrap().clone();
+    let waiting = Place { planned: planned(&due[0], &line, 1), holder: None };
+    let why = |agenda: &Agenda, place: &Place, now: &str| {
+        agenda.hopeless(std::slice::from_ref(place), at(now)).first().map(|(_, why)| why.clone())
+    };
+    assert_eq!(why(&agenda, &waiting, "2026-11-20T05:00:00Z"), None);
+    let late = why(&agenda, &waiting, "2026-11-20T05:00:01Z").unwrap();
+    assert!(late.starts_with(TOO_LATE) && late.contains("2h"), "{late}");
+    let holder = Holder { worker: "a".to_owned(), token: 1, until: at("2026-11-20T06:00:00Z") };
+    let held = Place { holder: Some(holder), ..waiting.clone() };
+    assert_eq!(why(&agenda, &held, "2026-11-21T05:00:01Z"), None, "what is done is nobody's business here");
+    // A newer instant takes its place.
+    agenda.look(at("2026-11-21T03:00:00Z"));
+    assert!(why(&agenda, &waiting, "2026-11-21T03:00:00Z").unwrap().contains("takes its place"));
+    // What has no schedule any more, no job, no policy.
+    let mut without = policy.clone();
+    without.backups[0].schedule = None;
+    let of =
+        |policies: &[Policy]| Agenda::new(lines(policies, &Housekeeping::default()), &[], at("2026-11-20T03:10:00Z"));
+    assert!(why(&of(&[]), &waiting, "2026-11-20T03:10:00Z").unwrap().contains("policy orders is gone"));
+    let mut other = without.clone();
+    other.drills = vec![DrillUse {
+        drill: "restore-latest".parse().unwrap(),
+        schedule: schedule("@daily"),
+        terms: Terms::default(),
+    }];
+    let gone = why(&of(&[other]), &waiting, "2026-11-20T03:10:00Z").unwrap();
+    assert!(gone.contains("does not schedule a backup"), "{gone}");
+    // Planned ahead, and then the schedule was changed.
+    let mut moved = policy.clone();
+    moved.backups[0].schedule = schedule("0 4 * * *");
+    let mut ahead = waiting.clone();
+    ahead.planned.key.scheduled_for = at("2026-11-21T03:00:00Z");
+    ahead.planned.not_after = None;
+    let changed = why(&of(&[moved]), &ahead, "2026-11-20T03:10:00Z").unwrap();
+    assert!(changed.contains("changed"), "{changed}");
+    assert_eq!(why(&of(&[policy.clone()]), &ahead, "2026-11-20T03:10:00Z"), None);
+}
+
+#[test]
+fn what_broke_is_tried_again_later_and_later_and_not_for_ever() {
+    let policy = policy("0 3 * * *", Some("0 3 * * *"));
+    let mut agenda = agenda(&policy, Some("2026-11-19T03:00:00Z"), "2026-11-20T03:00:00Z");
+    let now = at("2026-11-20T03:10:00Z");
+    let due = agenda.look(now);
+    let lines: Vec<Line> = agenda.lines().cloned().collect();
+    let house = Housekeeping::default();
+    let ended = |work: usize, attempt: u32, how| {
+        let mut planned = planned(&due[0], &lines[work], 1);
+        (planned.key.work, planned.key.attempt) = (lines[work].work.clone(), attempt);
+        planned.key.scheduled_for = at("2026-11-20T03:00:00Z");
+        Ended { planned, at: now, how }
+    };
+    let tried = |ended: Ended| again(&agenda, &[ended], &house, now).pop();
+    for (attempt, minutes) in [(1, 5), (2, 10)] {
+        for how in [EndedAs::Broke, EndedAs::Abandoned] {
+            let due = tried(ended(0, attempt, how)).unwrap();
+            assert_eq!((due.key.attempt, due.key.scheduled_for), (attempt + 1, at("2026-11-20T03:00:00Z")));
+            assert_eq!(due.due_at, now.checked_add(jiff::SignedDuration::from_mins(minutes)).unwrap());
+        }
+    }
+    assert_eq!(tried(ended(0, 3, EndedAs::Broke)), None, "three times is enough");
+    for how in [EndedAs::Succeeded, EndedAs::Found, EndedAs::Missed, EndedAs::Unproven] {
+        assert_eq!(tried(ended(0, 1, how)), None, "{how:?}");
+    }
+    assert!(tried(ended(1, 1, EndedAs::Unproven)).is_some(), "a drill that proved nothing");
+    assert_eq!(tried(ended(1, 1, EndedAs::Found)), None, "a finding is a finding");
+    // A newer instant does it.
+    let mut old = ended(0, 1, EndedAs::Broke);
+    old.planned.key.scheduled_for = at("2026-11-19T03:00:00Z");
+    assert_eq!(tried(old), None);
+    // Not beyond what was allowed to be late.
+    let mut strict = policy.clone();
+    strict.backups[0].terms.catch_up = Some("12m".parse().unwrap());
+    let agenda = Agenda::new(super::lines(&[strict], &house), &[], now);
+    assert_eq!(again(&agenda, &[ended(0, 1, EndedAs::Broke)], &house, now), []);
+}
+
+#[test]
+fn windows_are_waited_for_and_close() {
+    let mut policy = policy("0 3 * * *", Some("0 12 * * *"));
+    let time = |hour| jiff::civil::time(hour, 0, 0, 0);
+    let window = |from, to, days| Some(Window { from: time(from), to: time(to), days });
+    policy.drills[0].terms.window = window(22, 5, vec![]);
+    policy.drills[0].schedule = Some(Schedule { text: "0 12 * * *".to_owned(), timezone: "Europe/Berlin".to_owned() });
+    let agenda = agenda(&policy, None, "2026-11-20T00:00:00Z");
+    let line = agenda.lines().nth(1).unwrap();
+    let due = line.due(1, at("2026-11-20T11:00:00Z"), 1, None, None);
+    assert_eq!(due.due_at, at("2026-11-20T21:00:00Z"));
+    assert_eq!(due.not_after, Some(at("2026-11-21T03:59:59Z")));
+    // Inside of it: at once.
+    let due = line.due(1, at("2026-11-20T02:00:00Z"), 1, None, None);
+    assert_eq!((due.due_at, due.not_after), (at("2026-11-20T02:00:00Z"), Some(at("2026-11-20T03:59:59Z"))));
+    // A run whose window closed is tried in the next one.
+    let missed = Ended { planned: planned(&due, line, 1), at: at("2026-11-20T04:10:00Z"), how: EndedAs::Missed };
+    let again = again(&agenda, &[missed], &Housekeeping::default(), at("2026-11-20T04:10:00Z"));
+    assert_eq!(again, [], "the next instant comes before the next window");
+    // On some days only.
+    let zone = jiff::tz::TimeZone::UTC;
+    let saturday = window(8, 10, vec![jiff::civil::Weekday::Saturday]).unwrap();
+    assert_eq!(opens(&saturday, &zone, at("2026-11-20T09:00:00Z")), at("2026-11-21T08:00:00Z"));
+    assert_eq!(opens(&saturday, &zone, at("2026-11-21T10:00:00Z")), at("2026-11-28T08:00:00Z"));
+    // Over midnight it belongs to the day on which it opens.
+    let night = window(22, 5, vec![jiff::civil::Weekday::Saturday]).unwrap();
+    assert_eq!(opens(&night, &zone, at("2026-11-22T04:00:00Z")), at("2026-11-22T04:00:00Z"));
+    assert_eq!(opens(&night, &zone, at("2026-11-21T04:00:00Z")), at("2026-11-21T22:00:00Z"));
+}
+
+#[test]
+fn jitter_follows_from_the_key_alone_and_spreads() {
+    let mut policy = policy("0 3 * * *", None);
+    policy.backups[0].terms.jitter = Some("1h".parse().unwrap());
+    let line = lines(&[policy.clone()], &Housekeeping::default()).remove(0);
+    let first = at("2026-11-20T03:00:00Z");
+    let spread: BTreeSet<i64> = (0..200)
+        .map(|day| first.checked_add(jiff::SignedDuration::from_hours(24 * day)).unwrap())
+        .map(|instant| {
+            let due = line.due(0, instant, 1, None, None);
+            assert_eq!(
+                due,
+                lines(&[policy.clone()], &Housekeeping::default()).remove(0).due(0, instant, 1, None, None)
+            );
+            due.due_at.duration_since(instant).as_secs()
+        })
+        .collect();
+    assert!(spread.iter().all(|seconds| (0..=3_600).contains(seconds)) && spread.len() > 150, "{spread:?}");
+}
+
+#[test]
+fn runs_exclude_each_other_where_they_must_and_go_in_their_order() {
+    let mut policy = policy("0 3 * * *", Some("0 4 * * *"));
+    policy.backups[0].copies = vec!["far".parse().unwrap()];
+    policy.backups[0].terms.needs = BTreeSet::from(["pg17".parse().unwrap()]);
+    let house = Housekeeping {
+        prune: schedule("@daily"),
+        copy: schedule("@daily"),
+        verify: schedule("@daily"),
+        ..Housekeeping::default()
+    };
+    let all = lines(&[policy.clone()], &house);
+    let works: Vec<String> = all.iter().map(|line| line.work.title()).collect();
+    assert_eq!(
+        works,
+        [
+            format!("backup {}", policy.backups[0].name),
+            "drill restore-latest".to_owned(),
+            "prune".to_owned(),
+            "copy".to_owned(),
+            "verify with a budget".to_owned(),
+        ]
+    );
+    assert!(all[2..].iter().all(|line| line.alone_on == all[2].alone_on), "what changes stores goes one by one");
+    let needs: Vec<String> = all[0].needs().iter().map(ToString::to_string).collect();
+    assert_eq!(needs, ["lifeboat-backup", "pg17"]);
+    let order = |overdue| all.iter().map(|line| Class::of(&line.work).priority(overdue)).collect::<Vec<_>>();
+    assert!(order(false).is_sorted() && order(true)[1] < order(false)[1]);
+    // Policies of one server share it.
+    let mut other = policy.clone();
+    other.source.url = other.source.url.replace("lifeboat@/orders", "backup@/stock");
+    assert_eq!(lines(&[other.clone()], &house)[0].alone_on, all[0].alone_on);
+    other.source.url = "postgresql://backup@db2:5433/stock?sslmode=require".to_owned();
+    assert_eq!(lines(&[other], &house)[0].alone_on, "source db2:5433");
+    // Without being asked to, nothing is deleted.
+    assert!(lines(&[policy], &Housekeeping::default()).iter().all(|line| line.work != Work::Prune));
+}
+
+#[test]
+fn a_proof_that_is_too_old_makes_its_drill_go_first() {
+    let (policy, now) = (sample::policy(), at("2026-11-20T00:00:00Z"));
+    assert!(overdue(None, &policy, now));
+    assert!(overdue(Some(at("2026-11-12T23:59:59Z")), &policy, now));
+    assert!(!overdue(Some(at("2026-11-13T00:00:00Z")), &policy, now));
+}
+
+#[test]
+fn what_comes_is_shown_with_its_reasons() {
+    let mut policy = policy("0 3 * * *", Some("0 12 * * 0"));
+    policy.drills[0].terms.needs = BTreeSet::from(["big-disk".parse().unwrap()]);
+    let now = at("2026-11-20T12:00:00Z");
+    let all = lines(&[policy.clone()], &Housekeeping::default());
+    let up_to = [
+        PlannedUpTo { policy: policy.name.clone(), work: all[0].work.clone(), instant: at("2026-11-18T03:00:00Z") },
+        PlannedUpTo { policy: policy.name.clone(), work: all[1].work.clone(), instant: at("2026-11-15T12:00:00Z") },
+    ];
+    let running = all[1].due(1, at("2026-11-15T12:00:00Z"), 2, None, None);
+    let holder = Holder { worker: "host/1/2".to_owned(), token: 1, until: now };
+    let places = [Place { planned: planned(&running, &all[1], 1), holder: Some(holder) }];
+    let shown = ahead(all, &up_to, &places, &BTreeSet::new(), 4, now);
+    let told: Vec<(Stage, String, String)> =
+        shown.iter().map(|entry| (entry.stage, entry.key.scheduled_for.to_string(), entry.why.join("; "))).collect();
+    let ahead = |instant: &str, why: &str| (Stage::Ahead, instant.to_owned(), why.to_owned());
+    assert_eq!(
+        told,
+        [
+            (Stage::Running, "2026-11-15T12:00:00Z".to_owned(), "tried again, attempt 2; host/1/2 does it".to_owned()),
+            ahead(
+                "2026-11-20T03:00:00Z",
+                "caught up: one instant before it was not planned, since 2026-11-19T03:00:00Z; scheduled"
+            ),
+            ahead("2026-11-21T03:00:00Z", "scheduled"),
+            ahead("2026-11-22T03:00:00Z", "scheduled"),
+            ahead("2026-11-22T12:00:00Z", "scheduled; needs big-disk, which this machine does not offer"),
+        ]
+    );
+    assert_eq!(shown[1].local, "2026-11-20 03:00 UTC");
+}
+
+/// 10,000 policies with a backup and a drill each: all that is due is found in far less than a person notices.
+#[test]
+#[ignore = "measures: cargo test --release --lib due::tests::ten_thousand -- --ignored --nocapture"]
+fn ten_thousand_policies() {
+    let zones = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"];
+    let policies: Vec<Policy> = (0..10_000)
+        .map(|n| {
+            let mut policy =
+                policy(&format!("{} {} * * *", n % 60, n % 24), Some(&format!("{} 5 * * {}", n % 60, n % 7)));
+            policy.name = format!("p{n}").parse().unwrap();
+            for schedule in [&mut policy.backups[0].schedule, &mut policy.drills[0].schedule].into_iter().flatten() {
+                schedule.timezone = zones[n % zones.len()].to_owned();
+            }
+            policy
+        })
+        .collect();
+    let now = at("2026-11-20T12:00:00Z");
+    let began = std::time::Instant::now();
+    let all = lines(&policies, &Housekeeping::default());
+    println!("{} schedules read in {:?}", all.len(), began.elapsed());
+    let up_to: Vec<PlannedUpTo> = all
+        .iter()
+        .map(|line| PlannedUpTo {
+            policy: line.policy.clone(),
+            work: line.work.clone(),
+            instant: at("2026-11-19T00:00:00Z"),
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    let mut agenda = Agenda::new(all, &up_to, now);
+    println!("next instant of each computed in {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    let due = agenda.look(now);
+    println!("{} runs due, with what they make up for, in {:?}", due.len(), began.elapsed());
+    let began = std::time::Instant::now();
+    assert_eq!(agenda.look(at("2026-11-20T12:00:01Z")), []);
+    println!("looked again in {:?}", began.elapsed());
+    assert!(due.len() > 10_000);
+}
