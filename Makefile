@@ -23,6 +23,7 @@ majors: ## PostgreSQL 13, 14, 16, 17, 18 beside the system's own, for tests
 test: setup ## all tests, on real servers
 	@deploy/postgres-majors.sh || echo "going on without other major versions: their tests say that they are skipped"
 	@deploy/s3-servers.sh || echo "going on without S3 servers: their tests say that they are skipped"
+	@deploy/watchers.sh || echo "going on without Prometheus, Alertmanager and an SMTP server: their tests say that they are skipped"
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --no-fail-fast; \
 	else \

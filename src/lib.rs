@@ -18,6 +18,9 @@
 //! | [`probe`] | asks a database |
 //! | [`checks`] | the assertions about a restored database |
 //! | [`catalog`] | runs, artifacts, events |
+//! | [`notify`] | delivers letters: chat, pagers, mail, webhooks |
+//! | [`telemetry`] | logs, metrics, traces, signs of life |
+//! | [`web`] | what is answered over HTTP: metrics and health |
 //! | [`programs`] | PostgreSQL's own programs |
 //! | [`progress`], [`clock`] | seams to the terminal and the wall clock |
 
@@ -30,6 +33,7 @@ pub mod domain;
 pub mod engine;
 pub mod judge;
 pub mod load;
+pub mod notify;
 pub mod probe;
 pub mod programs;
 pub mod progress;
@@ -37,3 +41,5 @@ pub mod render;
 pub mod scratch;
 pub mod seal;
 pub mod store;
+pub mod telemetry;
+pub mod web;

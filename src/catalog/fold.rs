@@ -67,26 +67,7 @@ fn end(run: &mut Option<Run>, at: Timestamp, state: RunState) {
 
 /// The word under which an event is found.
 pub fn kind(event: &Event) -> &'static str {
-    match event {
-        Event::Planned { .. } => "planned",
-        Event::Started { .. } => "started",
-        Event::ScratchMade { .. } => "scratch_made",
-        Event::ScratchDestroyed { .. } => "scratch_destroyed",
-        Event::Committed(_) => "committed",
-        Event::Copied(_) => "copied",
-        Event::Drilled(_) => "drilled",
-        Event::DrillTested(_) => "drill_tested",
-        Event::HoleAcknowledged(_) => "hole_acknowledged",
-        Event::ImmutabilityTried { .. } => "immutability_tried",
-        Event::Marked { .. } => "marked",
-        Event::Removed(_) => "removed",
-        Event::LogRemoved { .. } => "log_removed",
-        Event::OrphansRemoved { .. } => "orphans_removed",
-        Event::Finished { .. } => "finished",
-        Event::Abandoned { .. } => "abandoned",
-        Event::Missed { .. } => "missed",
-        Event::CaughtUp { .. } => "caught_up",
-    }
+    event.kind()
 }
 
 /// A value as JSON that every kind of catalog takes: PostgreSQL has no NUL in its texts, so none is written anywhere.

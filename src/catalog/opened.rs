@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, PostgresCatalog, Queue, Spooling, SqliteCatalog};
+use super::{Catalog, Outbox, PostgresCatalog, Queue, Spooling, SqliteCatalog};
 use crate::domain::check::Broke;
 use crate::domain::config::CatalogPlace;
 
@@ -13,19 +13,23 @@ pub struct Opened {
     pub catalog: Arc<dyn Catalog>,
     /// Runs that are to be done.
     pub queue: Arc<dyn Queue>,
+    /// Alarms and letters.
+    pub outbox: Arc<dyn Outbox>,
 }
 
 impl From<SqliteCatalog> for Opened {
     fn from(catalog: SqliteCatalog) -> Opened {
         let catalog = Arc::new(catalog);
-        Opened { queue: Arc::clone(&catalog) as Arc<dyn Queue>, catalog }
+        let queue = Arc::clone(&catalog) as Arc<dyn Queue>;
+        Opened { queue, outbox: Arc::clone(&catalog) as Arc<dyn Outbox>, catalog }
     }
 }
 
 impl From<PostgresCatalog> for Opened {
     fn from(catalog: PostgresCatalog) -> Opened {
         let catalog = Arc::new(catalog);
-        Opened { queue: Arc::clone(&catalog) as Arc<dyn Queue>, catalog }
+        let queue = Arc::clone(&catalog) as Arc<dyn Queue>;
+        Opened { queue, outbox: Arc::clone(&catalog) as Arc<dyn Outbox>, catalog }
     }
 }
 
@@ -35,7 +39,8 @@ pub fn open(place: &CatalogPlace) -> Result<Opened, Broke> {
         CatalogPlace::Sqlite(path) => Ok(SqliteCatalog::open(path)?.into()),
         CatalogPlace::Postgres(server) => {
             let opened = Opened::from(PostgresCatalog::open(server)?);
-            Ok(Opened { catalog: Arc::new(Spooling::before(opened.catalog, &server.spool)), queue: opened.queue })
+            let catalog = Arc::new(Spooling::before(opened.catalog, &server.spool));
+            Ok(Opened { catalog, queue: opened.queue, outbox: opened.outbox })
         }
     }
 }

@@ -28,6 +28,7 @@ mod carry;
 mod coverage;
 mod ledger;
 mod open;
+mod outbox;
 mod queue;
 mod retention;
 

@@ -2,6 +2,7 @@
 
 use super::{Cli, Exit, Failure, Output, output};
 use crate::domain::drift::{Drift, Severity};
+use crate::domain::ids::PolicyName;
 use crate::domain::policy::Policy;
 use crate::engine::drift;
 use crate::render;
@@ -24,6 +25,16 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let now = crate::clock::now();
     let found = drift::find(&house, &policies, now).await?;
     let exit = exit(&found, policies.len());
+    // For metrics and alarms: what was found stands until the next look.
+    let of = |policy: Option<&PolicyName>| found.iter().filter(|one| one.policy.as_ref() == policy).cloned().collect();
+    let mut seen: Vec<(Option<PolicyName>, Vec<Drift>)> =
+        policies.iter().map(|policy| (Some(policy.name.clone()), of(Some(&policy.name)))).collect();
+    if args.policy.is_none() {
+        seen.push((None, of(None)));
+    }
+    if let Err(broke) = house.outbox.note_drift(now, seen).await {
+        output::warn(&broke);
+    }
     match cli.output {
         Output::Json => output::print(&format!("{:#}", render::drift::document(&found, now, exit as u8))),
         Output::Table => {

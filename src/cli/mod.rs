@@ -4,6 +4,8 @@ pub mod exit;
 pub mod output;
 pub mod progress;
 
+mod ack;
+mod alarms;
 mod alone;
 mod backup;
 mod backup_hold;
@@ -16,7 +18,9 @@ mod drift;
 mod drill;
 mod find;
 mod init;
+mod metrics;
 mod mutate;
+mod notify;
 mod prune;
 mod report;
 mod restore;
@@ -41,6 +45,7 @@ use crate::domain::check::Broke;
 use crate::engine::serve::Role;
 use crate::engine::{House, interrupt};
 use crate::load::{self, LoadErrors, Loaded};
+use crate::telemetry::log::{self, Early};
 
 pub use exit::Exit;
 
@@ -98,6 +103,14 @@ enum Verb {
     Status(status::Args),
     /// Where the world is not as it was declared.
     Drift(drift::Args),
+    /// Metrics of every policy, as Prometheus reads them: printed, to a file, or over HTTP.
+    Metrics(metrics::Args),
+    /// What somebody must hear of: alarms that are open, taken on, or over lately, and letters that wait.
+    Alarms(alarms::Args),
+    /// Take an alarm on: nobody else is woken for it.
+    Ack(ack::Args),
+    /// Tell those who are to be told: once, for ever, or a test.
+    Notify(notify::Args),
     /// The report of one drill.
     Report(report::Args),
     /// The runbook of a policy: what a human does with public tools.
@@ -131,6 +144,10 @@ impl Verb {
             Verb::Wal(_) => "wal",
             Verb::Status(_) => "status",
             Verb::Drift(_) => "drift",
+            Verb::Metrics(_) => "metrics",
+            Verb::Alarms(_) => "alarms",
+            Verb::Ack(_) => "ack",
+            Verb::Notify(_) => "notify",
             Verb::Report(_) => "report",
             Verb::Runbook(_) => "runbook",
             Verb::Serve(_) => "serve",
@@ -151,11 +168,15 @@ impl Verb {
             Verb::Backup(args) => args.stops_itself(),
             Verb::Wal(args) => args.stops_itself(),
             Verb::Find(args) => args.makes_scratches(),
+            Verb::Metrics(args) => args.stops_itself(),
+            Verb::Notify(args) => args.stops_itself(),
             Verb::Init(_)
             | Verb::Check(_)
             | Verb::Copies(_)
             | Verb::Status(_)
             | Verb::Drift(_)
+            | Verb::Alarms(_)
+            | Verb::Ack(_)
             | Verb::Report(_)
             | Verb::Runbook(_)
             | Verb::Schedule(_)
@@ -243,6 +264,10 @@ impl Cli {
             Verb::Wal(args) => wal::run(self, args).await,
             Verb::Status(args) => status::run(self, args).await,
             Verb::Drift(args) => drift::run(self, args).await,
+            Verb::Metrics(args) => metrics::run(self, args).await,
+            Verb::Alarms(args) => alarms::run(self, args).await,
+            Verb::Ack(args) => ack::run(self, args).await,
+            Verb::Notify(args) => notify::run(self, args).await,
             Verb::Report(args) => report::run(self, args).await,
             Verb::Runbook(args) => runbook::run(self, args).await,
             Verb::Serve(args) => serve::run(self, args, Role::Serve).await,
@@ -301,7 +326,7 @@ pub fn not_begun(cli: &Cli) -> Exit {
 
 /// Runs the command that the arguments name.
 pub async fn main(cli: Cli) -> Exit {
-    output::start_logging(cli.verbose);
+    let traces = log::start(&Early::read(&cli.config), cli.verbose);
     interrupt::listen();
     let exit = match cli.dispatch_or_stop().await {
         Ok(exit) => exit,
@@ -310,6 +335,10 @@ pub async fn main(cli: Cli) -> Exit {
             if cli.stops_a_server() { Exit::ServerMustStop } else { failure.exit }
         }
     };
+    // What is sent of traces is waited for a little, and never changes how it ends.
+    if let Some(traces) = traces {
+        let _ = tokio::task::spawn_blocking(move || traces.end()).await;
+    }
     // Work that came to its end in spite of the signal is whole, and says nothing of it.
     if let (Some(signal), true) = (interrupt::heard(), exit != Exit::Ok) {
         output::say(&format!("interrupted: `lifeboat {}` was stopped by {signal}", cli.verb.name()));

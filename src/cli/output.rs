@@ -3,29 +3,9 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tracing_subscriber::EnvFilter;
-
 use super::{Failure, Output};
 use crate::domain::check::Broke;
 use crate::engine::sweep::Swept;
-
-/// Logs go to standard error; `RUST_LOG` wins over `-v`.
-pub fn start_logging(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "lifeboat=info",
-        _ => "lifeboat=debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // It would say so where it just could not, and panic.
-    let logging = tracing_subscriber::fmt()
-        .log_internal_errors(false)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    // A second call (in tests) keeps the first one's settings.
-    let _ = logging.try_init();
-}
 
 /// Whether standard error takes colours: a terminal, and no `NO_COLOR`.
 pub fn color_on_stderr() -> bool {

@@ -214,7 +214,7 @@ pub(super) mod tests {
         let mut config = sample::config();
         config.catalog = folder.path().join("lifeboat.db").into();
         config.reports = folder.path().join("reports");
-        let Opened { catalog, queue } = catalog::open(&config.catalog).unwrap();
+        let Opened { catalog, queue, outbox } = catalog::open(&config.catalog).unwrap();
         let drills = vec![sample::physical().drill];
         let house = House {
             config,
@@ -223,6 +223,7 @@ pub(super) mod tests {
             warnings: Vec::new(),
             catalog,
             queue,
+            outbox,
             stand_ins: Default::default(),
             only: None,
             buckets: Default::default(),

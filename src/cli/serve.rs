@@ -1,9 +1,15 @@
 //! `lifeboat serve` and `lifeboat worker`.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
 use super::{Cli, Exit, Failure};
 use crate::domain::check::Broke;
-use crate::engine::serve::{self, Role, Source};
+use crate::engine::serve::{self, Background, Role, Shared, Source};
+use crate::engine::watch::Watcher;
 use crate::load;
+use crate::web::Listening;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -33,6 +39,21 @@ pub async fn run(cli: &Cli, _args: &Args, role: Role) -> Result<Exit, Failure> {
         file: cli.config.clone(),
         load: |file| load::load(file).map_err(|errors| errors.render(super::output::color_on_stderr())),
     };
-    serve::run(house, source, role).await?;
+    // An address that cannot be had is told before anything is begun.
+    let listening = match role {
+        Role::Serve => Some(Listening::bind(&house.config.watch.listen).await?),
+        Role::Worker => None,
+    };
+    let more = move |shared: &Arc<Shared>, end: &watch::Receiver<bool>| {
+        let Some(listening) = listening else { return Vec::new() };
+        tracing::info!(address = listening.address(), "metrics and health are answered");
+        let watcher = Arc::new(Watcher::of_service(shared));
+        let answering = listening.run(Arc::clone(&watcher), end.clone());
+        vec![
+            Background { name: "web", work: Box::pin(answering) },
+            Background { name: "alarms", work: Box::pin(watcher.run(end.clone())) },
+        ]
+    };
+    serve::run(house, source, role, Box::new(more)).await?;
     Ok(Exit::Ok)
 }

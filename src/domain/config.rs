@@ -8,6 +8,7 @@ use super::ids::PlaceName;
 use super::policy::{PasswordSource, TlsMode};
 use super::timetable::{Housekeeping, Serve};
 use super::units::Span;
+use super::watch::Watch;
 
 /// The configuration of one machine. Paths are absolute: those in the file are read from the file's own folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub bin_dirs: Vec<PathBuf>,
     /// How much at once.
     pub limits: Limits,
+    /// How it is watched.
+    pub watch: Watch,
     /// What is done for every policy by schedule.
     pub schedule: Housekeeping,
     /// How much this machine does of what is planned.

@@ -3,6 +3,7 @@
 //! Everything here can be built in a test from literals, compared and serialised. Decisions over these nouns are in
 //! [`crate::judge`], their TOML form is in [`crate::load`], their pictures are in [`crate::render`].
 
+pub mod alarm;
 pub mod artifact;
 pub mod bucket;
 pub mod check;
@@ -11,6 +12,7 @@ pub mod copies;
 pub mod drift;
 pub mod drill;
 pub mod exposure;
+pub mod facts;
 pub mod heartbeat;
 pub mod hole;
 pub mod ids;
@@ -29,6 +31,7 @@ pub mod timetable;
 pub mod transcript;
 pub mod units;
 pub mod wal;
+pub mod watch;
 
 #[cfg(test)]
 pub mod sample;

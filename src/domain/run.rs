@@ -207,6 +207,61 @@ impl Event {
     }
 }
 
+impl Event {
+    /// The word under which it is found.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Planned { .. } => "planned",
+            Event::Started { .. } => "started",
+            Event::ScratchMade { .. } => "scratch_made",
+            Event::ScratchDestroyed { .. } => "scratch_destroyed",
+            Event::Committed(_) => "committed",
+            Event::Copied(_) => "copied",
+            Event::Drilled(_) => "drilled",
+            Event::DrillTested(_) => "drill_tested",
+            Event::HoleAcknowledged(_) => "hole_acknowledged",
+            Event::ImmutabilityTried { .. } => "immutability_tried",
+            Event::Marked { .. } => "marked",
+            Event::Removed(_) => "removed",
+            Event::LogRemoved { .. } => "log_removed",
+            Event::OrphansRemoved { .. } => "orphans_removed",
+            Event::Finished { .. } => "finished",
+            Event::Abandoned { .. } => "abandoned",
+            Event::Missed { .. } => "missed",
+            Event::CaughtUp { .. } => "caught_up",
+        }
+    }
+
+    /// In a few words for a log: what a program or a database said is not among them.
+    pub fn in_short(&self) -> String {
+        match self {
+            Event::Planned { work, .. } => format!("planned: {}", work.title()),
+            Event::Started { host, pid, .. } => format!("started on {host} as process {pid}"),
+            Event::Finished { outcome } => match outcome {
+                RunOutcome::Succeeded => "finished".to_owned(),
+                RunOutcome::Judged(verdict) => format!("finished: {}", verdict.as_str()),
+                RunOutcome::Found(findings) => format!("finished with {findings} findings"),
+                RunOutcome::Broke { .. } => "finished: it broke".to_owned(),
+            },
+            Event::Committed(record) => format!("backup {} is durable in {}", record.backup, record.store),
+            Event::Copied(record) => format!("backup {} is durable in {}", record.backup, record.store),
+            Event::ScratchMade { name } => format!("scratch {name} is made"),
+            Event::ScratchDestroyed { name, .. } => format!("scratch {name} is gone"),
+            Event::Drilled(_)
+            | Event::DrillTested(_)
+            | Event::HoleAcknowledged(_)
+            | Event::ImmutabilityTried { .. }
+            | Event::Marked { .. }
+            | Event::Removed(_)
+            | Event::LogRemoved { .. }
+            | Event::OrphansRemoved { .. }
+            | Event::Abandoned { .. }
+            | Event::Missed { .. }
+            | Event::CaughtUp { .. } => self.kind().replace('_', " "),
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -142,6 +142,7 @@ pub fn config() -> Config {
         },
         bin_dirs: Vec::new(),
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(10) },
+        watch: Default::default(),
         schedule: Default::default(),
         serve: Default::default(),
     }

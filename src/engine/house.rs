@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::catalog::{self, Catalog, Opened, Queue};
+use crate::catalog::{self, Catalog, Opened, Outbox, Queue};
 use crate::domain::check::Broke;
 use crate::domain::config::{Config, Keys, StoreConfig};
 use crate::domain::drill::{Drill, KeyChoice};
@@ -36,6 +36,8 @@ pub struct House {
     pub catalog: Arc<dyn Catalog>,
     /// Runs that are to be done.
     pub queue: Arc<dyn Queue>,
+    /// Alarms and letters.
+    pub outbox: Arc<dyn Outbox>,
     /// Stores that stand in for configured ones of that name: copies with a known fault, while a drill is tested. Else empty.
     pub stand_ins: BTreeMap<PlaceName, Arc<dyn Store>>,
     /// The only store that is opened, whatever is asked for: for a drill that is to get along with it. None: all are.
@@ -49,7 +51,7 @@ pub struct House {
 impl House {
     /// Builds it from what was loaded; opens the catalog.
     pub fn build(loaded: Loaded) -> Result<House, Broke> {
-        let Opened { catalog, queue } = catalog::open(&loaded.config.catalog)?;
+        let Opened { catalog, queue, outbox } = catalog::open(&loaded.config.catalog)?;
         Ok(House {
             config: loaded.config,
             policies: loaded.policies,
@@ -57,6 +59,7 @@ impl House {
             warnings: loaded.warnings,
             catalog,
             queue,
+            outbox,
             stand_ins: BTreeMap::new(),
             only: None,
             buckets: Buckets::default(),
@@ -90,6 +93,7 @@ impl House {
             warnings: Vec::new(),
             catalog: Arc::clone(&self.catalog),
             queue: Arc::clone(&self.queue),
+            outbox: Arc::clone(&self.outbox),
             stand_ins: self.stand_ins.clone(),
             only: drill.from.clone().or_else(|| self.only.clone()),
             buckets: self.buckets.clone(),
@@ -106,6 +110,7 @@ impl House {
             drills: self.drills.clone(),
             warnings: Vec::new(),
             catalog: Arc::new(catalog),
+            outbox: Arc::clone(&self.outbox),
             queue: Arc::clone(&self.queue),
             stand_ins: self.stand_ins.clone(),
             only: self.only.clone(),
@@ -245,6 +250,7 @@ impl House {
 
     /// Writes an event down.
     pub async fn record(&self, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
+        tracing::info!(%run, %policy, event = event.kind(), "{}", event.in_short());
         self.catalog.append(crate::clock::now(), policy, run, event).await
     }
 }

@@ -23,5 +23,6 @@ pub mod serve;
 pub mod sweep;
 pub mod verify;
 pub mod wal;
+pub mod watch;
 
 pub use house::House;

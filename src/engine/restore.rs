@@ -30,6 +30,8 @@ use crate::probe::Endpoint;
 use crate::progress::Progress;
 use crate::seal::{Opener, SealedManifest, TrustedSigners, Witness, list_backups};
 use crate::store::Store;
+use crate::telemetry::run_span;
+use tracing::Instrument;
 
 /// The `schema` of what a restore reports.
 pub const RESTORE_SCHEMA: &str = "lifeboat.restore/1";
@@ -139,7 +141,7 @@ pub async fn recorded(
     }
     house.record(policy, run, Event::Planned { work: Work::Restore, scheduled_for: None }).await?;
     house.record(policy, run, process::started()).await?;
-    let restored = restore(request, progress).await;
+    let restored = restore(request, progress).instrument(run_span(Some(policy), run, &Work::Restore)).await;
     let outcome = match &restored {
         Ok(_) => RunOutcome::Succeeded,
         Err(Stop::Found(findings)) => RunOutcome::Found(findings.len() as u64),

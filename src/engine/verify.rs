@@ -14,6 +14,8 @@ use crate::domain::units::{ByteSize, Span};
 use crate::progress::Progress;
 use crate::seal::{self, Opener, TrustedSigners, Witness};
 use crate::store::{self, Duty, Store};
+use crate::telemetry::run_span;
+use tracing::Instrument;
 
 use super::House;
 use super::house::new_run;
@@ -86,7 +88,8 @@ pub async fn verify(
     }
     let runs = policies.iter().map(|policy| ((*policy).clone(), Some(run))).collect();
     let record = Record::new(house, began, runs);
-    verify_all(&stores, &wanted, reading, Some(&record), &mut report).await;
+    let span = run_span(policy.as_ref(), run, &Work::Verify);
+    verify_all(&stores, &wanted, reading, Some(&record), &mut report).instrument(span).await;
     if let Err(broke) = record.flush().await {
         report.trouble("catalog", broke);
     }

@@ -1,5 +1,6 @@
 //! The decisions. Pure: everything that counts is an argument, `now` among them, and every decision returns its reasons.
 
+pub mod alarm;
 pub mod books;
 pub mod copies;
 pub mod drift;
@@ -11,6 +12,7 @@ pub mod hole;
 pub mod instants;
 pub mod integrity;
 pub mod ledger;
+pub mod metrics;
 pub mod mutation;
 pub mod retention;
 pub mod schedule;

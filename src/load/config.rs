@@ -9,7 +9,7 @@ use super::document::Document;
 use super::login;
 use super::problem::Problems;
 use super::raw::config::RawConfig;
-use super::{store, timetable};
+use super::{store, timetable, watch};
 use crate::domain::config::{Config, Keys, Limits, ScratchConfig, ScratchServer};
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
@@ -27,6 +27,7 @@ pub(super) fn rules(document: &Document, problems: &mut Problems) {
     document.more_than_none(&document.root, "limits.connect_timeout", problems);
     catalog::rules(document, problems);
     store::rules(document, problems);
+    watch::rules(document, problems);
     timetable::rules(document, problems);
 }
 
@@ -37,7 +38,7 @@ pub(super) fn folders(document: Option<&Document>) -> [PathBuf; 2] {
 }
 
 /// The domain's configuration, of a file in which nothing is wrong.
-pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut Vec<String>) -> Config {
+pub(super) fn convert(mut raw: RawConfig, file: &Path, folder: &Path, warnings: &mut Vec<String>) -> Config {
     let path = |written: Option<super::format::Written<super::format::FilePath>>, default: &str| match written {
         Some(path) => path.0.resolve(folder),
         None => folder.join(default),
@@ -49,6 +50,15 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
         // The walker has seen that every name is one.
         Some((PlaceName::from_str(&name).ok()?, store::convert(raw, folder)?))
     });
+    let watch = watch::convert(
+        (raw.serve.listen.take(), raw.serve.exposed),
+        raw.log,
+        raw.telemetry,
+        raw.notify,
+        raw.route,
+        folder,
+        warnings,
+    );
     let servers = raw.scratch.servers.into_iter().filter_map(|(name, server)| {
         warnings.extend(login::tls_warning(&format!("scratch server {name}"), &server.url.0.0, server.tls));
         let password =
@@ -60,6 +70,7 @@ pub(super) fn convert(raw: RawConfig, file: &Path, folder: &Path, warnings: &mut
     let servers: BTreeMap<_, _> = servers.collect();
     let connect_timeout = raw.limits.connect_timeout.map_or(CONNECT_TIMEOUT, |span| span.0);
     Config {
+        watch,
         file: file.to_owned(),
         catalog: catalog::convert(raw.catalog, folder, connect_timeout, warnings),
         policies: path(raw.folders.policies, "policies"),

@@ -16,6 +16,7 @@ mod raw;
 mod store;
 mod timetable;
 mod walk;
+mod watch;
 
 use std::path::{Path, PathBuf};
 

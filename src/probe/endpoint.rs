@@ -19,6 +19,7 @@ use super::tls;
 /// very statement that would lift it; and what must be written in a sandbox can be (`SET default_transaction_read_only = on`).
 const STARTUP: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off";
 use crate::domain::policy::{PasswordSource, TlsMode};
+use crate::telemetry::redact::hide;
 
 /// A server, a role and a database, with the means to get in. Never prints a password.
 #[derive(Clone)]
@@ -125,6 +126,9 @@ impl Endpoint {
         }
         if endpoint.password.is_none() {
             endpoint.password = endpoint.password_from_passfile();
+        }
+        if let Some(password) = &endpoint.password {
+            hide(password.expose_secret());
         }
         Ok(endpoint)
     }

@@ -4,6 +4,7 @@ pub mod drift;
 pub mod html;
 mod instruct;
 mod layout;
+pub mod letter;
 pub mod mutations;
 pub mod narrate;
 mod place;

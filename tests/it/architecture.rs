@@ -63,14 +63,17 @@ fn pure_rooms_name_no_clock_file_process_environment_or_socket() {
 #[test]
 fn rooms_call_only_those_below_them() {
     // Which rooms each may name. `domain` is open to all; `programs`, `progress`, `clock` are seams of their own.
-    let may: [(&str, &[&str]); 11] = [
+    let may: [(&str, &[&str]); 14] = [
         ("domain", &[]),
         ("judge", &[]),
         ("render", &["judge"]),
         ("load", &["judge", "probe", "seal", "store"]),
         ("store", &["clock"]),
         ("seal", &["store", "judge", "progress"]),
-        ("probe", &["clock", "judge"]),
+        ("probe", &["clock", "judge", "telemetry"]),
+        ("telemetry", &["judge"]),
+        ("notify", &["clock", "render", "telemetry"]),
+        ("web", &["engine", "telemetry"]),
         ("catalog", &["clock", "probe"]),
         ("backup", &["seal", "store", "probe", "programs", "progress", "clock"]),
         ("scratch", &["probe", "programs", "clock", "store"]),

@@ -103,13 +103,15 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        watch: Default::default(),
         schedule: Default::default(),
         serve: Default::default(),
     };
-    let Opened { catalog, queue } = catalog::open(&config.catalog).unwrap();
+    let Opened { catalog, queue, outbox } = catalog::open(&config.catalog).unwrap();
     House {
         catalog,
         queue,
+        outbox,
         config,
         policies: vec![policy],
         drills: vec![],

@@ -67,4 +67,5 @@ mod wal_audit;
 mod wal_loss;
 mod wal_spool;
 mod wal_stream;
+mod watching;
 mod without_lifeboat;

@@ -119,7 +119,7 @@ pub(crate) async fn contract(opened: &Opened) {
     ends_outside_of_the_queue_end_the_place(opened).await;
 }
 
-async fn keys_are_planned_once(Opened { catalog, queue }: &Opened) {
+async fn keys_are_planned_once(Opened { catalog, queue, .. }: &Opened) {
     let who = worker("a", &[]);
     assert!(queue.places().await.unwrap().is_empty());
     assert!(queue.planned_up_to().await.unwrap().is_empty());
@@ -250,7 +250,7 @@ async fn what_is_alone_is_alone(Opened { queue, .. }: &Opened) {
     }
 }
 
-async fn leases_lapse(Opened { catalog, queue }: &Opened) {
+async fn leases_lapse(Opened { catalog, queue, .. }: &Opened) {
     let who = worker("slow", &[]);
     queue.plan(noon(0), vec![planned(60), planned(61), planned(62)]).await.unwrap();
     let (first, second) = (claim(&**queue, 100, &who).await.unwrap(), claim(&**queue, 100, &who).await.unwrap());
@@ -270,7 +270,7 @@ async fn leases_lapse(Opened { catalog, queue }: &Opened) {
     finish(&**queue, &rest).await;
 }
 
-async fn late_workers_write_nothing(Opened { catalog, queue }: &Opened) {
+async fn late_workers_write_nothing(Opened { catalog, queue, .. }: &Opened) {
     let who = worker("late", &[]);
     queue.plan(noon(0), vec![planned(70)]).await.unwrap();
     let held = claim(&**queue, 100, &who).await.unwrap();
@@ -322,7 +322,7 @@ async fn what_was_not_begun_can_be_given_back(Opened { queue, .. }: &Opened) {
     finish(&**queue, &other).await;
 }
 
-async fn what_waits_can_be_missed(Opened { catalog, queue }: &Opened) {
+async fn what_waits_can_be_missed(Opened { catalog, queue, .. }: &Opened) {
     let who = worker("a", &[]);
     queue.plan(noon(0), vec![planned(90), planned(91)]).await.unwrap();
     let why = || "its window closed".to_owned();
@@ -337,7 +337,7 @@ async fn what_waits_can_be_missed(Opened { catalog, queue }: &Opened) {
     finish(&**queue, &held).await;
 }
 
-async fn ends_outside_of_the_queue_end_the_place(Opened { catalog, queue }: &Opened) {
+async fn ends_outside_of_the_queue_end_the_place(Opened { catalog, queue, .. }: &Opened) {
     queue.plan(noon(0), vec![planned(110)]).await.unwrap();
     let held = claim(&**queue, 111, &worker("a", &[])).await.unwrap();
     catalog.append(noon(112), &held.planned.key.policy, held.planned.run, done()).await.unwrap();

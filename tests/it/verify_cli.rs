@@ -348,16 +348,19 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
         scratch: ScratchConfig { dir: folder, user: "postgres".to_owned(), preload: vec![], servers: BTreeMap::new() },
         bin_dirs: vec![],
         limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+        watch: Default::default(),
         schedule: Default::default(),
         serve: Default::default(),
     };
+    let aside = Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap());
     House {
         config,
         policies: vec![policy],
         drills: vec![],
         warnings: vec![],
         catalog: catalog.clone(),
-        queue: Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap()).queue,
+        queue: aside.queue,
+        outbox: aside.outbox,
         stand_ins: Default::default(),
         only: None,
         buckets: Default::default(),

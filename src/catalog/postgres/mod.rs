@@ -17,6 +17,7 @@ mod ledger;
 mod link;
 mod migrate;
 mod notice;
+mod outbox;
 mod queue;
 mod rows;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use crate::backup::{Taken, Taking, logical, physical, session};
 use crate::domain::artifact::{MANIFEST_FORMAT, MANIFEST_NAME, Manifest, SIGNATURE_NAME};
@@ -18,6 +19,7 @@ use crate::probe::Endpoint;
 use crate::progress::Progress;
 use crate::seal::{SealOptions, Sealer, Signer, store_manifest};
 use crate::store::Store;
+use crate::telemetry::{run_span, step_span};
 
 use super::house::House;
 use super::{control_plane, interrupt};
@@ -61,7 +63,8 @@ pub async fn run(
     let (started_at, began) = (crate::clock::now(), Instant::now());
     let run = house.begin(&policy.name, Work::Backup { job: job.name.clone() }).await?;
     let order = Order { house, policy, job, run, started_at, began, progress };
-    let result = order.take_and_commit().await;
+    let span = run_span(Some(&policy.name), run, &Work::Backup { job: job.name.clone() });
+    let result = order.take_and_commit().instrument(span).await;
     let outcome = match &result {
         Ok(_) => RunOutcome::Succeeded,
         Err(broke) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
@@ -96,17 +99,20 @@ impl Order<'_> {
             Ok::<_, Broke>((store, endpoint, part_bytes, remembered))
         };
         let (store, endpoint, part_bytes, remembered) = tokio::select! {
-            looked = look => looked?,
+            looked = look.instrument(step_span("open the source and the store")) => looked?,
             signal = interrupt::asked_to_stop() => return Err(interrupted(signal)),
         };
         let backup = BackupId::new(self.started_at, fresh_number()?);
         let prefix = format!("{}/{backup}", self.policy.name);
         let taken = tokio::select! {
-            taken = self.take(endpoint, Arc::clone(&store), &prefix, part_bytes) => taken,
+            taken = self.take(endpoint, Arc::clone(&store), &prefix, part_bytes).instrument(step_span("take")) => taken,
             signal = interrupt::asked_to_stop() => Err(interrupted(signal)),
         };
         let committed = match taken {
-            Ok(taken) => self.commit(&*store, backup, taken, remembered, &signer).await,
+            Ok(taken) => {
+                let committing = self.commit(&*store, backup, taken, remembered, &signer);
+                committing.instrument(step_span("commit")).await
+            }
             Err(broke) => Err(broke),
         };
         if let Err(error) = store.settle().await {

@@ -19,6 +19,8 @@ use crate::domain::policy::{BackupJob, Policy};
 use crate::domain::run::{ArtifactRecord, Event, RunOutcome, Work};
 use crate::progress::Progress;
 use crate::seal::{TrustedSigners, Way, list_backups};
+use crate::telemetry::run_span;
+use tracing::Instrument;
 
 use super::house::House;
 use super::{interrupt, wal};
@@ -113,7 +115,7 @@ async fn recorded(
 ) -> Result<(RunId, Report), Broke> {
     let run = house.begin(&policy.name, Work::Copy).await?;
     let copied = tokio::select! {
-        copied = copy(house, policy, run, routes, only, progress) => copied,
+        copied = copy(house, policy, run, routes, only, progress).instrument(run_span(Some(&policy.name), run, &Work::Copy)) => copied,
         signal = interrupt::asked_to_stop() => Err(Broke::hinted(
             format!("interrupted: copying was stopped by {signal}"),
             "what is half copied counts for nothing; run it again, and it goes on from there",

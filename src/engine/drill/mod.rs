@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use self::perform::Performance;
 use self::rebuild::Rebuild;
@@ -41,6 +42,7 @@ use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::seal::{self, Opener, SealedManifest};
 use crate::store::Store;
+use crate::telemetry::{run_span, step_span};
 
 /// Programs that a drill needs. Those that make or run a server are of the backup's major version.
 fn wanted(scratch: ScratchKind, method: Method) -> &'static [&'static str] {
@@ -64,7 +66,8 @@ pub async fn run(house: &House, policy: &Policy, drill: &Drill, progress: &dyn P
     let runs = BTreeMap::from([(policy.name.clone(), Some(run))]);
     let record = Record::new(house, rehearsal.transcript.started_at, runs);
     let stage = House { catalog: Arc::new(remembered), ..house.of_drill(drill) };
-    rehearsal.act(&stage, policy, &record, progress).await;
+    let span = run_span(Some(&policy.name), run, &Work::Drill { drill: drill.name.clone() });
+    rehearsal.act(&stage, policy, &record, progress).instrument(span).await;
     if let Err(broke) = record.flush().await {
         progress.say(&format!("warning: what was read back could not be written down: {broke}"));
     }
@@ -87,6 +90,18 @@ fn lost_at(drill: &Drill, at: Timestamp) -> Timestamp {
         // Which moment that is, is chosen by what the stores hold.
         Loss::Now | Loss::Random => at,
         Loss::At(moment) => moment,
+    }
+}
+
+/// A step's name in logs and traces: of no more than the kind of step, for what is in it may be the user's own words.
+fn title(step: &Step) -> &'static str {
+    match step {
+        Step::Provision => "provision",
+        Step::Restore(_) => "restore",
+        Step::AwaitReady(_) => "await readiness",
+        Step::Check(check) => check.name.as_str(),
+        Step::Sabotage(_) => "sabotage",
+        Step::Destroy => "destroy",
     }
 }
 
@@ -140,7 +155,7 @@ impl Rehearsal {
     /// Everything between the loss and the last step. Never fails: what goes wrong is in the transcript.
     async fn act(&mut self, house: &House, policy: &Policy, record: &Arc<Record>, progress: &dyn Progress) {
         let prepared = tokio::select! {
-            prepared = self.prepare(house, policy, progress) => prepared,
+            prepared = self.prepare(house, policy, progress).instrument(step_span("choose a backup")) => prepared,
             signal = interrupt::asked_to_stop() => {
                 Err(Broke::new(format!("the drill was interrupted by {signal}")).into())
             }
@@ -175,14 +190,15 @@ impl Rehearsal {
                 for step in acts.iter().copied() {
                     begun.fetch_add(1, Relaxed);
                     if going {
-                        going = self.perform(&mut *performance, step, progress).await;
+                        let performed = self.perform(&mut *performance, step, progress);
+                        going = performed.instrument(step_span(title(step))).await;
                     } else {
                         self.record(step.clone(), None, Instant::now(), Ended::Skipped, Vec::new());
                     }
                 }
             } => {}
         }
-        self.clean_up(house, policy, performance, progress).await;
+        self.clean_up(house, policy, performance, progress).instrument(step_span(title(&Step::Destroy))).await;
     }
 
     /// Chooses a backup, reads its manifest, finds programs of its major version.

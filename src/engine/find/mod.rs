@@ -27,6 +27,8 @@ use crate::judge::search::{Next, Outcome, Search, Seen, at_most};
 use crate::judge::wal::Follow;
 use crate::probe::Endpoint;
 use crate::progress::Progress;
+use crate::telemetry::run_span;
+use tracing::Instrument;
 
 /// The `schema` of what a search reports.
 pub const FIND_SCHEMA: &str = "lifeboat.find/2";
@@ -181,7 +183,8 @@ pub async fn run(
     let run = new_run();
     house.record(&policy.name, run, Event::Planned { work: Work::Find { at: None }, scheduled_for: None }).await?;
     house.record(&policy.name, run, process::started()).await?;
-    let found = search(house, policy, request, asked, progress).await;
+    let span = run_span(Some(&policy.name), run, &Work::Find { at: None });
+    let found = search(house, policy, request, asked, progress).instrument(span).await;
     let outcome = found.as_ref().map_or_else(Trouble::outcome, |_| RunOutcome::Succeeded);
     house.record(&policy.name, run, Event::Finished { outcome }).await?;
     found

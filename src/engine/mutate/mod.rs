@@ -32,6 +32,8 @@ use crate::domain::units::Span;
 use crate::judge;
 use crate::judge::mutation::Ground;
 use crate::progress::Progress;
+use crate::telemetry::run_span;
+use tracing::Instrument;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -88,7 +90,8 @@ pub async fn run(
     let work = Work::Mutate { drill: drill.name.clone(), mutation: None };
     house.record(&policy.name, run, Event::Planned { work, scheduled_for: None }).await?;
     house.record(&policy.name, run, process::started()).await?;
-    let tested = test(&house.of_drill(drill), policy, drill, asked, progress).await;
+    let span = run_span(Some(&policy.name), run, &Work::Mutate { drill: drill.name.clone(), mutation: None });
+    let tested = test(&house.of_drill(drill), policy, drill, asked, progress).instrument(span).await;
     let outcome = match &tested {
         Ok(_) => RunOutcome::Succeeded,
         Err(broke) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
@@ -245,6 +248,7 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
         warnings: Vec::new(),
         queue: Arc::clone(&house.queue),
         catalog: Arc::new(Aside { catalog: Arc::clone(&house.catalog), work, resigned }),
+        outbox: Arc::clone(&house.outbox),
         stand_ins: [(original.place.clone(), altered.store)].into(),
         only: house.only.clone(),
         buckets: Default::default(),

@@ -22,6 +22,8 @@ use crate::judge::retention::{self, Job, Shelf};
 use crate::judge::schedule;
 use crate::seal::TrustedSigners;
 use crate::store::{self, Store};
+use crate::telemetry::run_span;
+use tracing::Instrument;
 
 use super::House;
 use super::process;
@@ -110,7 +112,7 @@ pub async fn prune_in(
         }
         Ok::<_, Broke>(found.pruned(policy, Some(run), false))
     };
-    let done = done.await;
+    let done = done.instrument(run_span(Some(&policy.name), run, &Work::Prune)).await;
     let outcome = match &done {
         Ok(pruned) => pruned.outcome(),
         Err(broke) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },

@@ -38,8 +38,11 @@ pub enum Role {
     Worker,
 }
 
-/// Serves until it is asked to stop. `source`: where policies are read again.
-pub async fn run(house: House, source: Source, role: Role) -> Result<(), Broke> {
+/// What else runs as long as the service does; the receiver becomes true when it is to end.
+pub type More = Box<dyn FnOnce(&Arc<Shared>, &watch::Receiver<bool>) -> Vec<Background> + Send>;
+
+/// Serves until it is asked to stop. `source`: where policies are read again; `more`: what runs beside it.
+pub async fn run(house: House, source: Source, role: Role, more: More) -> Result<(), Broke> {
     interrupt::drain_first();
     let house = Arc::new(house);
     let shared = Shared::new(Arc::clone(&house));
@@ -58,7 +61,8 @@ pub async fn run(house: House, source: Source, role: Role) -> Result<(), Broke> 
     // Claims end with the first signal; everything else when nothing runs any more.
     let (draining, drain) = watch::channel(false);
     let (ending, end) = watch::channel(false);
-    let parts = background::parts(&shared, source, role, &end);
+    let mut parts = background::parts(&shared, source, role, &end);
+    parts.extend(more(&shared, &end));
     let parts: Vec<_> = parts.into_iter().map(|part| (part.name, tokio::spawn(part.work))).collect();
     let workers = Workers::new(Arc::clone(&shared), Arc::new(Engines));
     let working = tokio::spawn(Arc::clone(&workers).run(drain));

@@ -170,6 +170,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
             planner.use_house(Arc::clone(&houses.borrow_and_update()));
         }
         let queue = Arc::clone(&shared.house().queue);
+        shared.tell(|standing| standing.planner_moved = Some(Instant::now()));
         let wait = match planner.tick(began.elapsed()).await {
             Ok(ticked) => {
                 let now = crate::clock::now();

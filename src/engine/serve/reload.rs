@@ -76,6 +76,7 @@ fn read_again(shared: &Arc<Shared>, source: &Source) {
                 warnings: loaded.warnings,
                 catalog: Arc::clone(&old.catalog),
                 queue: Arc::clone(&old.queue),
+                outbox: Arc::clone(&old.outbox),
                 stand_ins: BTreeMap::new(),
                 only: None,
                 buckets: Default::default(),

@@ -25,6 +25,8 @@ pub struct Standing {
     pub refused: Option<Refused>,
     /// When the planner last came to its end without an error.
     pub planned_at: Option<Timestamp>,
+    /// When it last moved, whatever came of it; none: it has not begun, or there is none.
+    pub planner_moved: Option<std::time::Instant>,
     /// Why it did not, if it did not the last time.
     pub planner_broke: Option<String>,
     /// Leases that this process lost.

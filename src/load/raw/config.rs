@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::policy::RawTls;
 use super::store::RawStore;
 use super::timetable::{RawSchedule, RawServe, RawWorker};
+use super::watch::{RawLog, RawNotify, RawRoute, RawTelemetry};
 use crate::domain::policy::TlsMode;
 use crate::domain::units::Span;
 use crate::load::format::{FilePath, Url, Variable, Words, Written};
@@ -47,6 +48,18 @@ pub(in crate::load) struct RawConfig {
     /// What this machine offers.
     #[serde(default)]
     pub(in crate::load) worker: RawWorker,
+    /// How it logs.
+    #[serde(default)]
+    pub(in crate::load) log: RawLog,
+    /// Where traces go.
+    #[serde(default)]
+    pub(in crate::load) telemetry: RawTelemetry,
+    /// Who can be told: [[notify]].
+    #[serde(default)]
+    pub(in crate::load) notify: Vec<RawNotify>,
+    /// Who is told of what, the first that fits: [[route]]. Default: everybody of everything.
+    #[serde(default)]
+    pub(in crate::load) route: Vec<RawRoute>,
 }
 
 /// What ran and what came of it.

@@ -6,6 +6,7 @@ pub(super) mod drill;
 pub(super) mod policy;
 pub(super) mod store;
 pub(super) mod timetable;
+pub(super) mod watch;
 
 use std::borrow::Cow;
 use std::sync::OnceLock;

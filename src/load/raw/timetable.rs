@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::domain::ids::PlaceName;
 use crate::domain::ledger::Budget;
 use crate::domain::units::Span;
-use crate::load::format::{Clock, When, Written, Zone};
+use crate::load::format::{Clock, When, Words, Written, Zone};
 
 /// A part of the day in which drills may be begun.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -68,6 +68,10 @@ pub(in crate::load) struct RawSchedule {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::load) struct RawServe {
+    /// Where metrics and health are answered: an address and a port, or unix:PATH. Default: 127.0.0.1:9464, which only this machine can reach.
+    pub(in crate::load) listen: Option<Written<Words>>,
+    /// Whether `listen` may be an address that other machines reach. There is no log-in: whoever gets there reads all metrics. Default: false.
+    pub(in crate::load) exposed: Option<bool>,
     /// Runs at once. 0: `lifeboat serve` only plans. Default: 4.
     #[schemars(range(min = 0, max = 64))]
     pub(in crate::load) workers: Option<u8>,

@@ -82,16 +82,18 @@ impl Bench {
             },
             bin_dirs: vec![],
             limits: Limits { parallel: 2, connect_timeout: Span::from_secs(5) },
+            watch: Default::default(),
             schedule: Default::default(),
             serve: Default::default(),
         };
-        let Opened { catalog, queue } = SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap().into();
+        let Opened { catalog, queue, outbox } = SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap().into();
         let house = House {
             config,
             policies: vec![one],
             drills: vec![],
             warnings: vec![],
             catalog,
+            outbox,
             queue,
             stand_ins: BTreeMap::new(),
             only: None,

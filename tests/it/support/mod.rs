@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod catalog;
 pub mod copies;
 pub mod data;
+pub mod ears;
 pub mod faulty;
 pub mod home;
 pub mod invariants;

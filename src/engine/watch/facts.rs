@@ -1,0 +1,163 @@
+//! What is known of a policy, looked up in the catalog and on this machine. No source and no store is asked: a scrape must not wait for them.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::domain::check::{Broke, Outcome};
+use crate::domain::drift::Drift;
+use crate::domain::facts::{Attempt, AttemptState, DrillFacts, JobFacts, Judged, PolicyFacts, SpoolFacts, Success};
+use crate::domain::ids::DrillName;
+use crate::domain::observed::Observed;
+use crate::domain::policy::{BackupJob, Policy};
+use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
+use crate::domain::transcript::{Transcript, Verdict};
+use crate::domain::units::{ByteSize, Span};
+use crate::engine::{House, wal};
+use crate::judge::freshness::{self, Known};
+use crate::judge::{ledger, spool};
+
+/// Runs and drills that are looked back on, as `lifeboat status` does.
+const LOOK_BACK: usize = 1_000;
+/// Files of scratch clusters that are counted at most.
+const SCRATCH_FILES: usize = 200_000;
+
+/// Looks a policy up.
+pub async fn of(
+    house: &House,
+    policy: &Policy,
+    drift: Option<(Timestamp, Vec<Drift>)>,
+    now: Timestamp,
+) -> Result<PolicyFacts, Broke> {
+    let name = &policy.name;
+    let artifacts = house.catalog.artifacts(name).await?;
+    let transcripts = house.catalog.transcripts(name, LOOK_BACK).await?;
+    let runs = house.catalog.runs(Some(name), LOOK_BACK).await?;
+    let coverage = house.catalog.covered(name, now).await?;
+    let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
+    let mut standing = freshness::standing(policy, known, Span::ZERO, now);
+    let since = ledger::since(policy.read_back_within, now);
+    let read_back = ledger::of_backups(&artifacts, &house.catalog.shelves_read(name, since).await?);
+    ledger::weigh(&mut standing, read_back.as_ref());
+    let waiting = wal::waiting(policy).await;
+    spool::weigh(&mut standing, waiting.as_ref());
+    let newest = standing.last_backup.as_ref().map(|artifact| artifact.recovery_point);
+    Ok(PolicyFacts {
+        name: name.clone(),
+        owner: policy.owner.clone(),
+        tier: policy.tier.clone(),
+        rpo: policy.objectives.rpo,
+        rto: policy.objectives.rto,
+        proof_max_age: policy.objectives.proof_max_age,
+        verdict: standing.verdict,
+        brings_back: newest.map(|newest| standing.covered.map_or(newest, |covered| covered.covered.max(newest))),
+        first_backup_at: artifacts.iter().map(|artifact| artifact.finished_at).min(),
+        stored_bytes: ByteSize(artifacts.iter().map(|artifact| artifact.sealed_bytes.0).sum()),
+        backups: artifacts.len() as u64,
+        jobs: policy.backups.iter().map(|one| job(one, &artifacts, &runs)).collect(),
+        drills: drills(policy, &transcripts, &runs),
+        spool: match (policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()), waiting) {
+            (None, _) => Observed::Absent,
+            (Some(_), Ok(None)) => Observed::Known(SpoolFacts { files: 0, bytes: ByteSize(0) }),
+            (Some(_), Ok(Some(waiting))) => Observed::Known(SpoolFacts { files: waiting.files, bytes: waiting.bytes }),
+            (Some(_), Err(broke)) => Observed::Unknown(broke.error),
+        },
+        drift,
+    })
+}
+
+fn job(job: &BackupJob, artifacts: &[ArtifactRecord], runs: &[Run]) -> JobFacts {
+    let newest = artifacts.iter().filter(|one| one.job == job.name).max_by_key(|one| one.finished_at);
+    JobFacts {
+        name: job.name.clone(),
+        method: job.method,
+        scheduled: job.schedule.is_some(),
+        attempt: attempt(runs, |work| matches!(work, Work::Backup { job: of } if *of == job.name)),
+        success: newest.map(|one| Success {
+            at: one.finished_at,
+            plain_bytes: one.plain_bytes,
+            sealed_bytes: one.sealed_bytes,
+            took: Span::between(one.started_at, one.finished_at),
+        }),
+    }
+}
+
+/// The drills that the policy names, and others that were run by hand.
+fn drills(policy: &Policy, transcripts: &[Transcript], runs: &[Run]) -> Vec<DrillFacts> {
+    let mut names: Vec<&DrillName> = policy.drills.iter().map(|used| &used.drill).collect();
+    for transcript in transcripts {
+        if !names.contains(&&transcript.drill.name) {
+            names.push(&transcript.drill.name);
+        }
+    }
+    let one = |name: &DrillName| {
+        // One that breaks its scratch on purpose says nothing about the backups.
+        let of = || transcripts.iter().filter(|one| one.drill.name == *name && !one.sabotages());
+        let used = policy.drills.iter().find(|used| used.drill == *name);
+        DrillFacts {
+            name: name.clone(),
+            declared: used.is_some(),
+            scheduled: used.is_some_and(|used| used.schedule.is_some()),
+            attempt: attempt(runs, |work| matches!(work, Work::Drill { drill } if drill == name)),
+            judged: of().next().map(judged),
+            proven_at: of().find(|one| one.judgement.verdict == Verdict::Proven).map(|one| one.finished_at),
+        }
+    };
+    names.into_iter().map(one).collect()
+}
+
+fn judged(transcript: &Transcript) -> Judged {
+    let named = |wanted: fn(&Outcome) -> bool| -> Vec<String> {
+        transcript.checks.iter().filter(|check| wanted(&check.outcome)).map(|check| check.name.to_string()).collect()
+    };
+    Judged {
+        run: transcript.run,
+        at: transcript.finished_at,
+        verdict: transcript.judgement.verdict,
+        rpa: transcript.judgement.rpa,
+        rta: transcript.judgement.rta,
+        took: Span::between(transcript.started_at, transcript.finished_at),
+        red: named(|outcome| matches!(outcome, Outcome::Failed(_))),
+        dark: named(|outcome| !matches!(outcome, Outcome::Failed(_) | Outcome::Passed)),
+        valid_until: transcript.judgement.valid_until,
+    }
+}
+
+/// The newest run of some work that has ended. `runs`: newest first.
+fn attempt(runs: &[Run], of: impl Fn(&Work) -> bool) -> Option<Attempt> {
+    runs.iter().filter(|run| of(&run.work)).find_map(|run| {
+        let state = match &run.state {
+            RunState::Planned | RunState::Running { .. } => return None,
+            RunState::Ended(RunOutcome::Broke { .. }) => AttemptState::Broke,
+            RunState::Ended(RunOutcome::Succeeded | RunOutcome::Judged(_) | RunOutcome::Found(_)) => AttemptState::Done,
+            RunState::Abandoned(_) => AttemptState::Abandoned,
+            RunState::Missed(_) => AttemptState::Missed,
+        };
+        Some(Attempt { run: run.id, at: run.ended_at.unwrap_or(run.planned_at), state, took: run.took })
+    })
+}
+
+/// Bytes in the folder of scratch clusters; none: they could not be counted.
+pub async fn scratch_bytes(dir: &Path) -> Option<ByteSize> {
+    let dir: PathBuf = dir.to_owned();
+    let count = tokio::task::spawn_blocking(move || {
+        if !dir.exists() {
+            return Some(ByteSize(0));
+        }
+        let mut bytes = 0_u64;
+        for (number, entry) in walkdir::WalkDir::new(dir).into_iter().enumerate() {
+            if number >= SCRATCH_FILES {
+                return None;
+            }
+            match entry.and_then(|entry| entry.metadata()) {
+                Ok(found) if found.is_file() => bytes = bytes.saturating_add(found.len()),
+                Ok(_) => {}
+                // A scratch that is being destroyed meanwhile.
+                Err(error) if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(ByteSize(bytes))
+    });
+    count.await.unwrap_or(None)
+}

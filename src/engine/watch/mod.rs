@@ -1,0 +1,284 @@
+//! Watching: what is known of every policy is looked up, told as metrics, held against what must be heard of, and the letters are delivered. Each part can
+//! be run once, and by itself; `lifeboat serve` runs them as its background tasks (`cli/serve`).
+
+mod facts;
+mod post;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, watch};
+
+use super::House;
+use super::serve::Shared;
+use crate::clock::now;
+use crate::domain::alarm::{Alarm, Condition};
+use crate::domain::check::Broke;
+use crate::domain::facts::PolicyFacts;
+use crate::domain::ids::PolicyName;
+use crate::domain::units::Span;
+use crate::judge::alarm::{self, Decision, Scene};
+use crate::judge::metrics::{Reload, World, samples};
+use crate::telemetry::metrics::{Form, write};
+use crate::telemetry::vitals::Vitals;
+
+pub use post::{Delivery, Outcome, deliver};
+
+/// What was looked up is good for so long, and for ten times as long as it took: looking is never more than a tenth of a core.
+const GOOD_FOR: Duration = Duration::from_secs(5);
+/// After so long everything is looked up anew, whatever the events say.
+const ALL_AFTER: Duration = Duration::from_secs(600);
+/// How often alarms are decided on and letters delivered.
+const EVERY: Duration = Duration::from_secs(10);
+/// A planner looks once a minute at least; this long without a look, and it hangs.
+const PLANNER_SILENT: Duration = Duration::from_secs(600);
+/// How often who decides on alarms that changed meanwhile tries again.
+const ATTEMPTS: usize = 8;
+
+/// Watches one house.
+pub struct Watcher {
+    houses: watch::Receiver<Arc<House>>,
+    service: Option<Arc<Shared>>,
+    /// Signs of life of this process.
+    pub vitals: Vitals,
+    kept: Mutex<Kept>,
+    written: Mutex<BTreeMap<bool, (Instant, Arc<str>)>>,
+}
+
+/// What was looked up, to be looked up again only where something is new.
+#[derive(Default)]
+struct Kept {
+    house: Option<Arc<House>>,
+    since: Option<Timestamp>,
+    up_to: u64,
+    all_at: Option<Instant>,
+    looked_at: Option<Instant>,
+    took: Duration,
+    policies: BTreeMap<PolicyName, PolicyFacts>,
+    unseen: BTreeSet<PolicyName>,
+    world: Arc<World>,
+}
+
+/// What came of deciding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided {
+    /// Alarms that are not as they were.
+    pub changed: Vec<Alarm>,
+    /// Letters that were written.
+    pub letters: usize,
+    /// Policies that could not be looked at: nothing of theirs is over.
+    pub unseen: Vec<PolicyName>,
+}
+
+impl Watcher {
+    /// Of a house that stays.
+    pub fn new(house: Arc<House>) -> Watcher {
+        // What was sent last can be read when nobody sends any more.
+        Watcher::of(watch::Sender::new(house).subscribe(), None)
+    }
+
+    /// Of a service, whose policies may be read again.
+    pub fn of_service(shared: &Arc<Shared>) -> Watcher {
+        Watcher::of(shared.houses(), Some(Arc::clone(shared)))
+    }
+
+    fn of(houses: watch::Receiver<Arc<House>>, service: Option<Arc<Shared>>) -> Watcher {
+        let written = Mutex::new(BTreeMap::new());
+        Watcher { houses, service, vitals: Vitals::default(), kept: Mutex::new(Kept::default()), written }
+    }
+
+    /// The house, with the policies in use.
+    pub fn house(&self) -> Arc<House> {
+        Arc::clone(&self.houses.borrow())
+    }
+
+    /// Loops of this process that have not moved for longer than they should, and for how long.
+    pub fn stuck(&self) -> Vec<(&'static str, Duration)> {
+        let mut stuck = self.vitals.stuck();
+        // A planner that says why it cannot plan moves.
+        let planner = self.service.as_ref().and_then(|service| service.standing().planner_moved);
+        stuck.extend(planner.map(|at| ("planner", at.elapsed())).filter(|(_, silent)| *silent > PLANNER_SILENT));
+        stuck
+    }
+
+    /// What is known, not older than a few seconds.
+    pub async fn world(&self) -> Arc<World> {
+        let mut kept = self.kept.lock().await;
+        let good_for = GOOD_FOR.max(kept.took * 10);
+        if kept.looked_at.is_none_or(|at| at.elapsed() > good_for) {
+            self.look(&mut kept).await;
+        }
+        Arc::clone(&kept.world)
+    }
+
+    /// The same, looked up now.
+    pub async fn world_now(&self) -> Arc<World> {
+        let mut kept = self.kept.lock().await;
+        self.look(&mut kept).await;
+        Arc::clone(&kept.world)
+    }
+
+    /// All metrics as text. What is known is a few seconds old at most, and so is the text.
+    pub async fn metrics(&self, form: Form) -> Result<Arc<str>, Broke> {
+        let mut written = self.written.lock().await;
+        if let Some((at, text)) = written.get(&(form == Form::OpenMetrics))
+            && at.elapsed() < Duration::from_secs(2)
+        {
+            return Ok(Arc::clone(text));
+        }
+        let world = self.world().await;
+        // With thousands of policies this takes a while: other tasks go on meanwhile.
+        let text = tokio::task::spawn_blocking(move || write(samples(&world, env!("CARGO_PKG_VERSION"), now()), form));
+        let text = text.await.map_err(|_| Broke::new("the metrics could not be written"))?;
+        let text: Arc<str> = text.map_err(|_| Broke::new("the metrics could not be written"))?.into();
+        written.insert(form == Form::OpenMetrics, (Instant::now(), Arc::clone(&text)));
+        Ok(text)
+    }
+
+    async fn look(&self, kept: &mut Kept) {
+        let (house, began, now) = (self.house(), Instant::now(), now());
+        if !kept.house.as_ref().is_some_and(|known| Arc::ptr_eq(known, &house)) {
+            *kept = Kept { house: Some(Arc::clone(&house)), since: Some(now), ..Kept::default() };
+        }
+        let standing = self.service.as_ref().map(|service| service.standing());
+        let catalog_up = self.look_at_policies(&house, kept, now).await.is_ok();
+        kept.took = began.elapsed();
+        kept.looked_at = Some(Instant::now());
+        let told = |what: &str, broke: &Broke| tracing::warn!("{what} could not be looked up: {broke}");
+        let alarms = house.outbox.alarms().await.inspect_err(|broke| told("alarms", broke)).ok();
+        let world = World {
+            policies: kept.policies.values().cloned().collect(),
+            unseen: kept.unseen.len() as u64,
+            alarms: alarms.map(|known| known.alarms),
+            post: house.outbox.post().await.ok(),
+            queue: house.queue.places().await.inspect_err(|broke| told("the queue", broke)).ok(),
+            ended: house.outbox.ended().await.ok(),
+            scratch: facts::scratch_bytes(&house.config.scratch.dir).await,
+            reload: standing
+                .as_ref()
+                .zip(kept.since)
+                .map(|(standing, taken_at)| Reload { ok: standing.refused.is_none(), taken_at }),
+            leases_lost: standing.as_ref().map(|standing| standing.leases_lost),
+            planned_at: standing.as_ref().and_then(|standing| standing.planned_at),
+            catalog_up,
+            gathered_at: Some(now),
+            took: Some(Span::from_std(kept.took)),
+        };
+        kept.world = Arc::new(world);
+    }
+
+    /// Looks up each policy of which there is something new. What cannot be looked up is not told as it was before.
+    async fn look_at_policies(&self, house: &House, kept: &mut Kept, now: Timestamp) -> Result<(), Broke> {
+        let unseen = |kept: &mut Kept, broke: Broke| {
+            tracing::warn!("the catalog could not be asked: {broke}");
+            kept.unseen = house.policies.iter().map(|policy| policy.name.clone()).collect();
+            kept.policies.clear();
+            (kept.up_to, kept.all_at) = (0, None);
+            broke
+        };
+        let all = kept.all_at.is_none_or(|at| at.elapsed() > ALL_AFTER);
+        // Of two writers the later number may be seen first: a little is looked at twice.
+        let since = if all { u64::MAX >> 1 } else { kept.up_to.saturating_sub(100) };
+        let changed = match house.outbox.changed(since).await {
+            Ok(changed) => changed,
+            Err(broke) => return Err(unseen(kept, broke)),
+        };
+        let mut drifts = match house.outbox.drift_seen().await {
+            Ok(drifts) => drifts
+                .into_iter()
+                .filter_map(|(policy, at, found)| Some((policy?, (at, found))))
+                .collect::<BTreeMap<_, _>>(),
+            Err(broke) => return Err(unseen(kept, broke)),
+        };
+        if all {
+            (kept.policies, kept.all_at) = (BTreeMap::new(), Some(Instant::now()));
+        }
+        let new: BTreeSet<&PolicyName> = changed.policies.iter().collect();
+        kept.unseen.clear();
+        let mut broken = None;
+        for policy in &house.policies {
+            let drift = drifts.remove(&policy.name);
+            // Its log goes on without events, and so does its spool.
+            let moves = policy.wal.is_some() || new.contains(&policy.name);
+            match kept.policies.get_mut(&policy.name).filter(|_| !moves) {
+                Some(known) => known.drift = drift,
+                None => match facts::of(house, policy, drift, now).await {
+                    Ok(found) => drop(kept.policies.insert(policy.name.clone(), found)),
+                    Err(broke) => {
+                        tracing::warn!(policy = %policy.name, "it could not be looked at: {broke}");
+                        kept.policies.remove(&policy.name);
+                        kept.unseen.insert(policy.name.clone());
+                        broken = Some(broke);
+                    }
+                },
+            }
+        }
+        kept.up_to = changed.up_to;
+        broken.map_or(Ok(()), Err)
+    }
+
+    /// Decides what is open and what is over, and writes that down with the letters that tell of it.
+    pub async fn decide(&self) -> Result<Decided, Broke> {
+        let world = self.world_now().await;
+        let house = self.house();
+        let configured: BTreeSet<PolicyName> = house.policies.iter().map(|policy| policy.name.clone()).collect();
+        let looked_at: BTreeSet<PolicyName> = world.policies.iter().map(|facts| facts.name.clone()).collect();
+        for _ in 0..ATTEMPTS {
+            let (known, now) = (house.outbox.alarms().await?, now());
+            let mut conditions: Vec<Condition> =
+                world.policies.iter().flat_map(|facts| alarm::of_policy(facts, now)).collect();
+            conditions.extend(alarm::lifeboat_itself(&house.outbox.post().await?));
+            let scene = Scene {
+                conditions: &conditions,
+                looked_at: &looked_at,
+                configured: &configured,
+                notifiers: &house.config.watch.notifiers,
+                routes: &house.config.watch.routes,
+            };
+            let Decision { changed, letters } = alarm::decide(scene, &known.alarms, now);
+            let written = letters.len();
+            if changed.is_empty() && letters.is_empty()
+                || house.outbox.settle(known.version, changed.clone(), letters).await?
+            {
+                let unseen = configured.difference(&looked_at).cloned().collect();
+                return Ok(Decided { changed, letters: written, unseen });
+            }
+        }
+        Err(Broke::hinted("the alarms change faster than they can be decided on", "it is tried again in a while"))
+    }
+
+    /// Decides once and delivers once.
+    pub async fn once(&self) -> Result<(Decided, Vec<Delivery>), Broke> {
+        let decided = self.decide().await?;
+        let house = self.house();
+        let delivered = deliver(&*house.outbox, &house.config.watch.notifiers, &now).await?;
+        Ok((decided, delivered))
+    }
+
+    /// Decides and delivers until it is told to stop. What cannot be done now is tried again.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            self.vitals.beat("alarms", EVERY * 30);
+            match self.once().await {
+                Ok((decided, delivered)) => {
+                    for alarm in &decided.changed {
+                        let state = if alarm.is_open() { "open" } else { "over" };
+                        tracing::info!(alarm = %alarm.what.key, state, "{}", alarm.what.summary);
+                    }
+                    for one in delivered.iter().filter(|one| !matches!(one.outcome, Outcome::Delivered(_))) {
+                        tracing::warn!(notifier = %one.to, letter = %one.letter, "{}", one.outcome);
+                    }
+                }
+                Err(broke) => tracing::warn!("alarms could not be decided on: {broke}"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                // A sender that is gone has stopped too.
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        self.vitals.ended("alarms");
+    }
+}
