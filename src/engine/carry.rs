@@ -124,7 +124,7 @@ async fn feed(from: &mut (dyn BufRead + Send), to: &mpsc::Sender<Load>) -> Resul
                     ),
                 ));
             }
-            if from.fill_buf().map_err(|error| bad(number, error.to_string()))?.first().is_some() {
+            if !from.fill_buf().map_err(|error| bad(number, error.to_string()))?.is_empty() {
                 return Err(bad(number + 1, "there is something after its end".to_owned()));
             }
             to.send(Load::All).await.map_err(|_| Fed::Refused)?;

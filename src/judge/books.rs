@@ -23,12 +23,14 @@ struct Known {
     scheduled: bool,
 }
 
+/// The artifacts of a policy: whether each is there, and the hash of its manifest.
+type Artifacts = BTreeMap<(BackupId, PlaceName), (bool, String)>;
+
 /// Adds up.
 #[derive(Debug, Default)]
 pub struct Books {
     runs: BTreeMap<RunId, Known>,
-    /// Whether it is there, and the hash of its manifest.
-    artifacts: BTreeMap<PolicyName, BTreeMap<(BackupId, PlaceName), (bool, String)>>,
+    artifacts: BTreeMap<PolicyName, Artifacts>,
     made: BTreeSet<(RunId, String)>,
     destroyed: BTreeSet<String>,
     proven: BTreeMap<PolicyName, BTreeSet<BackupId>>,
@@ -281,7 +283,10 @@ mod tests {
         assert!(books.owed(&[(orders.clone(), sample::run(1), name.clone())]).is_empty());
         books.event(&orders, sample::run(2), &Event::ScratchDestroyed { name, swept: true });
         assert!(books.owed(&[]).is_empty());
-        let transcript = sample::physical();
+        let mut transcript = sample::physical();
+        books.event(&orders, sample::run(3), &Event::Drilled(Box::new(transcript.clone())));
+        assert!(books.proofs(&orders, &[]).is_empty(), "a drill that proved nothing");
+        transcript.judgement.verdict = Verdict::Proven;
         let backup = transcript.backup.as_ref().unwrap().id.clone();
         books.event(&orders, sample::run(3), &Event::Drilled(Box::new(transcript)));
         assert_eq!(books.proofs(&orders, &[]).len(), 1);

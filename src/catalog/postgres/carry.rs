@@ -216,9 +216,14 @@ async fn import(client: &Client, mut from: mpsc::Receiver<Load>) -> Result<u64, 
         return Err(Trouble::Other(not_empty()));
     }
     let insert = Insert::prepare(client).await?;
-    let mut rows = 0;
+    // A sequence knows no transaction: it is set when all the rest is there.
+    let (mut rows, mut token) = (0, None);
     loop {
         match from.recv().await {
+            Some(Load::One(Carried::Token { given })) => {
+                token = Some(i64::try_from(given).unwrap_or(i64::MAX));
+                rows += 1;
+            }
             Some(Load::One(carried)) => {
                 insert.one(client, &carried).await.map_err(|trouble| match &trouble {
                     Trouble::Driver(error) if is_constraint(error) => {
@@ -232,6 +237,9 @@ async fn import(client: &Client, mut from: mpsc::Receiver<Load>) -> Result<u64, 
             // The connection goes away with what was done.
             None => return Err(Trouble::Other(broken_off())),
         }
+    }
+    if let Some(given) = token {
+        client.query_one("select setval('queue_token', greatest($1::int8, 1), $1::int8 > 0)", &[&given]).await?;
     }
     client.batch_execute("commit").await?;
     Ok(rows)
@@ -247,7 +255,6 @@ struct Insert {
     ledger: tokio_postgres::Statement,
     queue: tokio_postgres::Statement,
     sequence: tokio_postgres::Statement,
-    token: tokio_postgres::Statement,
 }
 
 impl Insert {
@@ -272,7 +279,6 @@ impl Insert {
                 )
                 .await?,
             sequence: client.prepare("insert into sequence_given (policy, value) values ($1, $2)").await?,
-            token: client.prepare("select setval('queue_token', greatest($1, 1), $1 > 0)").await?,
         })
     }
 
@@ -336,9 +342,8 @@ impl Insert {
             Carried::Sequence { policy, given } => {
                 client.execute(&self.sequence, &[&policy.as_str(), &number(*given)]).await?;
             }
-            Carried::Token { given } => {
-                client.query_one(&self.token, &[&number(*given)]).await?;
-            }
+            // The import itself sees to it, at its end.
+            Carried::Token { .. } => {}
         }
         Ok(())
     }

@@ -111,6 +111,18 @@ pub enum ServerError {
     },
 }
 
+/// Whether the way to the server broke.
+fn is_broken(error: &tokio_postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if inner.is::<std::io::Error>() {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
+}
+
 fn seconds(within: &Duration) -> String {
     format!("{} s", within.as_secs_f64())
 }
@@ -119,7 +131,13 @@ impl ServerError {
     /// From what the driver says.
     pub(super) fn of(doing: &'static str, target: &str, error: &tokio_postgres::Error) -> ServerError {
         let (target, why) = (target.to_owned(), root_cause(error));
-        let Some(code) = error.code() else { return ServerError::Away { target, doing, why } };
+        let Some(code) = error.code() else {
+            return if error.is_closed() || is_broken(error) {
+                ServerError::Away { target, doing, why }
+            } else {
+                ServerError::Server { doing, target, why }
+            };
+        };
         match code {
             &SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN | &SqlState::CANNOT_CONNECT_NOW => {
                 ServerError::Away { target, doing, why }

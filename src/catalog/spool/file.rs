@@ -23,7 +23,7 @@ const DAMAGED: &str = "damaged";
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Word {
-    Event { id: EventId, at: Timestamp, policy: PolicyName, run: RunId, event: Event },
+    Event { id: EventId, at: Timestamp, policy: PolicyName, run: RunId, event: Box<Event> },
     Read { readings: Vec<Reading> },
     Cover { policy: PolicyName, covered: Covered },
 }
@@ -32,7 +32,9 @@ impl Word {
     /// Says it to a catalog. Each can be said twice without harm.
     pub(super) async fn say(&self, catalog: &dyn Catalog, late: bool) -> Result<(), Broke> {
         match self {
-            Word::Event { id, at, policy, run, event } => catalog.deliver(*id, *at, policy, *run, event.clone()).await,
+            Word::Event { id, at, policy, run, event } => {
+                catalog.deliver(*id, *at, policy, *run, (**event).clone()).await
+            }
             Word::Read { readings } if late => catalog.read_back_late(readings.clone()).await,
             Word::Read { readings } => catalog.read_back(readings.clone()).await,
             Word::Cover { policy, covered } => catalog.cover(policy, *covered).await,

@@ -259,7 +259,7 @@ impl Before for Spooling {
         event: Event,
     ) -> Result<(), Broke> {
         if is_fact(&event) {
-            let word = Word::Event { id, at, policy: policy.clone(), run, event };
+            let word = Word::Event { id, at, policy: policy.clone(), run, event: Box::new(event) };
             return self.keep(Subject::Run(run), word).await;
         }
         if matches!(event, Event::Abandoned { .. }) && self.has_ended(run).await? {
