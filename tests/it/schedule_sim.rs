@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -468,6 +468,44 @@ async fn check(file: &Path, seed: u64, begin: Timestamp, now: Timestamp, world: 
             assert!(told, "{} {} at {instant} is lost; {again}", line.policy, line.work.title());
         }
     }
+}
+
+/// 10,000 policies with a backup and a drill each: all that is due is found in far less than a person notices.
+#[test]
+#[ignore = "measures: cargo test --release --test it ten_thousand_policies -- --ignored --nocapture"]
+fn ten_thousand_policies() {
+    let zones = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"];
+    let sample = policies().remove(0);
+    let policies: Vec<Policy> = (0..10_000)
+        .map(|n| {
+            let mut policy = sample.clone();
+            policy.name = format!("p{n}").parse().unwrap();
+            let schedule = |text: String| Some(Schedule { text, timezone: zones[n % zones.len()].to_owned() });
+            policy.backups[0].schedule = schedule(format!("{} {} * * *", n % 60, n % 24));
+            policy.drills[0].schedule = schedule(format!("{} 5 * * {}", n % 60, n % 7));
+            policy.drills[0].terms = Terms::default();
+            policy
+        })
+        .collect();
+    let now = at("2026-11-20T12:00:00Z");
+    let began = Instant::now();
+    let lines = due::lines(&policies, &Default::default());
+    println!("{} schedules read in {:?}", lines.len(), began.elapsed());
+    let planned = |line: &due::Line| {
+        let (policy, work) = (line.policy.clone(), line.work.clone());
+        PlannedUpTo { policy, work, instant: at("2026-11-19T12:00:00Z") }
+    };
+    let up_to: Vec<PlannedUpTo> = lines.iter().map(planned).collect();
+    let began = Instant::now();
+    let mut agenda = due::Agenda::new(lines, &up_to, now);
+    println!("the next instant of each computed in {:?}", began.elapsed());
+    let began = Instant::now();
+    let found = agenda.look(now);
+    println!("{} runs are due, found with what they make up for in {:?}", found.len(), began.elapsed());
+    let began = Instant::now();
+    assert_eq!(agenda.look(at("2026-11-20T12:00:01Z")), []);
+    println!("looked again in {:?}", began.elapsed());
+    assert!(found.len() > 10_000);
 }
 
 fn number(name: &str) -> Option<u64> {
