@@ -197,6 +197,7 @@ impl World {
             warnings: vec![],
             catalog: opened.catalog,
             queue: Arc::clone(&queue) as Arc<dyn Queue>,
+            outbox: opened.outbox,
             stand_ins: BTreeMap::new(),
             only: None,
             fence: None,
