@@ -63,7 +63,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
 
 async fn serve(watcher: Arc<Watcher>, at: Option<SocketAddr>) -> Result<Exit, Failure> {
     let listen = match at {
-        None => watcher.house().config.watch.listen.clone(),
+        None => watcher.house().config.watch.listen(),
         Some(address) if address.ip().is_loopback() => Listen::Tcp(address.to_string()),
         Some(address) => {
             let hint = "write it in lifeboat.toml: [serve] listen = \"…\" and exposed = true";

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{Cli, Exit, Failure};
 use crate::domain::check::Broke;
+use crate::domain::watch::Watch;
 use crate::engine::serve::{self, Background, Role, Shared, Source};
 use crate::engine::watch::Watcher;
 use crate::load;
@@ -39,21 +40,36 @@ pub async fn run(cli: &Cli, _args: &Args, role: Role) -> Result<Exit, Failure> {
         file: cli.config.clone(),
         load: |file| load::load(file).map_err(|errors| errors.render(super::output::color_on_stderr())),
     };
-    // An address that cannot be had is told before anything is begun.
     let listening = match role {
-        Role::Serve => Some(Listening::bind(&house.config.watch.listen).await?),
+        Role::Serve => listen(&house.config.watch).await?,
         Role::Worker => None,
     };
     let more = move |shared: &Arc<Shared>, end: &watch::Receiver<bool>| {
-        let Some(listening) = listening else { return Vec::new() };
-        tracing::info!(address = listening.address(), "metrics and health are answered");
+        let mut parts = Vec::new();
+        if role == Role::Worker {
+            return parts;
+        }
         let watcher = Arc::new(Watcher::of_service(shared));
-        let answering = listening.run(Arc::clone(&watcher), end.clone());
-        vec![
-            Background { name: "web", work: Box::pin(answering) },
-            Background { name: "alarms", work: Box::pin(watcher.run(end.clone())) },
-        ]
+        if let Some(listening) = listening {
+            tracing::info!(address = listening.address(), "metrics and health are answered");
+            let answering = listening.run(Arc::clone(&watcher), end.clone());
+            parts.push(Background { name: "web", work: Box::pin(answering) });
+        }
+        parts.push(Background { name: "alarms", work: Box::pin(watcher.run(end.clone())) });
+        parts
     };
     serve::run(house, source, role, Box::new(more)).await?;
     Ok(Exit::Ok)
+}
+
+/// An address that was asked for and cannot be had is told before anything is begun; where nobody asked, another lifeboat of this machine may have it.
+async fn listen(watch: &Watch) -> Result<Option<Listening>, Broke> {
+    match (Listening::bind(&watch.listen()).await, &watch.listen) {
+        (Ok(listening), _) => Ok(Some(listening)),
+        (Err(broke), Some(_)) => Err(broke),
+        (Err(broke), None) => {
+            super::output::warn(&broke);
+            Ok(None)
+        }
+    }
 }

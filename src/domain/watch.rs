@@ -9,10 +9,10 @@ use super::ids::{PlaceName, PolicyName};
 use super::units::Span;
 
 /// All of it, of one machine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Watch {
-    /// Where metrics and health are answered.
-    pub listen: Listen,
+    /// Where metrics and health are answered; none: nobody said, so at [`DEFAULT_LISTEN`] if that can be had.
+    pub listen: Option<Listen>,
     /// How it logs.
     pub log: Log,
     /// Where traces go: the base of an OTLP receiver over HTTP; none: nowhere.
@@ -23,20 +23,15 @@ pub struct Watch {
     pub routes: Vec<Route>,
 }
 
-impl Default for Watch {
-    fn default() -> Watch {
-        Watch {
-            listen: Listen::Tcp(DEFAULT_LISTEN.to_owned()),
-            log: Log::default(),
-            otlp: None,
-            notifiers: Vec::new(),
-            routes: Vec::new(),
-        }
-    }
-}
-
 /// Where metrics and health are answered when nothing is said: this machine alone can ask.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9464";
+
+impl Watch {
+    /// Where metrics and health are answered.
+    pub fn listen(&self) -> Listen {
+        self.listen.clone().unwrap_or_else(|| Listen::Tcp(DEFAULT_LISTEN.to_owned()))
+    }
+}
 
 /// Where metrics and health are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::domain::drift::Severity;
 use crate::domain::ids::PlaceName;
 use crate::domain::units::Span;
 use crate::domain::watch::{
-    DEFAULT_LISTEN, Listen, Log, Mail, MailTls, Notifier, NotifierKind, Quiet, Route, Secret, Target, Tell, Watch,
+    Listen, Log, Mail, MailTls, Notifier, NotifierKind, Quiet, Route, Secret, Target, Tell, Watch,
 };
 
 /// How long one attempt may take, when nothing is said.
@@ -225,14 +225,12 @@ pub(super) fn convert(
     warnings: &mut Vec<String>,
 ) -> Watch {
     let exposed = exposed.unwrap_or(false);
-    let listen = match listen.map(|text| text.0.0) {
-        None => Listen::Tcp(DEFAULT_LISTEN.to_owned()),
-        Some(text) => match text.strip_prefix("unix:") {
-            Some(path) => Listen::Unix(folder.join(path)),
-            None => Listen::Tcp(text),
-        },
-    };
-    if let Listen::Tcp(address) = &listen
+    let listen = listen.map(|text| match text.0.0.strip_prefix("unix:") {
+        Some(path) => Listen::Unix(folder.join(path)),
+        // The rules have seen that it is one.
+        None => Listen::Tcp(text.0.0),
+    });
+    if let Some(Listen::Tcp(address)) = &listen
         && exposed
         && address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
     {

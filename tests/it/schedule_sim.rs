@@ -197,8 +197,10 @@ impl World {
             warnings: vec![],
             catalog: opened.catalog,
             queue: Arc::clone(&queue) as Arc<dyn Queue>,
+            outbox: opened.outbox,
             stand_ins: BTreeMap::new(),
             only: None,
+            buckets: Default::default(),
             fence: None,
         });
         let hands = (0..3).map(|n| {

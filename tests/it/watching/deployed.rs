@@ -28,14 +28,20 @@ fn named(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn rules_and_dashboard_name_only_metrics_that_there_are() {
-    for file in ["deploy/prometheus/lifeboat.rules.yml", "deploy/prometheus/lifeboat.rules.test.yml", "deploy/grafana/lifeboat.json"] {
+    for file in [
+        "deploy/prometheus/lifeboat.rules.yml",
+        "deploy/prometheus/lifeboat.rules.test.yml",
+        "deploy/grafana/lifeboat.json",
+    ] {
         let (named, known) = (named(&read(file)), known());
         assert!(named.len() > 5, "{file}: {named:?}");
         let strange: Vec<_> = named.difference(&known).collect();
         assert!(strange.is_empty(), "{file}: {strange:?}");
     }
     let dashboard: serde_json::Value = serde_json::from_str(&read("deploy/grafana/lifeboat.json")).unwrap();
-    assert!(dashboard["panels"].as_array().unwrap().iter().all(|panel| !panel["targets"].as_array().unwrap().is_empty()));
+    assert!(
+        dashboard["panels"].as_array().unwrap().iter().all(|panel| !panel["targets"].as_array().unwrap().is_empty())
+    );
 }
 
 #[test]
@@ -58,13 +64,21 @@ fn rules_do_what_their_own_tests_say() {
     }
     for args in [["check", "rules", "lifeboat.rules.yml"], ["test", "rules", "lifeboat.rules.test.yml"]] {
         let out = Command::new("promtool").args(args).current_dir(root().join("deploy/prometheus")).output().unwrap();
-        assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
     }
 }
 
 #[test]
 fn manifests_promise_what_they_should() {
-    let all: String = ["serve.yaml", "worker.yaml", "network.yaml"].iter().map(|file| read(&format!("deploy/kubernetes/{file}"))).collect();
+    let all: String = ["serve.yaml", "worker.yaml", "network.yaml"]
+        .iter()
+        .map(|file| read(&format!("deploy/kubernetes/{file}")))
+        .collect();
     for part in [
         "runAsNonRoot: true",
         "readOnlyRootFilesystem: true",
@@ -86,11 +100,21 @@ fn manifests_promise_what_they_should() {
     }
     assert!(!all.contains("kind: Role"), "nothing is asked of the cluster");
     let unit = read("deploy/systemd/lifeboat.service");
-    for part in ["ExecStart=/usr/local/bin/lifeboat serve", "KillSignal=SIGTERM", "TimeoutStopSec=", "ProtectSystem=strict", "ExecReload="] {
+    for part in [
+        "ExecStart=/usr/local/bin/lifeboat serve",
+        "KillSignal=SIGTERM",
+        "TimeoutStopSec=",
+        "ProtectSystem=strict",
+        "ExecReload=",
+    ] {
         assert!(unit.contains(part), "{part}");
     }
     if here("yamllint") {
-        let out = Command::new("yamllint").args(["-d", "relaxed", "deploy", "docker-compose.yml"]).current_dir(root()).output().unwrap();
+        let out = Command::new("yamllint")
+            .args(["-d", "relaxed", "deploy", "docker-compose.yml"])
+            .current_dir(root())
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(out.status.success() && !said.contains("error"), "{said}");
     }

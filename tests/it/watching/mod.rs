@@ -6,6 +6,7 @@ mod logs;
 mod outbox;
 mod peers;
 mod seen;
+mod served;
 mod traces;
 
 use std::path::{Path, PathBuf};

@@ -48,7 +48,10 @@ fn until<T: std::fmt::Debug>(what: &str, look: impl Fn() -> Result<(), T>) {
 fn routed(ears: &Ears, name: &str) -> Vec<String> {
     let of = |document: Value| {
         let alerts = document["alerts"].as_array().cloned().unwrap_or_default();
-        alerts.into_iter().filter(|alert| alert["labels"]["alertname"] == name).map(|alert| alert["status"].as_str().unwrap().to_owned())
+        alerts
+            .into_iter()
+            .filter(|alert| alert["labels"]["alertname"] == name)
+            .map(|alert| alert["status"].as_str().unwrap().to_owned())
     };
     ears.heard().iter().flat_map(|heard| of(heard.json())).collect()
 }
