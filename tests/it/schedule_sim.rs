@@ -179,6 +179,7 @@ struct World {
     planners: [Option<Planner>; 2],
     hands: Vec<Hand>,
     begun: BTreeMap<RunId, u32>,
+    seen: Option<Timestamp>,
     counts: Counts,
 }
 
@@ -217,6 +218,7 @@ impl World {
             queue,
             hands: hands.collect(),
             begun: BTreeMap::new(),
+            seen: None,
             counts: Counts::default(),
         }
     }
@@ -283,15 +285,17 @@ impl World {
         if chaos {
             self.chaos();
         }
+        let now = self.now();
         {
-            let now = self.now();
             let mut weather = self.queue.weather.lock().unwrap();
             (weather.now, weather.lost) = (now, if chaos { 4 } else { 0 });
         }
         let steady = Duration::try_from(self.truth.duration_since(at("2025-01-01T00:00:00Z"))).unwrap();
         for planner in self.planners.iter_mut().flatten() {
-            // What it cannot do now it does later.
-            let _ = planner.tick(steady).await;
+            // What it cannot do now it does later. Schedules count from when they were first seen.
+            if planner.tick(steady).await.is_ok() {
+                self.seen.get_or_insert(now);
+            }
         }
         for at in 0..self.hands.len() {
             self.work(at).await;
@@ -384,7 +388,6 @@ fn told(file: &Path) -> BTreeMap<String, Told> {
 /// Lives through so many days, then some quiet ones; and looks at what is left.
 async fn live(file: &Path, seed: u64, days: i64) -> Counts {
     let mut world = World::new(file, seed);
-    let begin = world.now();
     let until = world.truth + SignedDuration::from_hours(24 * days);
     while world.truth < until {
         world.step(true).await;
@@ -401,6 +404,7 @@ async fn live(file: &Path, seed: u64, days: i64) -> Counts {
         world.step(false).await;
     }
     let now = world.now();
+    let begin = world.seen.unwrap();
     check(file, seed, begin, now, &mut world).await;
     world.counts.schedule_years = 8.0 * days as f64 / 365.25;
     world.counts
