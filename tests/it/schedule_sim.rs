@@ -26,6 +26,9 @@ use lifeboat::judge::due::{self, Class, label};
 use crate::faults::Dice;
 use crate::support::sample::{self, at};
 
+/// Instants that became runs, and stretches that were told as caught up.
+type Covered = (BTreeSet<Timestamp>, Vec<(Timestamp, Timestamp)>);
+
 const LEASE: Span = Span::from_secs(3_600);
 
 /// The queue, with a clock that is made up, and faults.
@@ -423,7 +426,7 @@ async fn check(file: &Path, seed: u64, begin: Timestamp, now: Timestamp, world: 
         .map(|place| (place.planned.run.to_string(), place))
         .collect();
     let (mut keys, mut done) = (BTreeSet::new(), BTreeSet::new());
-    let mut covered: BTreeMap<(String, String), (BTreeSet<Timestamp>, Vec<(Timestamp, Timestamp)>)> = BTreeMap::new();
+    let mut covered: BTreeMap<(String, String), Covered> = BTreeMap::new();
     let lines = due::lines(&world.house.policies, &world.house.config.schedule);
     let counts = &mut world.counts;
     for (run, told) in &told {
