@@ -37,7 +37,7 @@ fn lifeboat_itself_is_lost_and_comes_back() {
     home.run(&["backup", POLICY, "--job", "logical"]).expect(0);
     let drilled = home.run(&["drill", "lifeboat", "--output", "json"]).expect(0).json();
     assert_eq!(drilled["judgement"]["verdict"], "proven", "{drilled:#}");
-    assert!(drilled["judgement"]["rta"].is_string(), "{drilled:#}");
+    assert!(drilled["judgement"]["rta"].as_f64().is_some_and(|seconds| seconds >= 600.0), "{drilled:#}");
     let facts = drilled["steps"].to_string();
     assert!(facts.contains("backups that only the stores knew: 2"), "{facts}");
     assert!(facts.contains("keys/signing.pem"), "{facts}");
@@ -115,7 +115,7 @@ fn what_is_wrong_with_it_is_found() {
     let drilled = home.run(&["drill", "lifeboat", "--output", "json"]).expect(3).json();
     assert_eq!(drilled["judgement"]["verdict"], "failed", "{}", reasons(&drilled));
     home.run(&["restore", "lifeboat", "--to", "broken"]).expect(3);
-    assert!(home.path().join("broken/LIFEBOAT-INCOMPLETE").is_file() || !home.path().join("broken").exists());
+    assert!(home.path().join("broken/RESTORE-INCOMPLETE.txt").is_file() || !home.path().join("broken").exists());
 
     // The key is another.
     home.run(&["backup", "lifeboat"]).expect(0);
@@ -134,7 +134,7 @@ fn it_is_asked_for_as_it_should_be() {
     assert!(again.stderr.contains("already a policy for lifeboat itself"), "{}", again.stderr);
     let none = home.run(&["drill", "lifeboat"]).expect(4);
     assert!(
-        none.stderr.contains("lifeboat backup lifeboat") || none.stdout.contains("lifeboat backup lifeboat"),
+        none.stderr.contains("lifeboat backup") || none.stdout.contains("lifeboat backup"),
         "{none:?}"
     );
     home.run(&["backup", "lifeboat"]).expect(0);
