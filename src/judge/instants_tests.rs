@@ -232,7 +232,8 @@ fn the_examples_of_the_manual_page() {
     assert_eq!(instants("0 0 1 1 *", "UTC").next_after(at("2100-06-01T00:00:00Z")), None, "the crate's calendar ends");
 }
 
-/// Ten years in five zones: instant for instant what croner gives.
+/// Ten years in five zones: instant for instant what croner gives. (Years that are past: of Morocco's future its time zone database and ours say
+/// different things.)
 #[test]
 fn croner_gives_the_same_instants_over_ten_years() {
     for zone in ZONES {
@@ -243,7 +244,6 @@ fn croner_gives_the_same_instants_over_ten_years() {
             "45 1 * * *",
             "0 0 * * *",
             "0 */6 * * *",
-            "0 * * * *",
             "15 1 * * 1-5",
             "30 2 * * 0",
             "0 12 1,15 * *",
@@ -251,10 +251,11 @@ fn croner_gives_the_same_instants_over_ten_years() {
             "45 23 29 2 *",
             "5 4 31 1,3,5 *",
             "*/20 2 * 3,10,11 *",
+            "0 * * 3,4,10,11 0",
         ] {
             let ours = instants(text, zone);
             let (oracle, tz): (Cron, chrono_tz::Tz) = (text.parse().unwrap(), zone.parse().unwrap());
-            let (mut last, until) = (at("2020-01-01T00:00:00Z"), at("2030-01-01T00:00:00Z"));
+            let (mut last, until) = (at("2016-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"));
             let mut count = 0;
             while last < until {
                 let start = Wall::from_timestamp(last.as_second(), 0).unwrap().with_timezone(&tz);

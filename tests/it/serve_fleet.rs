@@ -85,10 +85,10 @@ async fn workers_that_are_killed_stopped_and_cut_off_do_each_run_once() {
             }
         }
         queue.plan(now, again).await.unwrap();
-        for at in 0..WORKERS {
+        for (at, worker) in workers.iter().enumerate() {
             if stopped.get(&at).is_some_and(|until| *until < Instant::now()) {
                 stopped.remove(&at);
-                workers[at].signal(Signal::CONT);
+                worker.signal(Signal::CONT);
             }
         }
         let at = dice.below(WORKERS);

@@ -80,6 +80,10 @@ pub async fn run(house: House, source: Source, role: Role, more: More) -> Result
             tracing::error!(part = name, %error, "a part did not end well");
         }
     }
+    // A scratch whose making was cut short is owed and was never there.
+    if let Err(broke) = sweep_up(&shared).await {
+        tracing::warn!(error = %broke.error, "what was left could not be swept; the next start does it");
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -65,7 +65,9 @@ pub fn ahead(
     for (at, line) in lines.iter().enumerate() {
         next.extend(line.instants.next_after(now).map(|instant| (instant, at)));
     }
-    while coming.len() < count + known.len()
+    // Those that are planned ahead, or are in the queue, come once more.
+    let wanted = count + known.len() + coming.len();
+    while coming.len() < wanted
         && let Some((instant, at)) = next.pop_first()
         && let Some(line) = lines.get(at)
     {
