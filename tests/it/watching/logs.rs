@@ -38,7 +38,7 @@ fn every_line_of_a_run_names_it_and_no_line_holds_a_secret() {
         .iter()
         .filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("lifeboat::engine")))
         .collect();
-    assert!(ours.len() >= 4, "{lines:#?}");
+    assert!(ours.len() >= 3, "{lines:#?}");
     assert!(ours.iter().all(|line| of_run(line)), "{ours:#?}");
     assert!(ours.iter().any(|line| line["fields"]["event"] == "committed"), "{ours:#?}");
     // The most talkative libraries too: those that speak while a run is at work carry its name.
