@@ -1,6 +1,5 @@
 //! What is answered over HTTP: metrics and health. To this machine alone, unless the configuration says otherwise.
 
-use std::future::Future;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,22 +64,20 @@ impl Listening {
     }
 
     /// Answers until it is told to stop.
-    pub fn run(self, watcher: Arc<Watcher>, mut stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
-        async move {
-            let router = router(watcher);
-            let told = async move { drop(stop.wait_for(|stop| *stop).await) };
-            let ended = match self {
-                Listening::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(told).await,
-                Listening::Unix(listener, path) => {
-                    let ended = axum::serve(listener, router).with_graceful_shutdown(told).await;
-                    // Whoever comes next makes it anew.
-                    let _ = std::fs::remove_file(path);
-                    ended
-                }
-            };
-            if let Err(error) = ended {
-                tracing::error!("nobody answers for metrics and health any more: {error}");
+    pub async fn run(self, watcher: Arc<Watcher>, mut stop: watch::Receiver<bool>) {
+        let router = router(watcher);
+        let told = async move { drop(stop.wait_for(|stop| *stop).await) };
+        let ended = match self {
+            Listening::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(told).await,
+            Listening::Unix(listener, path) => {
+                let ended = axum::serve(listener, router).with_graceful_shutdown(told).await;
+                // Whoever comes next makes it anew.
+                let _ = std::fs::remove_file(path);
+                ended
             }
+        };
+        if let Err(error) = ended {
+            tracing::error!("nobody answers for metrics and health any more: {error}");
         }
     }
 }

@@ -160,7 +160,7 @@ async fn a_failed_drill_is_told_signed_taken_on_and_resolved() {
     assert!(wrong.stderr.contains("there is no alarm") && wrong.stderr.contains("hint:"), "{}", wrong.stderr);
     run(&["ack", "orders", "--by", "ann", "--why", "on it", "--for", "4h"]).expect(0);
     run(&["notify", "--once"]).expect(0);
-    let page = ears.heard().into_iter().filter(|one| one.path == "/v2/enqueue").next_back().unwrap().json();
+    let page = ears.heard().into_iter().rfind(|one| one.path == "/v2/enqueue").unwrap().json();
     assert_eq!((&page["event_action"], &page["dedup_key"]), (&"acknowledge".into(), &format!("lifeboat/{key}").into()));
     let listed = run(&["alarms", "--output", "json"]).expect(0).json();
     assert_eq!(
@@ -171,9 +171,9 @@ async fn a_failed_drill_is_told_signed_taken_on_and_resolved() {
     // A later pass resolves it.
     bench.drilled(&opened, "orders", Verdict::Proven).await;
     run(&["notify", "--once"]).expect(0);
-    let last = ears.heard().into_iter().filter(|one| one.path == "/in").next_back().unwrap();
+    let last = ears.heard().into_iter().rfind(|one| one.path == "/in").unwrap();
     assert_eq!(alarms_of(&last), [("resolved".to_owned(), key.clone())]);
-    let page = ears.heard().into_iter().filter(|one| one.path == "/v2/enqueue").next_back().unwrap().json();
+    let page = ears.heard().into_iter().rfind(|one| one.path == "/v2/enqueue").unwrap().json();
     assert_eq!(page["event_action"], "resolve");
     assert!(run(&["ack", "orders"]).expect(2).stderr.contains("no alarm of the policy orders is open"));
     // No secret is in what was told, in the catalog, or on the screen.
