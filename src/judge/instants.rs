@@ -7,6 +7,8 @@
 //! * with one, every minute that there really is and that matches is due: nothing is made up, and an hour that comes twice has its runs twice;
 //! * a clock that is moved by three hours or more is set right, and not changed: what is left out then is not made up for.
 
+use std::sync::Arc;
+
 use chrono::DateTime as Wall;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
@@ -22,7 +24,7 @@ const LOOK_BACK_HOURS: [i64; 6] = [1, 24, 32 * 24, 400 * 24, 1_500 * 24, 3_000 *
 /// A schedule in its zone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instants {
-    cadence: Cadence,
+    cadence: Arc<Cadence>,
     zone: TimeZone,
 }
 
@@ -39,7 +41,7 @@ impl Instants {
             why: format!("`{timezone}` is not a time zone"),
             hint: "write a name of the IANA database, such as \"UTC\" or \"Europe/Berlin\"".to_owned(),
         })?;
-        Ok(Instants { cadence: schedule::parse(text)?, zone })
+        Ok(Instants { cadence: Arc::new(schedule::parse(text)?), zone })
     }
 
     /// Its zone.
@@ -50,7 +52,7 @@ impl Instants {
     /// The first instant after a moment; none: there is none before the year 2101.
     pub fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
         let second = moment.as_millisecond().div_euclid(1_000);
-        match &self.cadence {
+        match &*self.cadence {
             Cadence::Every(every) => {
                 let every = i64::try_from(every.0.as_millis()).ok().filter(|every| *every > 0)?;
                 let passed = moment.as_millisecond().div_euclid(every).checked_add(1)?;

@@ -30,6 +30,8 @@ pub use post::{Delivery, Outcome, deliver};
 const GOOD_FOR: Duration = Duration::from_secs(5);
 /// After so long everything is looked up anew, whatever the events say.
 const ALL_AFTER: Duration = Duration::from_secs(600);
+/// So long is what is under way let come to its end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often alarms are decided on and letters delivered.
 const EVERY: Duration = Duration::from_secs(10);
 /// A planner looks once a minute at least; this long without a look, and it hangs.
@@ -261,7 +263,16 @@ impl Watcher {
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
             self.vitals.beat("alarms", EVERY * 30);
-            match self.once().await {
+            // What is being delivered comes to its end; a look at thousands of policies is not waited for.
+            let asked_to_end = async {
+                let _ = stop.wait_for(|stop| *stop).await;
+                tokio::time::sleep(LAST_WORDS).await;
+            };
+            let done = tokio::select! {
+                done = self.once() => done,
+                () = asked_to_end => break,
+            };
+            match done {
                 Ok((decided, delivered)) => {
                     for alarm in &decided.changed {
                         let state = if alarm.is_open() { "open" } else { "over" };

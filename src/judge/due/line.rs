@@ -1,6 +1,6 @@
 //! One schedule of a policy, with all that its runs need.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -89,11 +89,13 @@ pub struct Line {
 /// Every schedule of these policies. A schedule that cannot be read is left out: whoever loads policies has refused it.
 pub fn lines(policies: &[Policy], house: &Housekeeping) -> Vec<Line> {
     let mut all = Vec::new();
+    // Thousands of policies have a few schedules between them, and each is large once it is read.
+    let mut read: BTreeMap<(String, String), Option<Instants>> = BTreeMap::new();
     for policy in policies {
         let mut add = |work: Work, schedule: &Option<Schedule>, terms: Terms, alone_on: String| {
-            if let Some(schedule) = schedule
-                && let Ok(instants) = Instants::read(schedule)
-            {
+            let Some(schedule) = schedule else { return };
+            let written = (schedule.text.clone(), schedule.timezone.clone());
+            if let Some(instants) = read.entry(written).or_insert_with(|| Instants::read(schedule).ok()).clone() {
                 let (policy, schedule) = (policy.name.clone(), schedule.clone());
                 all.push(Line { policy, work, schedule, instants, terms, alone_on });
             }
