@@ -61,6 +61,11 @@ impl CheckName {
         CheckName::ControlPlane,
     ];
 
+    /// Those that look at a server.
+    pub fn of_servers() -> Vec<CheckName> {
+        CheckName::ALL.into_iter().filter(|name| *name != CheckName::ControlPlane).collect()
+    }
+
     /// The word used in drills and reports.
     pub fn as_str(self) -> &'static str {
         match self {

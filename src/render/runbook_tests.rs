@@ -14,7 +14,7 @@ fn physical() -> Drill {
 }
 
 fn logical() -> Drill {
-    sample::drill("restore-logical", Method::Logical, &CheckName::ALL)
+    sample::drill("restore-logical", Method::Logical, &CheckName::of_servers())
 }
 
 #[test]

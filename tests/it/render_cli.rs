@@ -358,8 +358,8 @@ fn the_runbook_brings_both_kinds_of_backup_back_with_public_tools_alone() {
     of_dump.streams = vec![bench.seal(&dump_folder, "base", "orders.dump", kind)];
     bench.sign(&dump_folder, &of_dump);
 
-    let names: Vec<CheckName> = CheckName::ALL.into_iter().filter(|name| *name != CheckName::PageChecksums).collect();
-    let physical = sample::drill("restore-latest", Method::Physical, &CheckName::ALL);
+    let names: Vec<CheckName> = CheckName::of_servers().into_iter().filter(|name| *name != CheckName::PageChecksums).collect();
+    let physical = sample::drill("restore-latest", Method::Physical, &CheckName::of_servers());
     let logical = sample::drill("restore-logical", Method::Logical, &names);
     let (policy, config) = (sample::policy(), bench.config());
     let facts = Facts {
@@ -409,7 +409,7 @@ fn every_block_is_shell() {
     let dump = sample::artifact(Method::Logical, "2026-11-20T02:00:00Z", 11);
     let manifest = sample::manifest();
     let physical = sample::physical().drill;
-    let logical = sample::drill("restore-logical", Method::Logical, &CheckName::ALL);
+    let logical = sample::drill("restore-logical", Method::Logical, &CheckName::of_servers());
     let facts = Facts {
         policy: &policy,
         drills: vec![&physical, &logical],
