@@ -56,7 +56,7 @@ async fn write(house: &House, policy: &Policy, now: Timestamp) -> Result<(String
     let seconds: BTreeSet<&PlaceName> =
         artifacts.iter().map(|record| &record.store).filter(|store| !taken_to(store)).collect();
     let of = |method| artifacts.iter().filter(move |record| record.method == method);
-    let methods = [Method::Physical, Method::Logical];
+    let methods = [Method::Physical, Method::Logical, Method::ControlPlane];
     let firsts = methods.into_iter().map(|method| of(method).find(|record| taken_to(&record.store)));
     let copies = seconds
         .iter()
