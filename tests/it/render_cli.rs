@@ -358,7 +358,8 @@ fn the_runbook_brings_both_kinds_of_backup_back_with_public_tools_alone() {
     of_dump.streams = vec![bench.seal(&dump_folder, "base", "orders.dump", kind)];
     bench.sign(&dump_folder, &of_dump);
 
-    let names: Vec<CheckName> = CheckName::of_servers().into_iter().filter(|name| *name != CheckName::PageChecksums).collect();
+    let names: Vec<CheckName> =
+        CheckName::of_servers().into_iter().filter(|name| *name != CheckName::PageChecksums).collect();
     let physical = sample::drill("restore-latest", Method::Physical, &CheckName::of_servers());
     let logical = sample::drill("restore-logical", Method::Logical, &names);
     let (policy, config) = (sample::policy(), bench.config());
