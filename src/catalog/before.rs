@@ -49,6 +49,18 @@ pub trait Before: Send + Sync {
     async fn knows_copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
         self.behind().copies(policy).await
     }
+    /// See [`Catalog::adopt`].
+    async fn adopts(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
+        self.behind().adopt(at, records).await
+    }
+    /// See [`Catalog::read_back_late`].
+    async fn has_read_late(&self, readings: Vec<Reading>) -> Result<(), Broke> {
+        self.behind().read_back_late(readings).await
+    }
+    /// See [`Catalog::forget_read`].
+    async fn forgets(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke> {
+        self.behind().forget_read(store, keys).await
+    }
 }
 
 #[async_trait]
@@ -105,7 +117,7 @@ impl<T: Before> Catalog for T {
     }
     async fn adopt(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
         self.first().await;
-        self.behind().adopt(at, records).await
+        self.adopts(at, records).await
     }
     async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke> {
         self.first().await;
@@ -125,7 +137,7 @@ impl<T: Before> Catalog for T {
     }
     async fn read_back_late(&self, readings: Vec<Reading>) -> Result<(), Broke> {
         self.first().await;
-        self.behind().read_back_late(readings).await
+        self.has_read_late(readings).await
     }
     async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke> {
         self.first().await;
@@ -141,7 +153,7 @@ impl<T: Before> Catalog for T {
     }
     async fn forget_read(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke> {
         self.first().await;
-        self.behind().forget_read(store, keys).await
+        self.forgets(store, keys).await
     }
     async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {
         self.first().await;

@@ -7,16 +7,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::catalog::{Catalog, Queue, Trial};
+use crate::catalog::{Before, Catalog, Queue};
 use crate::domain::check::Broke;
-use crate::domain::copies::CopyRecord;
-use crate::domain::exposure::Covered;
-use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
-use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
-use crate::domain::mutation::DrillTest;
+use crate::domain::ids::{PolicyName, RunId};
 use crate::domain::queue::{Claim, Hold};
-use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run, Work};
-use crate::domain::transcript::Transcript;
+use crate::domain::run::{Event, EventId, Work};
 use crate::domain::units::Span;
 
 use super::interrupt;
@@ -175,15 +170,12 @@ pub struct Held {
 }
 
 #[async_trait]
-impl Catalog for Held {
-    async fn append(&self, at: Timestamp, policy: &PolicyName, run: RunId, event: Event) -> Result<(), Broke> {
-        if run == self.fence.run() {
-            return self.fence.append(at, event).await;
-        }
-        self.catalog.append(at, policy, run, event).await
+impl Before for Held {
+    fn behind(&self) -> &Arc<dyn Catalog> {
+        &self.catalog
     }
 
-    async fn deliver(
+    async fn says(
         &self,
         id: EventId,
         at: Timestamp,
@@ -195,97 +187,5 @@ impl Catalog for Held {
             return self.fence.append(at, event).await;
         }
         self.catalog.deliver(id, at, policy, run, event).await
-    }
-
-    async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
-        self.catalog.runs(policy, limit).await
-    }
-
-    async fn run(&self, run: RunId) -> Result<Option<Run>, Broke> {
-        self.catalog.run(run).await
-    }
-
-    async fn transcript(&self, run: RunId) -> Result<Option<Transcript>, Broke> {
-        self.catalog.transcript(run).await
-    }
-
-    async fn transcripts(&self, policy: &PolicyName, limit: usize) -> Result<Vec<Transcript>, Broke> {
-        self.catalog.transcripts(policy, limit).await
-    }
-
-    async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke> {
-        self.catalog.drill_tests(policy, limit).await
-    }
-
-    async fn drill_test(&self, run: RunId) -> Result<Option<DrillTest>, Broke> {
-        self.catalog.drill_test(run).await
-    }
-
-    async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {
-        self.catalog.artifacts(policy).await
-    }
-
-    async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
-        self.catalog.copies(policy).await
-    }
-
-    async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {
-        self.catalog.scratches_owed().await
-    }
-
-    async fn adopt(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
-        self.catalog.adopt(at, records).await
-    }
-
-    async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke> {
-        self.catalog.cover(policy, covered).await
-    }
-
-    async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
-        self.catalog.covered(policy, since).await
-    }
-
-    async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
-        self.catalog.immutability(policy).await
-    }
-
-    async fn read_back(&self, readings: Vec<Reading>) -> Result<(), Broke> {
-        self.catalog.read_back(readings).await
-    }
-
-    async fn read_back_late(&self, readings: Vec<Reading>) -> Result<(), Broke> {
-        self.catalog.read_back_late(readings).await
-    }
-
-    async fn last_read(&self, policy: &PolicyName, store: &PlaceName, shelf: &Shelf) -> Result<Vec<LastRead>, Broke> {
-        self.catalog.last_read(policy, store, shelf).await
-    }
-
-    async fn read_wrong(&self, policy: &PolicyName) -> Result<Vec<LastRead>, Broke> {
-        self.catalog.read_wrong(policy).await
-    }
-
-    async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke> {
-        self.catalog.shelves_read(policy, since).await
-    }
-
-    async fn forget_read(&self, store: &PlaceName, keys: Vec<String>) -> Result<(), Broke> {
-        self.catalog.forget_read(store, keys).await
-    }
-
-    async fn next_sequence(&self, policy: &PolicyName) -> Result<u64, Broke> {
-        self.catalog.next_sequence(policy).await
-    }
-
-    async fn taken(&self, policy: &PolicyName) -> Result<Vec<Timestamp>, Broke> {
-        self.catalog.taken(policy).await
-    }
-
-    async fn proofs(&self, policy: &PolicyName) -> Result<Vec<Proof>, Broke> {
-        self.catalog.proofs(policy).await
-    }
-
-    async fn find(&self, backup: &BackupId) -> Result<Vec<(PolicyName, PlaceName)>, Broke> {
-        self.catalog.find(backup).await
     }
 }
