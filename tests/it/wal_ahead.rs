@@ -321,6 +321,8 @@ fn what_was_changed_where_it_lay_is_never_given_out() {
     ];
     for (name, change) in changes {
         let (path, to) = bench.ready(name);
+        // Who fills is ended only when all that a change takes is there.
+        bench.lies_ready(second, &to);
         bench.kill("ahead");
         change(&path);
         // Where the store cannot help, nothing is given out at all.
