@@ -253,12 +253,16 @@ fn mask_line(line: &str) -> String {
             hide.push(start + colon + 1..start + login);
         }
     }
-    let masked = |(at, c): (usize, char)| {
+    if hide.is_empty() {
+        return line.to_owned();
+    }
+    let mut masked = String::with_capacity(line.len());
+    for (at, c) in line.char_indices() {
         let secret = hide.iter().any(|range| range.contains(&at)) && !matches!(c, '"' | '\'' | ' ' | '=' | '\n' | '\r');
         // The same number of bytes, so that places stay right.
-        if secret { "*".repeat(c.len_utf8()) } else { c.to_string() }
-    };
-    line.char_indices().map(masked).collect()
+        if secret { (0..c.len_utf8()).for_each(|_| masked.push('*')) } else { masked.push(c) }
+    }
+    masked
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! the tree against the schema that is generated from [`raw`], the rules between keys come next, and what passed is
 //! converted to the domain. The first three go on after an error; the last is reached only by files without one.
 
+mod across;
 mod catalog;
 mod config;
 mod document;
 mod drill;
+mod files;
 mod format;
 mod login;
 mod policy;
@@ -18,12 +20,13 @@ mod timetable;
 mod walk;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use self::document::{Document, Node};
-use self::format::nearest;
+use self::across::Outline;
+use self::document::Document;
+use self::files::Kind;
 use self::problem::{Problem, Problems};
 use crate::domain::config::Config;
 use crate::domain::drill::{Drill, ScratchKind, Step};
@@ -48,17 +51,44 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+/// Which files are read.
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    All,
+    /// No drill.
+    WithoutDrills,
+    /// Of the policies only those from this file on, and at most so many.
+    Page {
+        from: usize,
+        at_most: usize,
+    },
+}
+
+/// A part of a machine's configuration.
+#[derive(Debug)]
+pub struct Page {
+    /// Everything but the policies, and those whose files are on the page.
+    pub loaded: Loaded,
+    /// Files of policies that there are.
+    pub of: usize,
+}
+
 /// Reads `lifeboat.toml`, and the policies and drills that it points to.
 pub fn load(config: &Path) -> Result<Loaded, LoadErrors> {
-    read(config, true)
+    read(config, Extent::All).map(|page| page.loaded)
 }
 
 /// The same, and no drill is looked at: for who needs none, and must not be kept waiting, or stopped by an error in one.
 pub fn load_without_drills(config: &Path) -> Result<Loaded, LoadErrors> {
-    read(config, false)
+    read(config, Extent::WithoutDrills).map(|page| page.loaded)
 }
 
-fn read(config: &Path, with_drills: bool) -> Result<Loaded, LoadErrors> {
+/// The same as [`load`], but of the policies only those from a file on (files by name, from 0), and at most so many: errors in others are not found.
+pub fn load_page(config: &Path, from: usize, at_most: usize) -> Result<Page, LoadErrors> {
+    read(config, Extent::Page { from, at_most })
+}
+
+fn read(config: &Path, extent: Extent) -> Result<Page, LoadErrors> {
     let mut problems = Problems::default();
     let mut warnings = Vec::new();
     // As people named it, for messages; and the whole path, for everything else.
@@ -69,40 +99,56 @@ fn read(config: &Path, with_drills: bool) -> Result<Loaded, LoadErrors> {
     let main = Document::read(config, &mut problems);
     let raw_config = main.as_ref().and_then(|document| shape(document, FileKind::Config, &mut problems, config::rules));
     let [policy_folder, drill_folder] = config::folders(main.as_ref());
-    let policies = documents(&shown.join(&policy_folder), "policy", &mut problems, &mut warnings);
-    let drills = match with_drills {
-        true => documents(&shown.join(&drill_folder), "drill", &mut problems, &mut warnings),
-        false => Vec::new(),
+    let policy_files = files::list(&shown.join(&policy_folder), "policy", &mut problems, &mut warnings);
+    let of = policy_files.len();
+    let policy_files = match extent {
+        Extent::Page { from, at_most } => &policy_files[from.min(of)..from.saturating_add(at_most).min(of)],
+        Extent::All | Extent::WithoutDrills => &policy_files[..],
     };
-
-    let raw_policies: Vec<_> = readable(&policies)
-        .map(|document| (document, shape(document, FileKind::Policy, &mut problems, policy::rules)))
-        .collect();
-    let raw_drills: Vec<_> =
-        readable(&drills).map(|document| shape(document, FileKind::Drill, &mut problems, drill::rules)).collect();
-    across(main.as_ref(), &policies, &drills, with_drills, &mut problems);
-    escrow_is_there(main.as_ref(), &drills, &mut problems);
+    let mut policies = files::read(policy_files, &POLICY, &mut problems);
+    let drills = match extent {
+        Extent::WithoutDrills => None,
+        Extent::All | Extent::Page { .. } => {
+            let paths = files::list(&shown.join(&drill_folder), "drill", &mut problems, &mut warnings);
+            Some(files::read(&paths, &DRILL, &mut problems))
+        }
+    };
+    let drill_outlines = drills.as_ref().map(|drills| drills.outlines.as_slice());
+    across::rules(main.as_ref(), &policies.outlines, drill_outlines, &mut problems);
     if let Some(errors) = problems.finish() {
         return Err(errors);
     }
 
     // Nothing is wrong, so every file was read; a configuration that was not would have been a problem.
     let config = config::convert(raw_config.unwrap_or_default(), &file, &folder, &mut warnings);
-    let mut drills: Vec<Drill> =
-        raw_drills.into_iter().flatten().map(|raw| drill::convert(raw, &mut warnings)).collect();
+    let mut drills = drills.map_or_else(Vec::new, |drills| {
+        warnings.extend(drills.warnings);
+        drills.values
+    });
+    warnings.append(&mut policies.warnings);
+    let mut policies = policies.values;
     drills.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut policies: Vec<Policy> = raw_policies
-        .into_iter()
-        .filter_map(|(document, raw)| {
-            let file = std::path::absolute(&document.path).unwrap_or_else(|_| document.path.clone());
-            let folder = file.parent().unwrap_or(&folder).to_owned();
-            Some(policy::convert(raw?, document, &file, &folder, &mut warnings))
-        })
-        .collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     warn_of_hopeless_drills(&policies, &drills, &mut warnings);
-    Ok(Loaded { config, policies, drills, warnings })
+    Ok(Page { loaded: Loaded { config, policies, drills, warnings }, of })
 }
+
+const POLICY: Kind<Policy> = Kind {
+    outline: Outline::of_policy,
+    value: |document, problems, warnings| {
+        let raw = shape(document, FileKind::Policy, problems, policy::rules)?;
+        let file = std::path::absolute(&document.path).unwrap_or_else(|_| document.path.clone());
+        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        Some(policy::convert(raw, document, &file, &folder, warnings))
+    },
+};
+
+const DRILL: Kind<Drill> = Kind {
+    outline: Outline::of_drill,
+    value: |document, problems, warnings| {
+        Some(drill::convert(shape(document, FileKind::Drill, problems, drill::rules)?, warnings))
+    },
+};
 
 /// Holds a file against its schema and its rules; what passes is read.
 fn shape<T: DeserializeOwned>(
@@ -127,135 +173,6 @@ fn shape<T: DeserializeOwned>(
                 "see the JSON Schema: lifeboat check --schema",
             ));
             None
-        }
-    }
-}
-
-/// A file of a folder: none when it could not be read, which has been told.
-type Files = Vec<(PathBuf, Option<Document>)>;
-
-/// The `*.toml` files of a folder, by name.
-fn documents(folder: &Path, what: &str, problems: &mut Problems, warnings: &mut Vec<String>) -> Files {
-    let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let entries = match std::fs::read_dir(shown) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            warnings.push(format!("there is no folder {}, so there is no {what}", shown.display()));
-            return Vec::new();
-        }
-        Err(error) => {
-            let hint = "check the folder's owner and mode, and [folders] in lifeboat.toml";
-            problems.add(Problem::of_file(shown, format!("this folder cannot be read: {error}"), hint));
-            return Vec::new();
-        }
-    };
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => paths.push(entry.path()),
-            Err(error) => {
-                let message = format!("this folder cannot be read: {error}");
-                problems.add(Problem::of_file(shown, message, "check the file system"));
-            }
-        }
-    }
-    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && !hidden(path));
-    paths.sort();
-    if paths.is_empty() {
-        warnings.push(format!("the folder {} holds no {what}", shown.display()));
-    }
-    let mut files = Vec::new();
-    for path in paths {
-        let before = problems.len();
-        let document = Document::read(&path, problems);
-        // What is left of a file with syntax errors would only give errors that follow from them.
-        files.push((path, document.filter(|_| problems.len() == before)));
-    }
-    files
-}
-
-fn readable(files: &Files) -> impl Iterator<Item = &Document> {
-    files.iter().filter_map(|(_, document)| document.as_ref())
-}
-
-/// Rules between files: names are unique, and what is named is there.
-fn across(main: Option<&Document>, policies: &Files, drills: &Files, with_drills: bool, problems: &mut Problems) {
-    unique(policies, "policy", "policy.name", problems);
-    unique(drills, "drill", "drill.name", problems);
-    let keys = |path: &str| -> Vec<String> {
-        let table = main.and_then(|document| document.root.get(path));
-        table.map(Node::entries).unwrap_or_default().iter().map(|entry| entry.key.clone()).collect()
-    };
-    let (stores, servers) = (keys("stores"), keys("scratch.servers"));
-    let drill_names: Vec<String> =
-        readable(drills).filter_map(|file| Some(file.root.get("drill.name")?.text()?.to_owned())).collect();
-    // A drill that could not be read may be the one that is named: an error would only follow from the other.
-    let all_drills_known = with_drills && drill_names.len() == drills.len();
-    let mut known = |document: &Document, node: &Node, what: &str, names: &[String], how: &str| {
-        let Some(text) = node.text().filter(|text| !names.iter().any(|name| name == text)) else { return };
-        let hint = match nearest(text, names.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None if names.is_empty() => how.to_owned(),
-            None => format!("there are: {}; or {how}", names.join(", ")),
-        };
-        problems.add(document.problem(&node.span, format!("there is no {what} `{text}`")).hint(hint));
-    };
-    for document in readable(policies) {
-        for job in document.root.get("backup").map(Node::items).unwrap_or_default() {
-            let how = "write [stores.NAME] kind = \"file\", path = \"…\" in lifeboat.toml";
-            let copies = job.get("copies").map(Node::items).unwrap_or_default();
-            for node in job.get("store").into_iter().chain(copies).filter(|_| main.is_some()) {
-                known(document, node, "store", &stores, how);
-            }
-        }
-        for drill in document.root.get("drill").map(Node::items).unwrap_or_default() {
-            if let Some(node) = drill.get("use").filter(|_| all_drills_known) {
-                known(document, node, "drill", &drill_names, "write drills/NAME.toml");
-            }
-        }
-    }
-    for document in readable(drills) {
-        if let Some(node) = document.root.get("drill.from").filter(|_| main.is_some()) {
-            known(document, node, "store", &stores, "write [stores.NAME] in lifeboat.toml");
-        }
-        if let Some(node) = document.root.get("scratch.server").filter(|_| main.is_some()) {
-            known(
-                document,
-                node,
-                "scratch server",
-                &servers,
-                "write [scratch.servers.NAME] url = \"…\" in lifeboat.toml",
-            );
-        }
-    }
-}
-
-/// A drill that is to use the escrow keys alone needs one.
-fn escrow_is_there(main: Option<&Document>, drills: &Files, problems: &mut Problems) {
-    if main.is_none_or(|main| main.root.get("keys.escrow").is_some_and(|keys| !keys.items().is_empty())) {
-        return;
-    }
-    for document in readable(drills) {
-        if let Some(node) = document.root.get("drill.keys").filter(|node| node.text() == Some("escrow")) {
-            let hint = "name it in lifeboat.toml: [keys] escrow = [\"…\"]";
-            let message = "there is no escrow key for this drill to open anything with";
-            problems.add(document.problem(&node.span, message).hint(hint));
-        }
-    }
-}
-
-fn unique(files: &Files, what: &str, key: &str, problems: &mut Problems) {
-    let mut seen: Vec<(String, &Path)> = Vec::new();
-    for document in readable(files) {
-        let Some(node) = document.root.get(key) else { continue };
-        let Some(name) = node.text() else { continue };
-        match seen.iter().find(|(earlier, _)| earlier == name) {
-            Some((_, file)) => {
-                let message = format!("there is already a {what} `{name}`, in {}", file.display());
-                problems.add(document.problem(&node.span, message).hint(format!("give each {what} a name of its own")));
-            }
-            None => seen.push((name.to_owned(), &document.path)),
         }
     }
 }

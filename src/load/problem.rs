@@ -1,5 +1,6 @@
 //! What is wrong with the configuration, each with its place.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -138,6 +139,11 @@ impl Problems {
         self.0.push(problem);
     }
 
+    /// Those of somebody who looked at other files.
+    pub(super) fn append(&mut self, other: Problems) {
+        self.0.extend(other.0);
+    }
+
     /// How many so far.
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -146,15 +152,13 @@ impl Problems {
     /// All of them, if there are any: file by file, each from top to bottom.
     pub(super) fn finish(self) -> Option<LoadErrors> {
         let mut problems = self.0;
-        let mut files: Vec<PathBuf> = Vec::new();
+        let mut files: HashMap<PathBuf, usize> = HashMap::new();
         for problem in &problems {
-            if !files.contains(&problem.path) {
-                files.push(problem.path.clone());
-            }
+            let next = files.len();
+            files.entry(problem.path.clone()).or_insert(next);
         }
         problems.sort_by_key(|problem| {
-            let file = files.iter().position(|path| path == &problem.path);
-            (file, problem.place.as_ref().map(|place| place.span.start))
+            (files.get(&problem.path).copied(), problem.place.as_ref().map(|place| place.span.start))
         });
         (!problems.is_empty()).then_some(LoadErrors { problems })
     }

@@ -1,10 +1,11 @@
 //! Files as people write them, good and bad.
 
+mod many;
 mod wrong;
 
 use std::path::{Path, PathBuf};
 
-use super::{FileKind, LoadErrors, Loaded, load, schema};
+use super::{FileKind, LoadErrors, Loaded, load, load_page, schema};
 use crate::domain::check::{CheckName, Expectation};
 use crate::domain::drill::{IsolationDemand, KeyChoice, Loss, Pick, ScratchKind, Step};
 use crate::domain::policy::{Databases, Method, PasswordSource};
