@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, params};
-use uuid::Uuid;
 
 use crate::domain::check::Broke;
 use crate::domain::copies::CopyRecord;
@@ -24,6 +23,7 @@ use super::error::CatalogError;
 use super::fold::{fold, kind, portable};
 use super::{Catalog, Migrated, Trial};
 
+mod artifacts;
 mod carry;
 mod coverage;
 mod ledger;
@@ -123,6 +123,16 @@ impl From<rusqlite::Error> for QueryError {
         QueryError::Sqlite(error)
     }
 }
+
+/// The view of that name, which would look through all that are gone for each that was made.
+const SCRATCHES_OWED: &str = "
+    select policy, run, body ->> '$.scratch_made.name' from event
+    where kind = 'scratch_made'
+      and body ->> '$.scratch_made.name' not in (
+          select body ->> '$.scratch_destroyed.name' from event
+          where kind = 'scratch_destroyed' and body ->> '$.scratch_destroyed.name' is not null
+      )
+    order by seq";
 
 /// One row of `seq, at, policy, run, body`.
 fn read_event(row: &rusqlite::Row<'_>) -> Result<(PolicyName, RunId, Timestamp, Event), QueryError> {
@@ -271,10 +281,22 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
+        // The view of runs would be made whole for each policy that is asked for. (`?1 is null or` would keep SQLite
+        // from one index, and `kind` without the + lead it to another.)
+        let of = if policy.is_some() { "policy = ?1" } else { "?1 is null" };
+        let sql = format!(
+            "select run from event one
+             where kind = 'planned' and {of}
+               and not exists (
+                   select 1 from event earlier
+                   where earlier.run = one.run and +earlier.kind = 'planned' and earlier.seq < one.seq
+               )
+             order by seq desc limit ?2"
+        );
         let policy = policy.map(|policy| policy.as_str().to_owned());
         self.with("read runs", move |connection| {
             let ids: Vec<String> = connection
-                .prepare_cached("select run from run where ?1 is null or policy = ?1 order by seq desc limit ?2")?
+                .prepare_cached(&sql)?
                 .query_map(params![policy, sql_limit(limit)], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             let mut runs = Vec::with_capacity(ids.len());
@@ -318,20 +340,7 @@ impl Catalog for SqliteCatalog {
 
     async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke> {
         let policy = policy.as_str().to_owned();
-        self.with("read artifacts", move |connection| {
-            let rows: Vec<String> = connection
-                .prepare_cached("select record from artifact where policy = ?1")?
-                .query_map([policy], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            let mut records: Vec<ArtifactRecord> = rows
-                .iter()
-                .map(|row| serde_json::from_str(row).map_err(|error| QueryError::Row(error.to_string())))
-                .collect::<Result<_, _>>()?;
-            // As times, not as text: fractions of a second have no fixed width.
-            records.sort_by_key(|record| std::cmp::Reverse((record.recovery_point, record.sequence)));
-            Ok(records)
-        })
-        .await
+        self.with("read artifacts", move |connection| artifacts::of(connection, &policy)).await
     }
 
     async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
@@ -348,7 +357,7 @@ impl Catalog for SqliteCatalog {
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {
         self.with("read scratches", |connection| {
             let rows: Vec<(String, String, String)> = connection
-                .prepare_cached("select policy, run, name from scratch_owed order by seq")?
+                .prepare_cached(SCRATCHES_OWED)?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<Result<_, _>>()?;
             rows.into_iter().map(|(policy, run, name)| Ok((policy_name(&policy)?, run_id(&run)?, name))).collect()
@@ -357,27 +366,7 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn adopt(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
-        self.with("take in artifacts", move |connection| {
-            // Immediate: between the question and the insert nobody else may answer it.
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let run = RunId(Uuid::now_v7());
-            let mut taken = 0;
-            for record in records {
-                let known: bool = transaction.query_row(
-                    "select exists (select 1 from artifact where policy = ?1 and backup = ?2 and store = ?3)",
-                    params![record.policy.as_str(), record.backup.as_str(), record.store.as_str()],
-                    |row| row.get(0),
-                )?;
-                if !known {
-                    let policy = record.policy.clone();
-                    insert(&transaction, at, &policy, run, &Event::Committed(record))?;
-                    taken += 1;
-                }
-            }
-            transaction.commit()?;
-            Ok(taken)
-        })
-        .await
+        self.with("take in artifacts", move |connection| artifacts::adopt(connection, at, records)).await
     }
 
     async fn cover(&self, policy: &PolicyName, covered: Covered) -> Result<(), Broke> {

@@ -44,7 +44,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::domain::check::Broke;
 use crate::engine::serve::Role;
 use crate::engine::{House, interrupt};
-use crate::load::{self, LoadErrors, Loaded};
+use crate::load::{self, LoadErrors};
 use crate::telemetry::log::{self, Early};
 
 pub use exit::Exit;
@@ -216,7 +216,7 @@ impl Cli {
     }
 
     /// Loads the configuration, or what of it somebody needs.
-    fn load(&self, load: fn(&Path) -> Result<Loaded, LoadErrors>) -> Result<Loaded, Failure> {
+    fn load<T>(&self, load: impl FnOnce(&Path) -> Result<T, LoadErrors>) -> Result<T, Failure> {
         if let Some(missing) = crate::engine::house::config_missing(&self.config) {
             return Err(Failure::usage(missing));
         }

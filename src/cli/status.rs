@@ -1,19 +1,26 @@
 //! `lifeboat status`.
 
+use std::num::NonZeroUsize;
+
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
+use crate::domain::check::Broke;
 use crate::domain::policy::Policy;
 use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::engine::House;
 use crate::judge::freshness::{Known, standing};
 use crate::judge::{ledger, spool};
-use crate::render::status::{self, Stand};
+use crate::load::{self, Page};
+use crate::render::status::{self, Paging, Stand};
 
 use super::{Cli, Exit, Failure, Output, output};
 
 /// Runs and drills that are looked back on. A policy's daily backups and weekly drills of several years fit in.
 const LOOK_BACK: usize = 1_000;
+/// Policies that are asked for at once: a catalog on a server answers several as quickly as one.
+const AT_ONCE: usize = 8;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -24,30 +31,62 @@ pub struct Args {
     /// How far exposure is looked back on: its worst, and for how much of the time it was within the RPO.
     #[arg(long, value_name = "TIME", default_value = "30d")]
     window: Span,
+    /// Only this page of the policies, by the names of their files; only these files are read, and the exit code is of them alone. The first is 1.
+    #[arg(long, value_name = "N", conflicts_with = "policy")]
+    page: Option<NonZeroUsize>,
+    /// Policies on a page.
+    #[arg(long, value_name = "COUNT", default_value = "50", requires = "page")]
+    per_page: NonZeroUsize,
+}
+
+impl Args {
+    /// The page that is asked for, of so many policies.
+    fn paging(&self, policies: usize) -> Option<Result<Paging, Broke>> {
+        let page = self.page?;
+        let paging = Paging { page: page.get(), per_page: self.per_page.get(), policies };
+        let beyond = || {
+            let message = format!("there is no page {page}: {policies} policies are on {} pages", paging.pages());
+            Broke::hinted(message, format!("name one from 1 to {}", paging.pages()))
+        };
+        Some(if paging.page <= paging.pages() { Ok(paging) } else { Err(beyond()) })
+    }
 }
 
 /// Runs the verb.
 pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let house = cli.house()?;
-    let (text, exit) = show(&house, args, cli.output, crate::clock::now()).await?;
+    let (house, paging) = match args.page {
+        None => (cli.house()?, None),
+        Some(page) => {
+            let per_page = args.per_page.get();
+            let from = (page.get() - 1).saturating_mul(per_page);
+            let Page { loaded, of } = cli.load(|file| load::load_page(file, from, per_page))?;
+            let paging = args.paging(of).transpose().map_err(Failure::usage)?;
+            (House::build(loaded)?, paging)
+        }
+    };
+    let (text, exit) = show(&house, args, paging, cli.output, crate::clock::now()).await?;
     output::print(&text);
     Ok(exit)
 }
 
-async fn show(house: &House, args: &Args, form: Output, now: Timestamp) -> Result<(String, Exit), Failure> {
+async fn show(
+    house: &House,
+    args: &Args,
+    paging: Option<Paging>,
+    form: Output,
+    now: Timestamp,
+) -> Result<(String, Exit), Failure> {
     let policies: Vec<&Policy> = match &args.policy {
         Some(name) => vec![house.policy(name).map_err(Failure::usage)?],
         None => house.policies.iter().collect(),
     };
-    let mut stands = Vec::with_capacity(policies.len());
-    for policy in policies {
-        stands.push(stand(house, policy, args.window, now).await?);
-    }
+    let stands = policies.into_iter().map(|policy| stand(house, policy, args.window, now));
+    let stands: Vec<Stand<'_>> = futures_util::stream::iter(stands).buffered(AT_ONCE).try_collect().await?;
     let (width, color) = (output::width(), output::color_on_stdout());
     let text = match (form, stands.as_slice()) {
-        (Output::Json, _) => format!("{:#}", status::document(&stands, now)),
+        (Output::Json, _) => format!("{:#}", status::document(&stands, paging, now)),
         (Output::Table, [only]) if args.policy.is_some() => status::full(only, now, width, color),
-        (Output::Table, all) => status::lines(all, now, width, color),
+        (Output::Table, all) => status::lines(all, paging, now, width, color),
     };
     Ok((text, exit(status::overall(&stands))))
 }
@@ -88,9 +127,16 @@ mod tests {
     #[tokio::test]
     async fn exit_codes_follow_the_worst_policy() {
         let (house, _folder) = house().await;
-        let all = Args { policy: None, window: Span::from_secs(86_400) };
+        let fifty = NonZeroUsize::new(50).unwrap();
+        let of = |policy: Option<&str>| Args {
+            policy: policy.map(str::to_owned),
+            window: Span::from_secs(86_400),
+            page: None,
+            per_page: fifty,
+        };
+        let all = of(None);
         let now = at("2026-11-20T15:00:00Z");
-        let (text, exit) = show(&house, &all, Output::Table, now).await.unwrap();
+        let (text, exit) = show(&house, &all, None, Output::Table, now).await.unwrap();
         assert_eq!(exit, Exit::Unproven);
         assert!(text.contains("lifeboat backup orders"), "{text}");
 
@@ -102,23 +148,23 @@ mod tests {
             let event = Event::Drilled(Box::new(transcript));
             house.catalog.append(now, policy, sample::run(1), event).await.unwrap();
         }
-        let (text, exit) = show(&house, &all, Output::Table, now).await.unwrap();
+        let (text, exit) = show(&house, &all, None, Output::Table, now).await.unwrap();
         assert_eq!(exit, Exit::Ok, "{text}");
         assert!(text.contains("9 hours ago"), "{text}");
 
         let event = Event::Drilled(Box::new(sample::judged(sample::logical_with_findings())));
         house.catalog.append(now, policy, sample::run(2), event).await.unwrap();
-        let one = Args { policy: Some("orders".to_owned()), window: Span::from_secs(86_400) };
-        let (text, exit) = show(&house, &one, Output::Json, now).await.unwrap();
+        let one = of(Some("orders"));
+        let (text, exit) = show(&house, &one, None, Output::Json, now).await.unwrap();
         assert_eq!(exit, Exit::Finding);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["schema"], "lifeboat.status/1");
         assert_eq!(json["policies"][0]["verdict"], "failed");
-        let (text, _) = show(&house, &one, Output::Table, now).await.unwrap();
+        let (text, _) = show(&house, &one, None, Output::Table, now).await.unwrap();
         assert!(text.contains("Backup jobs") && text.contains("worst"), "{text}");
 
-        let wrong = Args { policy: Some("order".to_owned()), window: Span::from_secs(86_400) };
-        let failure = show(&house, &wrong, Output::Table, now).await.unwrap_err();
+        let wrong = of(Some("order"));
+        let failure = show(&house, &wrong, None, Output::Table, now).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.hint.unwrap().contains("orders"));
     }

@@ -63,6 +63,29 @@ pub fn recovery_times(transcripts: &[Transcript]) -> Option<RecoveryTimes> {
     Some(RecoveryTimes { drills: times.len(), p50: rank(50)?, p95: rank(95)?, worst: *times.last()? })
 }
 
+/// Which of many policies are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// This page; the first is 1.
+    pub page: usize,
+    /// Policies on a page.
+    pub per_page: usize,
+    /// Policies in all.
+    pub policies: usize,
+}
+
+impl Paging {
+    /// How many pages there are: one at least.
+    pub fn pages(&self) -> usize {
+        self.policies.div_ceil(self.per_page.max(1)).max(1)
+    }
+
+    fn words(&self) -> String {
+        let Paging { page, policies, .. } = self;
+        format!("page {page} of {}, of {policies} policies in all; the exit code is that of this page", self.pages())
+    }
+}
+
 /// The worst of all: failed, then unproven; no policy at all proves nothing.
 pub fn overall(stands: &[Stand<'_>]) -> Verdict {
     let is = |verdict| stands.iter().any(|stand| stand.standing.verdict == verdict);
@@ -76,7 +99,7 @@ pub fn overall(stands: &[Stand<'_>]) -> Verdict {
 }
 
 /// One line a policy, and under it what is wrong.
-pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) -> String {
+pub fn lines(stands: &[Stand<'_>], paging: Option<Paging>, now: Timestamp, width: usize, color: bool) -> String {
     let (width, paint) = (width.clamp(60, 160), Paint(color));
     if stands.is_empty() {
         return "no policy is configured: `lifeboat init URL` writes a first one\n".to_owned();
@@ -105,6 +128,10 @@ pub fn lines(stands: &[Stand<'_>], now: Timestamp, width: usize, color: bool) ->
         for step in next_steps(stand) {
             hanging(&mut out, "  → ", &step, width);
         }
+    }
+    if let Some(paging) = paging {
+        out.push('\n');
+        hanging(&mut out, "", &paging.words(), width);
     }
     out
 }
@@ -450,7 +477,7 @@ fn drilled(transcript: &Transcript) -> String {
 }
 
 /// The same for machines; spans are seconds.
-pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
+pub fn document(stands: &[Stand<'_>], paging: Option<Paging>, now: Timestamp) -> Value {
     let policies: Vec<Value> = stands
         .iter()
         .map(|stand| {
@@ -499,7 +526,13 @@ pub fn document(stands: &[Stand<'_>], now: Timestamp) -> Value {
             })
         })
         .collect();
-    json!({ "schema": STATUS_SCHEMA, "at": now, "verdict": overall(stands), "policies": policies })
+    let mut document = json!({ "schema": STATUS_SCHEMA, "at": now, "verdict": overall(stands), "policies": policies });
+    if let Some(paging) = paging {
+        let Paging { page, per_page, policies } = paging;
+        document["page"] =
+            json!({ "number": page, "of": paging.pages(), "per_page": per_page, "policies_in_all": policies });
+    }
+    document
 }
 
 #[cfg(test)]

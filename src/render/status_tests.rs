@@ -38,8 +38,8 @@ fn one_line_a_policy() {
     ];
     assert_eq!(overall(&stands), Verdict::Failed);
     assert_eq!(overall(&stands[..1]), Verdict::Proven);
-    insta::assert_snapshot!(lines(&stands, at(NOW), 110, false));
-    insta::assert_json_snapshot!(document(&stands, at(NOW)));
+    insta::assert_snapshot!(lines(&stands, None, at(NOW), 110, false));
+    insta::assert_json_snapshot!(document(&stands, None, at(NOW)));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_backup_is_one_line_wherever_it_lies_and_its_copy_says_how_late_it_was() {
     let text = full(&stand, at(NOW), 110, false);
     assert!(text.contains("primary, dr-region") && text.contains("2h after it (allowed 1h)"), "{text}");
     assert!(text.contains("nothing was ever copied"), "{text}");
-    let json = document(&[stand], at(NOW));
+    let json = document(&[stand], None, at(NOW));
     assert_eq!((&json["policies"][0]["backups"], &json["policies"][0]["copies"]), (&1.into(), &1.into()));
     assert_eq!(json["policies"][0]["newest_copies"][0]["copy"]["lag"], 7200.0);
 }
@@ -107,9 +107,9 @@ fn an_empty_catalog_says_what_to_do() {
     let policy = sample::policy();
     let stands = [stand(&policy, Vec::new(), Vec::new())];
     assert_eq!(overall(&stands), Verdict::Unproven);
-    assert!(lines(&stands, at(NOW), 80, false).contains("lifeboat backup orders"));
+    assert!(lines(&stands, None, at(NOW), 80, false).contains("lifeboat backup orders"));
     assert!(full(&stands[0], at(NOW), 80, false).contains("restore-latest has never run"));
-    assert!(lines(&[], at(NOW), 80, false).contains("lifeboat init"));
+    assert!(lines(&[], None, at(NOW), 80, false).contains("lifeboat init"));
     assert_eq!(overall(&[]), Verdict::Unproven);
 }
 

@@ -121,6 +121,44 @@ fn status_of_a_new_configuration_is_unproven_and_says_what_to_do() {
 }
 
 #[test]
+fn status_shows_a_page_of_many_policies() {
+    let folder = configured();
+    let text_of = |name: &str| fs::read_to_string(folder.path().join("policies").join(name)).unwrap();
+    for name in ["alpha", "billing", "stock", "users"] {
+        let policy = text_of("orders.toml").replacen("name = \"orders\"", &format!("name = \"{name}\""), 1);
+        fs::write(folder.path().join(format!("policies/{name}.toml")), policy).unwrap();
+    }
+    let page = |arguments: &[&str]| {
+        let output = lifeboat(folder.path()).arg("status").args(arguments).output().unwrap();
+        (output.status.code().unwrap(), text(&output), output.stdout)
+    };
+    let (code, told, _) = page(&["--page", "2", "--per-page", "2"]);
+    assert_eq!(code, 4, "{told}");
+    assert!(told.contains("orders") && told.contains("stock") && !told.contains("billing"), "{told}");
+    assert!(told.contains("page 2 of 3, of 5 policies in all"), "{told}");
+    let (_, _, json) = page(&["--page", "3", "--per-page", "2", "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["page"], serde_json::json!({ "number": 3, "of": 3, "per_page": 2, "policies_in_all": 5 }));
+    assert_eq!(json["policies"].as_array().unwrap().len(), 1);
+    assert_eq!(json["policies"][0]["policy"], "users");
+    for (wrong, says) in [
+        (&["--page", "4", "--per-page", "2"][..], "name one from 1 to 3"),
+        (&["--page", "0"], "--page"),
+        (&["--page", "1", "--per-page", "0"], "--per-page"),
+        (&["--page", "1", "orders"], "cannot be used with"),
+        (&["--per-page", "3"], "--page"),
+    ] {
+        let (code, told, _) = page(wrong);
+        assert!(code == 2 && told.contains(says), "{wrong:?}: {told}");
+    }
+    // A file that is wrong is told on its page, and by all that read every file.
+    fs::write(folder.path().join("policies/users.toml"), "[policy]").unwrap();
+    assert_eq!(page(&["--page", "1", "--per-page", "2"]).0, 4);
+    assert_eq!(page(&["--page", "3", "--per-page", "2"]).0, 2);
+    assert_eq!(page(&[]).0, 2);
+}
+
+#[test]
 fn a_report_has_the_exit_code_of_its_verdict() {
     let folder = configured();
     let output = lifeboat(folder.path()).arg("report").output().unwrap();

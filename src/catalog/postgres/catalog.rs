@@ -99,9 +99,17 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
-        // Transcripts are large and say nothing about where a run stands.
+        // The view of runs would be made whole for each policy that is asked for. Transcripts are large and say nothing about where a run stands.
         const SQL: &str = "
-            with newest as (select run, seq from run where $1::text is null or policy = $1 order by seq desc limit $2)
+            with newest as (
+                select run, seq from event one
+                where kind = 'planned' and ($1::text is null or policy = $1)
+                  and not exists (
+                      select 1 from event earlier
+                      where earlier.run = one.run and earlier.kind = 'planned' and earlier.seq < one.seq
+                  )
+                order by seq desc limit $2
+            )
             select event.seq, at, policy, event.run, body::text from newest join event on event.run = newest.run
             where kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by newest.seq desc, event.seq";
         let policy = policy.map(PolicyName::as_str);
