@@ -218,7 +218,7 @@ pub(super) mod tests {
         let drills = vec![sample::physical().drill];
         let house = House {
             config,
-            policies: vec![sample::policy()],
+            policies: vec![sample::policy()].into(),
             drills,
             warnings: Vec::new(),
             catalog,

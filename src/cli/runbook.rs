@@ -110,9 +110,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_drill_that_is_not_there_is_a_gap_and_not_a_silence() {
-        let (mut house, _folder) = house().await;
-        let policy = house.policies.remove(0);
-        let (text, gaps) = write(&house, &policy, at("2026-11-21T08:00:00Z")).await.unwrap();
+        let (house, _folder) = house().await;
+        let (text, gaps) = write(&house, &house.policies[0], at("2026-11-21T08:00:00Z")).await.unwrap();
         assert!(text.contains("### By hand: restore-latest") && text.contains("There is no backup yet"), "{text}");
         assert_eq!(gaps.len(), 1);
         assert!(gaps[0].contains("restore-logical"));

@@ -26,8 +26,8 @@ use super::process;
 pub struct House {
     /// Where things are.
     pub config: Config,
-    /// All policies.
-    pub policies: Vec<Policy>,
+    /// All policies; houses of claimed runs and drills share them, for there may be thousands.
+    pub policies: Arc<[Policy]>,
     /// All drills.
     pub drills: Vec<Drill>,
     /// What configuration's reader wants to be said.
@@ -54,7 +54,7 @@ impl House {
         let Opened { catalog, queue, outbox } = catalog::open(&loaded.config.catalog)?;
         Ok(House {
             config: loaded.config,
-            policies: loaded.policies,
+            policies: loaded.policies.into(),
             drills: loaded.drills,
             warnings: loaded.warnings,
             catalog,
@@ -88,7 +88,7 @@ impl House {
         }
         House {
             config,
-            policies: self.policies.clone(),
+            policies: Arc::clone(&self.policies),
             drills: self.drills.clone(),
             warnings: Vec::new(),
             catalog: Arc::clone(&self.catalog),
@@ -106,7 +106,7 @@ impl House {
         let catalog = Held { catalog: Arc::clone(&self.catalog), fence: Arc::clone(&fence) };
         House {
             config: self.config.clone(),
-            policies: self.policies.clone(),
+            policies: Arc::clone(&self.policies),
             drills: self.drills.clone(),
             warnings: Vec::new(),
             catalog: Arc::new(catalog),
@@ -178,7 +178,7 @@ impl House {
         }
         let config = store_config(&self.config, name)?;
         if store::is_missing(config) {
-            for known_policy in &self.policies {
+            for known_policy in self.policies.iter() {
                 let known = self.catalog.artifacts(&known_policy.name).await?;
                 let count = known.iter().filter(|artifact| artifact.store == *name).count();
                 if count > 0 {

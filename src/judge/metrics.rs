@@ -2,6 +2,7 @@
 //! left out: an absent sample can be alerted on, and a 0 would be a lie.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -146,7 +147,7 @@ pub struct Reload {
 #[derive(Clone, Debug, Default)]
 pub struct World {
     /// Each policy that could be looked at.
-    pub policies: Vec<PolicyFacts>,
+    pub policies: Vec<Arc<PolicyFacts>>,
     /// Policies that could not.
     pub unseen: u64,
     /// Alarms, as they were last decided on; none: they could not be read.
@@ -389,7 +390,7 @@ mod tests {
 
     #[test]
     fn time_makes_a_policy_fail_without_a_new_look_and_unknown_is_absent() {
-        let world = World { policies: vec![facts()], ..World::default() };
+        let world = World { policies: vec![Arc::new(facts())], ..World::default() };
         let sheet = samples(&world, "1", at("2026-01-01T00:30:00Z"));
         assert_eq!(value(&sheet, "lifeboat_exposure_seconds", &["orders"]), Some(1_800.0));
         assert_eq!(value(&sheet, "lifeboat_policy_verdict", &["orders", "proven"]), Some(1.0));
@@ -413,7 +414,7 @@ mod tests {
     #[test]
     fn a_proof_that_has_become_too_old_is_none() {
         let fresh = PolicyFacts { rpo: Span::from_secs(10 * 86_400), ..facts() };
-        let world = World { policies: vec![fresh], ..World::default() };
+        let world = World { policies: vec![Arc::new(fresh)], ..World::default() };
         let sheet = samples(&world, "1", at("2026-01-03T00:00:00Z"));
         assert_eq!(value(&sheet, "lifeboat_policy_verdict", &["orders", "unproven"]), Some(1.0));
     }

@@ -113,7 +113,7 @@ fn house(yard: &Yard, catalog: &str, copies: bool) -> House {
         queue,
         outbox,
         config,
-        policies: vec![policy],
+        policies: vec![policy].into(),
         drills: vec![],
         warnings: vec![],
         stand_ins: Default::default(),

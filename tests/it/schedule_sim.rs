@@ -196,7 +196,7 @@ impl World {
         config.serve.lease = LEASE;
         let house = Arc::new(House {
             config,
-            policies: policies(),
+            policies: policies().into(),
             drills: vec![],
             warnings: vec![],
             catalog: opened.catalog,

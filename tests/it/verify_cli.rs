@@ -355,7 +355,7 @@ fn house(yard: &Yard, catalog: &Arc<Memory>) -> House {
     let aside = Opened::from(SqliteCatalog::open(&yard.folder.path().join("queue.db")).unwrap());
     House {
         config,
-        policies: vec![policy],
+        policies: vec![policy].into(),
         drills: vec![],
         warnings: vec![],
         catalog: catalog.clone(),

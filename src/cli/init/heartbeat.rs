@@ -9,7 +9,7 @@ use crate::probe::session;
 /// Makes the table in a policy's source. Safe to run again. A role that may not is told what its owner has to run.
 pub(super) async fn make(cli: &Cli, wanted: Option<&PolicyName>) -> Result<Exit, Failure> {
     let house = cli.house()?;
-    let policy = match (wanted, house.policies.as_slice()) {
+    let policy = match (wanted, &*house.policies) {
         (Some(name), _) => house.policy(name.as_str()).map_err(Failure::usage)?,
         (None, [only]) => only,
         (None, _) => {

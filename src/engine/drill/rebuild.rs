@@ -121,7 +121,7 @@ impl<'a> Rebuild<'a> {
         seen.looked(back.imported.rows, "records of the catalog");
         seen.looked(back.house.drills.len() as u64, "drills");
         let (trusted, opener) = (back.house.trusted()?, &self.opener);
-        for policy in &back.house.policies {
+        for policy in back.house.policies.iter() {
             seen.looked(1, "policies");
             of_policy(&back.house, policy, &trusted, opener, &mut seen).await?;
         }
@@ -144,7 +144,7 @@ fn open(pieces: &[PathBuf]) -> Result<Box<dyn BufRead + Send>, Broke> {
 async fn take_in(house: &House) -> Result<u64, Broke> {
     let trusted = house.trusted()?;
     let mut records = Vec::new();
-    for policy in &house.policies {
+    for policy in house.policies.iter() {
         let known = house.catalog.artifacts(&policy.name).await?;
         for name in House::places_of(policy) {
             let Ok(store) = house.store(&name) else { continue };

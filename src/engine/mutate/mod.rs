@@ -243,7 +243,7 @@ fn house_of_copy(house: &House, original: &Original<'_>, drill: &Drill, mutation
     let resigned = altered.manifest_sha256.map(|sha256| (original.sealed.manifest.backup.clone(), sha256));
     House {
         config,
-        policies: house.policies.clone(),
+        policies: Arc::clone(&house.policies),
         drills: house.drills.clone(),
         warnings: Vec::new(),
         queue: Arc::clone(&house.queue),

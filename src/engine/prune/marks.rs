@@ -78,7 +78,7 @@ fn stores_of<'a>(house: &'a House, policy: &'a Policy) -> Vec<(&'a PlaceName, Op
 /// The policy of a backup: the one in a store of which it lies.
 async fn owner<'a>(house: &'a House, backup: &BackupId) -> Result<&'a Policy, Broke> {
     let mut troubles = Vec::new();
-    for policy in &house.policies {
+    for policy in house.policies.iter() {
         for (name, store) in stores_of(house, policy) {
             match store {
                 Ok(store) if !store.list(&format!("{}/{backup}/", policy.name)).await?.is_empty() => return Ok(policy),

@@ -71,7 +71,7 @@ fn read_again(shared: &Arc<Shared>, source: &Source) {
             tracing::info!(policies = loaded.policies.len(), drills = loaded.drills.len(), "policies were read again");
             shared.use_house(House {
                 config: loaded.config,
-                policies: loaded.policies,
+                policies: loaded.policies.into(),
                 drills: loaded.drills,
                 warnings: loaded.warnings,
                 catalog: Arc::clone(&old.catalog),

@@ -3,9 +3,10 @@
 
 mod facts;
 mod post;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -16,23 +17,21 @@ use super::serve::Shared;
 use crate::clock::now;
 use crate::domain::alarm::{Alarm, Condition};
 use crate::domain::check::Broke;
-use crate::domain::facts::PolicyFacts;
 use crate::domain::ids::PolicyName;
 use crate::domain::units::Span;
 use crate::judge::alarm::{self, Decision, Scene};
 use crate::judge::metrics::{Reload, World, samples};
 use crate::telemetry::metrics::{Form, write};
 use crate::telemetry::vitals::Vitals;
+use seen::Seen;
 
 pub use post::{Delivery, Outcome, deliver};
 
 /// What was looked up is good for so long, and for ten times as long as it took: looking is never more than a tenth of a core.
 const GOOD_FOR: Duration = Duration::from_secs(5);
-/// After so long everything is looked up anew, whatever the events say.
-const ALL_AFTER: Duration = Duration::from_secs(600);
 /// So long is what is under way let come to its end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How often alarms are decided on and letters delivered.
+/// How often alarms are decided on and letters delivered, at most.
 const EVERY: Duration = Duration::from_secs(10);
 /// A planner looks once a minute at least; this long without a look, and it hangs.
 const PLANNER_SILENT: Duration = Duration::from_secs(600);
@@ -46,20 +45,19 @@ pub struct Watcher {
     /// Signs of life of this process.
     pub vitals: Vitals,
     kept: Mutex<Kept>,
+    /// What the last look found, for those who do not wait for the next.
+    latest: std::sync::Mutex<Option<Arc<World>>>,
     written: Mutex<BTreeMap<bool, (Instant, Arc<str>)>>,
 }
 
-/// What was looked up, to be looked up again only where something is new.
+/// What was looked up, and when.
 #[derive(Default)]
 struct Kept {
     house: Option<Arc<House>>,
     since: Option<Timestamp>,
-    up_to: u64,
-    all_at: Option<Instant>,
     looked_at: Option<Instant>,
     took: Duration,
-    policies: BTreeMap<PolicyName, PolicyFacts>,
-    unseen: BTreeSet<PolicyName>,
+    policies: Seen,
     world: Arc<World>,
 }
 
@@ -88,7 +86,12 @@ impl Watcher {
 
     fn of(houses: watch::Receiver<Arc<House>>, service: Option<Arc<Shared>>) -> Watcher {
         let written = Mutex::new(BTreeMap::new());
-        Watcher { houses, service, vitals: Vitals::default(), kept: Mutex::new(Kept::default()), written }
+        let (vitals, kept, latest) = (Vitals::default(), Mutex::new(Kept::default()), std::sync::Mutex::default());
+        Watcher { houses, service, vitals, kept, latest, written }
+    }
+
+    fn latest(&self) -> Option<Arc<World>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The house, with the policies in use.
@@ -105,9 +108,13 @@ impl Watcher {
         stuck
     }
 
-    /// What is known, not older than a few seconds.
+    /// What is known, not older than a few seconds; while somebody looks, what was known before.
     pub async fn world(&self) -> Arc<World> {
-        let mut kept = self.kept.lock().await;
+        let mut kept = match (self.kept.try_lock(), self.latest()) {
+            (Ok(kept), _) => kept,
+            (Err(_), Some(latest)) => return latest,
+            (Err(_), None) => self.kept.lock().await,
+        };
         let good_for = GOOD_FOR.max(kept.took * 10);
         if kept.looked_at.is_none_or(|at| at.elapsed() > good_for) {
             self.look(&mut kept).await;
@@ -145,14 +152,14 @@ impl Watcher {
             *kept = Kept { house: Some(Arc::clone(&house)), since: Some(now), ..Kept::default() };
         }
         let standing = self.service.as_ref().map(|service| service.standing());
-        let catalog_up = self.look_at_policies(&house, kept, now).await.is_ok();
+        let catalog_up = kept.policies.look(&house, now).await.is_ok();
         kept.took = began.elapsed();
         kept.looked_at = Some(Instant::now());
         let told = |what: &str, broke: &Broke| tracing::warn!("{what} could not be looked up: {broke}");
         let alarms = house.outbox.alarms().await.inspect_err(|broke| told("alarms", broke)).ok();
         let world = World {
-            policies: kept.policies.values().cloned().collect(),
-            unseen: kept.unseen.len() as u64,
+            policies: kept.policies.all(),
+            unseen: kept.policies.unseen() as u64,
             alarms: alarms.map(|known| known.alarms),
             post: house.outbox.post().await.ok(),
             queue: house.queue.places().await.inspect_err(|broke| told("the queue", broke)).ok(),
@@ -169,56 +176,7 @@ impl Watcher {
             took: Some(Span::from_std(kept.took)),
         };
         kept.world = Arc::new(world);
-    }
-
-    /// Looks up each policy of which there is something new. What cannot be looked up is not told as it was before.
-    async fn look_at_policies(&self, house: &House, kept: &mut Kept, now: Timestamp) -> Result<(), Broke> {
-        let unseen = |kept: &mut Kept, broke: Broke| {
-            tracing::warn!("the catalog could not be asked: {broke}");
-            kept.unseen = house.policies.iter().map(|policy| policy.name.clone()).collect();
-            kept.policies.clear();
-            (kept.up_to, kept.all_at) = (0, None);
-            broke
-        };
-        let all = kept.all_at.is_none_or(|at| at.elapsed() > ALL_AFTER);
-        // Of two writers the later number may be seen first: a little is looked at twice.
-        let since = if all { u64::MAX >> 1 } else { kept.up_to.saturating_sub(100) };
-        let changed = match house.outbox.changed(since).await {
-            Ok(changed) => changed,
-            Err(broke) => return Err(unseen(kept, broke)),
-        };
-        let mut drifts = match house.outbox.drift_seen().await {
-            Ok(drifts) => drifts
-                .into_iter()
-                .filter_map(|(policy, at, found)| Some((policy?, (at, found))))
-                .collect::<BTreeMap<_, _>>(),
-            Err(broke) => return Err(unseen(kept, broke)),
-        };
-        if all {
-            (kept.policies, kept.all_at) = (BTreeMap::new(), Some(Instant::now()));
-        }
-        let new: BTreeSet<&PolicyName> = changed.policies.iter().collect();
-        kept.unseen.clear();
-        let mut broken = None;
-        for policy in &house.policies {
-            let drift = drifts.remove(&policy.name);
-            // Its log goes on without events, and so does its spool.
-            let moves = policy.wal.is_some() || new.contains(&policy.name);
-            match kept.policies.get_mut(&policy.name).filter(|_| !moves) {
-                Some(known) => known.drift = drift,
-                None => match facts::of(house, policy, drift, now).await {
-                    Ok(found) => drop(kept.policies.insert(policy.name.clone(), found)),
-                    Err(broke) => {
-                        tracing::warn!(policy = %policy.name, "it could not be looked at: {broke}");
-                        kept.policies.remove(&policy.name);
-                        kept.unseen.insert(policy.name.clone());
-                        broken = Some(broke);
-                    }
-                },
-            }
-        }
-        kept.up_to = changed.up_to;
-        broken.map_or(Ok(()), Err)
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&kept.world));
     }
 
     /// Decides what is open and what is over, and writes that down with the letters that tell of it.
@@ -268,6 +226,7 @@ impl Watcher {
                 let _ = stop.wait_for(|stop| *stop).await;
                 tokio::time::sleep(LAST_WORDS).await;
             };
+            let began = Instant::now();
             let done = tokio::select! {
                 done = self.once() => done,
                 () = asked_to_end => break,
@@ -285,7 +244,8 @@ impl Watcher {
                 Err(broke) => tracing::warn!("alarms could not be decided on: {broke}"),
             }
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+                // Watching thousands of policies is never more than a tenth of a core.
+                () = tokio::time::sleep(EVERY.max(began.elapsed() * 10)) => {}
                 // A sender that is gone has stopped too.
                 _ = stop.wait_for(|stop| *stop) => break,
             }

@@ -89,7 +89,7 @@ impl Bench {
         let Opened { catalog, queue, outbox } = SqliteCatalog::open(&folder.join("lifeboat.db")).unwrap().into();
         let house = House {
             config,
-            policies: vec![one],
+            policies: vec![one].into(),
             drills: vec![],
             warnings: vec![],
             catalog,
@@ -108,7 +108,7 @@ impl Bench {
     }
 
     pub fn keep_log(&mut self, keep: Span) {
-        self.house.policies[0].wal =
+        Arc::make_mut(&mut self.house.policies)[0].wal =
             Some(WalPlan { stream: false, lag: None, heartbeat: None, spool: None, keep: Some(keep) });
     }
 

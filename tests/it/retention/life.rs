@@ -119,7 +119,7 @@ async fn what_was_removed_by_another_machine_is_told_to_the_catalog() {
 async fn holds_locks_and_proofs_keep_what_the_retention_would_not() {
     let mut bench = Bench::new(Retention { keep: Some(days(2)), at_least: 1, ..Retention::default() });
     bench.take_days((0..8).rev()).await;
-    bench.house.policies[0].drills.push(lifeboat::domain::policy::DrillUse {
+    std::sync::Arc::make_mut(&mut bench.house.policies)[0].drills.push(lifeboat::domain::policy::DrillUse {
         drill: "restore-latest".parse().unwrap(),
         schedule: None,
         terms: Default::default(),
