@@ -47,7 +47,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         return serve(watcher, at).await;
     }
     if let Some(file) = &args.textfile {
-        let text = watcher.metrics(Form::Classic).await?;
+        let text = watcher.metrics(Form::Classic).await.whole().await?;
         write_whole(file, &text)?;
         return Ok(Exit::Ok);
     }
@@ -55,7 +55,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         Output::Json => output::print_json(&document(&watcher).await),
         Output::Table => {
             let form = if args.openmetrics { Form::OpenMetrics } else { Form::Classic };
-            output::print(&watcher.metrics(form).await?);
+            output::print(&watcher.metrics(form).await.whole().await?);
         }
     }
     Ok(Exit::Ok)

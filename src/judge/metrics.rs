@@ -2,6 +2,7 @@
 //! left out: an absent sample can be alerted on, and a 0 would be a lie.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -176,7 +177,12 @@ pub struct World {
 
 /// The samples of every family, in the order of [`FAMILIES`].
 pub fn samples(world: &World, version: &str, now: Timestamp) -> Vec<Vec<Sample>> {
-    let mut to = Sheet(FAMILIES.iter().map(|_| Vec::new()).collect());
+    samples_of(0..FAMILIES.len(), world, version, now)
+}
+
+/// The same of some families: of thousands of policies all samples at once would need much room.
+pub fn samples_of(families: Range<usize>, world: &World, version: &str, now: Timestamp) -> Vec<Vec<Sample>> {
+    let mut to = Sheet { from: families.start, rows: families.map(|_| Vec::new()).collect() };
     to.put(BUILD, &[version], Some(1.0));
     to.put(CATALOG_UP, &[], Some(truth(world.catalog_up)));
     to.put(GATHERED, &[], world.gathered_at.map(moment));
@@ -212,15 +218,19 @@ pub fn samples(world: &World, version: &str, now: Timestamp) -> Vec<Vec<Sample>>
     to.put(LEASES, &[], world.leases_lost.map(|lost| lost as f64));
     to.put(PLANNED, &[], world.planned_at.map(moment));
     to.put(SCRATCH, &[], world.scratch.map(|bytes| bytes.0 as f64));
-    to.0
+    to.rows
 }
 
-/// A row of samples for each family.
-struct Sheet(Vec<Vec<Sample>>);
+/// A row of samples for each family, from one on.
+struct Sheet {
+    from: usize,
+    rows: Vec<Vec<Sample>>,
+}
 
 impl Sheet {
     fn put(&mut self, family: usize, labels: &[&str], value: Option<f64>) {
-        if let (Some(value), Some(row)) = (value, self.0.get_mut(family)) {
+        let row = family.checked_sub(self.from).and_then(|at| self.rows.get_mut(at));
+        if let (Some(value), Some(row)) = (value, row) {
             row.push(Sample { labels: labels.iter().map(|label| (*label).to_owned()).collect(), value });
         }
     }

@@ -1,6 +1,7 @@
 //! Metrics as text: OpenMetrics 1.0, and the older form of Prometheus that `promtool` and node_exporter read.
 
 use std::fmt::{self, Write};
+use std::ops::Range;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -35,12 +36,26 @@ impl Form {
     }
 }
 
-/// Writes samples, of which there is a row for each of [`FAMILIES`].
-pub fn write(samples: Vec<Vec<Sample>>, form: Form) -> Result<String, fmt::Error> {
+/// Families whose samples are written at once.
+const AT_ONCE: usize = 6;
+/// The last line of OpenMetrics.
+const END: &str = "# EOF\n";
+
+/// The parts in which all of it is written, one after the other.
+pub fn parts() -> impl Iterator<Item = Range<usize>> + Send {
+    (0..FAMILIES.len()).step_by(AT_ONCE).map(|from| from..(from + AT_ONCE).min(FAMILIES.len()))
+}
+
+/// Writes samples of some families, of which there is a row for each; the last part ends the text.
+pub fn write(families: Range<usize>, samples: Vec<Vec<Sample>>, form: Form) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Sheet(Arc::new(samples))));
+    let last = families.end == FAMILIES.len();
+    registry.register_collector(Box::new(Sheet(families, Arc::new(samples))));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    if !last && text.ends_with(END) {
+        text.truncate(text.len() - END.len());
+    }
     match form {
         Form::OpenMetrics => Ok(text),
         Form::Classic => classic(&text),
@@ -48,11 +63,11 @@ pub fn write(samples: Vec<Vec<Sample>>, form: Form) -> Result<String, fmt::Error
 }
 
 #[derive(Debug)]
-struct Sheet(Arc<Vec<Vec<Sample>>>);
+struct Sheet(Range<usize>, Arc<Vec<Vec<Sample>>>);
 
 impl Collector for Sheet {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for (family, row) in FAMILIES.iter().zip(self.0.iter()).filter(|(_, row)| !row.is_empty()) {
+        for (family, row) in FAMILIES[self.0.clone()].iter().zip(self.1.iter()).filter(|(_, row)| !row.is_empty()) {
             // The library puts unit and `_total` behind the name.
             let (ending, unit) = match family.unit {
                 Unit::Seconds => ("_seconds", Some(OpenUnit::Seconds)),
@@ -125,15 +140,21 @@ fn classic(text: &str) -> Result<String, fmt::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::metrics::{World, samples};
+    use crate::judge::metrics::{World, samples_of};
+
+    fn all(world: &World, version: &str, now: jiff::Timestamp, form: Form) -> String {
+        let one = |part: Range<usize>| write(part.clone(), samples_of(part, world, version, now), form).unwrap();
+        parts().map(one).collect()
+    }
 
     #[test]
     fn both_forms_say_the_same() {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let ended = [("finished".to_owned(), 3)].into();
         let world = World { ended: Some(ended), catalog_up: true, gathered_at: Some(now), ..World::default() };
-        let open = write(samples(&world, "1.2\"3", now), Form::OpenMetrics).unwrap();
-        let classic = write(samples(&world, "1.2\"3", now), Form::Classic).unwrap();
+        let open = all(&world, "1.2\"3", now, Form::OpenMetrics);
+        let classic = all(&world, "1.2\"3", now, Form::Classic);
+        assert_eq!((open.matches(END).count(), parts().last().map(|part| part.end)), (1, Some(FAMILIES.len())));
         assert!(open.ends_with("# EOF\n") && open.contains("# TYPE lifeboat_runs_ended counter"), "{open}");
         assert!(open.contains("# UNIT lifeboat_gathered_timestamp_seconds seconds"), "{open}");
         assert!(

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::{StreamExt, stream};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
@@ -102,10 +104,18 @@ pub fn router(watcher: Arc<Watcher>) -> Router {
 async fn metrics(State(watcher): State<Arc<Watcher>>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = Form::accepted(accept);
-    match watcher.metrics(form).await {
-        Ok(text) => answer(StatusCode::OK, form.media_type(), text.to_string()),
-        Err(broke) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{broke}\n")),
-    }
+    let mut text = watcher.metrics(form).await;
+    let first = match text.next().await {
+        Some(Ok(first)) => first,
+        Some(Err(broke)) => return plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{broke}\n")),
+        None => String::new(),
+    };
+    // An error further on breaks the answer off: a scraper does not take half of it for all.
+    let rest = stream::unfold(text, |mut text| async { text.next().await.map(|part| (part, text)) });
+    let parts = stream::once(async { Ok(first) })
+        .chain(rest)
+        .map(|part| part.map_err(|broke| std::io::Error::other(broke.error)));
+    answer(StatusCode::OK, form.media_type(), Body::from_stream(parts))
 }
 
 /// The process is alive, and each of its loops moves.
@@ -133,13 +143,13 @@ async fn ready(State(watcher): State<Arc<Watcher>>) -> Response {
 }
 
 fn plain(status: StatusCode, text: &str) -> Response {
-    answer(status, "text/plain; charset=utf-8", text.to_owned())
+    answer(status, "text/plain; charset=utf-8", Body::from(text.to_owned()))
 }
 
-fn answer(status: StatusCode, media_type: &'static str, text: String) -> Response {
+fn answer(status: StatusCode, media_type: &'static str, body: Body) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    (status, headers, text).into_response()
+    (status, headers, body).into_response()
 }

@@ -4,8 +4,9 @@
 mod facts;
 mod post;
 mod seen;
+mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,13 @@ use crate::domain::check::Broke;
 use crate::domain::ids::PolicyName;
 use crate::domain::units::Span;
 use crate::judge::alarm::{self, Decision, Scene};
-use crate::judge::metrics::{Reload, World, samples};
-use crate::telemetry::metrics::{Form, write};
+use crate::judge::metrics::{Reload, World};
+use crate::telemetry::metrics::{Form, parts};
 use crate::telemetry::vitals::Vitals;
 use seen::Seen;
 
 pub use post::{Delivery, Outcome, deliver};
+pub use text::Text;
 
 /// What was looked up is good for so long, and for ten times as long as it took: looking is never more than a tenth of a core.
 const GOOD_FOR: Duration = Duration::from_secs(5);
@@ -47,7 +49,7 @@ pub struct Watcher {
     kept: Mutex<Kept>,
     /// What the last look found, for those who do not wait for the next.
     latest: std::sync::Mutex<Option<Arc<World>>>,
-    written: Mutex<BTreeMap<bool, (Instant, Arc<str>)>>,
+    writing: Arc<Mutex<()>>,
 }
 
 /// What was looked up, and when.
@@ -85,9 +87,8 @@ impl Watcher {
     }
 
     fn of(houses: watch::Receiver<Arc<House>>, service: Option<Arc<Shared>>) -> Watcher {
-        let written = Mutex::new(BTreeMap::new());
         let (vitals, kept, latest) = (Vitals::default(), Mutex::new(Kept::default()), std::sync::Mutex::default());
-        Watcher { houses, service, vitals, kept, latest, written }
+        Watcher { houses, service, vitals, kept, latest, writing: Arc::default() }
     }
 
     fn latest(&self) -> Option<Arc<World>> {
@@ -129,21 +130,15 @@ impl Watcher {
         Arc::clone(&kept.world)
     }
 
-    /// All metrics as text. What is known is a few seconds old at most, and so is the text.
-    pub async fn metrics(&self, form: Form) -> Result<Arc<str>, Broke> {
-        let mut written = self.written.lock().await;
-        if let Some((at, text)) = written.get(&(form == Form::OpenMetrics))
-            && at.elapsed() < Duration::from_secs(2)
-        {
-            return Ok(Arc::clone(text));
+    /// All metrics as text, part after part. What is known is a few seconds old at most.
+    pub async fn metrics(&self, form: Form) -> Text {
+        Text {
+            world: self.world().await,
+            now: now(),
+            form,
+            parts: Box::new(parts()),
+            writing: Arc::clone(&self.writing),
         }
-        let world = self.world().await;
-        // With thousands of policies this takes a while: other tasks go on meanwhile.
-        let text = tokio::task::spawn_blocking(move || write(samples(&world, env!("CARGO_PKG_VERSION"), now()), form));
-        let text = text.await.map_err(|_| Broke::new("the metrics could not be written"))?;
-        let text: Arc<str> = text.map_err(|_| Broke::new("the metrics could not be written"))?.into();
-        written.insert(form == Form::OpenMetrics, (Instant::now(), Arc::clone(&text)));
-        Ok(text)
     }
 
     async fn look(&self, kept: &mut Kept) {
