@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{QueryError, SqliteCatalog, insert, policy_name, run_id};
+use super::{QueryError, SqliteCatalog, insert, insert_once, policy_name, run_id};
 use crate::catalog::Queue;
 use crate::catalog::error::CatalogError;
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
 use crate::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Holder, Place, Planned, PlannedUpTo, Worker};
-use crate::domain::run::{Event, Work};
+use crate::domain::run::{Event, EventId, Work};
 use crate::domain::units::Span;
 
 /// How often the file is looked at for changes that other processes made.
@@ -29,6 +29,14 @@ const NEXT: &str = "
                       where need.value not in (select label.value from json_each(?2) label))
       and not exists (select 1 from queue held where held.token is not null and held.alone_on = waits.alone_on)
     order by priority, due_at, run limit 1";
+
+/// What ended and was not done, and has no further attempt; the words are those of the index.
+const UNDONE: &str = "
+    select ended_no, planned, ended_at, how from queue gone
+    where how in ('unproven', 'broke', 'abandoned', 'missed') and ended_no > ?1
+      and not exists (select 1 from queue next where next.policy = gone.policy and next.work = gone.work
+                      and next.scheduled_for = gone.scheduled_for and next.attempt = gone.attempt + 1)
+    order by ended_no";
 
 #[async_trait]
 impl Queue for SqliteCatalog {
@@ -86,13 +94,17 @@ impl Queue for SqliteCatalog {
         .await
     }
 
-    async fn append_held(&self, at: Timestamp, claim: &Claim, event: Event) -> Result<Hold, Broke> {
+    async fn append_held(&self, at: Timestamp, claim: &Claim, id: EventId, event: Event) -> Result<Hold, Broke> {
         let (run, policy, token) = (claim.planned.run, claim.planned.key.policy.clone(), number(claim.token)?);
         self.change("write an event of a claimed run", move |transaction| {
             if !is_held(transaction, run, token)? {
-                return Ok(Hold::Lost);
+                let sql = "select exists (select 1 from event where id = ?1 and run = ?2)";
+                let known: bool = transaction
+                    .prepare_cached(sql)?
+                    .query_row(params![id.to_string(), run.to_string()], |row| row.get(0))?;
+                return Ok(if known { Hold::Held } else { Hold::Lost });
             }
-            insert(transaction, at, &policy, run, &event)?;
+            insert_once(transaction, id, at, &policy, run, &event)?;
             Ok(Hold::Held)
         })
         .await
@@ -156,17 +168,23 @@ impl Queue for SqliteCatalog {
         .await
     }
 
-    async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke> {
+    async fn undone(&self, after: Option<u64>, at_most: u32) -> Result<Vec<Ended>, Broke> {
+        let since = number(after.unwrap_or(0))?;
+        let direction = if after.is_some() { "asc" } else { "desc" };
         self.with("read what ended", move |connection| {
-            let sql =
-                "select planned, ended_at, how from queue where ended = 1 and ended_at >= ?1 order by ended_at, run";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([since.as_microsecond()])?;
+            let sql = format!("{UNDONE} {direction} limit ?2");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![since, at_most])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                let how = EndedAs::named(&row.get::<_, String>(2)?).map_err(QueryError::Row)?;
-                found.push(Ended { planned: parse(&row.get::<_, String>(0)?)?, at: moment(row.get(1)?)?, how });
+                found.push(Ended {
+                    number: row.get::<_, i64>(0)?.unsigned_abs(),
+                    planned: parse(&row.get::<_, String>(1)?)?,
+                    at: moment(row.get(2)?)?,
+                    how: EndedAs::named(&row.get::<_, String>(3)?).map_err(QueryError::Row)?,
+                });
             }
+            found.sort_by_key(|one| one.number);
             Ok(found)
         })
         .await

@@ -1,6 +1,5 @@
 //! Who plans: what is due is written down before it is begun, what broke is tried again, what will not be done is said, and what a dead worker held is given up.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{Shared, sweep_up};
 use crate::domain::check::Broke;
-use crate::domain::queue::{Planned, RunKey};
+use crate::domain::queue::Planned;
 use crate::domain::run::Work;
 use crate::engine::House;
 use crate::engine::house::new_run;
@@ -23,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 500;
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
-/// What ended so shortly before the last look is looked at again: clocks of machines that write differ a little.
-const OVERLAP: crate::domain::units::Span = crate::domain::units::Span::from_secs(120);
+/// So many runs that ended without having been done are looked at in one look; by who begins, the newest of them.
+const ENDED_AT_ONCE: u32 = 20_000;
 
 /// What came of one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,8 +42,8 @@ pub struct Ticked {
 pub struct Planner {
     house: Arc<House>,
     agenda: Option<Agenda>,
-    ended_since: Option<Timestamp>,
-    tried_again: BTreeSet<String>,
+    /// Up to which number what ended was looked at.
+    ended_up_to: Option<u64>,
     /// Since when the queue has answered without a pause, and when it last did; by a steady clock.
     answers: Option<(Duration, Duration)>,
 }
@@ -52,7 +51,7 @@ pub struct Planner {
 impl Planner {
     /// For a house.
     pub fn new(house: Arc<House>) -> Planner {
-        Planner { house, agenda: None, ended_since: None, tried_again: BTreeSet::new(), answers: None }
+        Planner { house, agenda: None, ended_up_to: None, answers: None }
     }
 
     /// From here on with these policies.
@@ -86,16 +85,9 @@ impl Planner {
         }
         let mut ticked = Ticked { lapsed, ..Ticked::default() };
         let Some(agenda) = &self.agenda else { return Ok(ticked) };
-        let since = match self.ended_since {
-            // A clock that was set back must not hide what ends now.
-            Some(last) if !fresh => last.min(now).checked_sub(OVERLAP.0),
-            _ => now.checked_sub(due::HORIZON.0),
-        };
-        let ended = queue.ended(since.unwrap_or(Timestamp::MIN)).await?;
-        let again = due::again(agenda, &ended, &self.house.config.schedule, now);
-        let again: Vec<Due> = again.into_iter().filter(|one| !self.tried_again.contains(&name(&one.key))).collect();
-        let tried: Vec<String> = again.iter().map(|one| name(&one.key)).collect();
-        due.extend(again);
+        let after = self.ended_up_to.filter(|_| !fresh);
+        let ended = queue.undone(after, ENDED_AT_ONCE).await?;
+        due.extend(due::again(agenda, &ended, &self.house.config.schedule, now));
         if !due.is_empty() {
             let runs = self.runs(agenda, due, now).await?;
             for some in runs.chunks(AT_ONCE) {
@@ -107,11 +99,7 @@ impl Planner {
             tracing::warn!(%run, why, "a run is missed");
             ticked.missed += usize::from(queue.miss(now, run, why).await?);
         }
-        if self.tried_again.len() > 100_000 {
-            self.tried_again.clear();
-        }
-        self.tried_again.extend(tried);
-        self.ended_since = Some(now);
+        self.ended_up_to = ended.last().map(|newest| newest.number).or(after);
         Ok(ticked)
     }
 
@@ -154,10 +142,6 @@ impl Planner {
         }
         Ok(runs)
     }
-}
-
-fn name(key: &RunKey) -> String {
-    key.to_string()
 }
 
 /// Plans until it is told to end.

@@ -20,7 +20,7 @@ use crate::domain::ids::{PolicyName, RunId};
 use crate::domain::queue::{CaughtUp, Place, PlannedUpTo, RunKey};
 use crate::domain::units::Span;
 
-pub use again::{HORIZON, again};
+pub use again::again;
 pub use ahead::{Entry, Stage, ahead};
 pub use line::{Class, Line, TOO_LATE, label, lines, overdue, place};
 pub use window::{closes, opens};

@@ -145,7 +145,7 @@ fn what_broke_is_tried_again_later_and_later_and_not_for_ever() {
         let mut planned = planned(&due[0], &lines[work], 1);
         (planned.key.work, planned.key.attempt) = (lines[work].work.clone(), attempt);
         planned.key.scheduled_for = at("2026-11-20T03:00:00Z");
-        Ended { planned, at: now, how }
+        Ended { number: 1, planned, at: now, how }
     };
     let tried = |ended: Ended| again(&agenda, &[ended], &house, now).pop();
     for (attempt, minutes) in [(1, 5), (2, 10)] {
@@ -188,7 +188,8 @@ fn windows_are_waited_for_and_close() {
     let due = line.due(1, at("2026-11-20T02:00:00Z"), 1, None, None);
     assert_eq!((due.due_at, due.not_after), (at("2026-11-20T02:00:00Z"), Some(at("2026-11-20T03:59:59Z"))));
     // A run whose window closed is tried in the next one.
-    let missed = Ended { planned: planned(&due, line, 1), at: at("2026-11-20T04:10:00Z"), how: EndedAs::Missed };
+    let missed =
+        Ended { number: 1, planned: planned(&due, line, 1), at: at("2026-11-20T04:10:00Z"), how: EndedAs::Missed };
     let again = again(&agenda, &[missed], &Housekeeping::default(), at("2026-11-20T04:10:00Z"));
     assert_eq!(again, [], "the next instant comes before the next window");
     // On some days only.
