@@ -34,7 +34,8 @@ pub trait Queue: Send + Sync {
     async fn append_held(&self, at: Timestamp, claim: &Claim, id: EventId, event: Event) -> Result<Hold, Broke>;
     /// Gives a claimed run back that was not begun: it waits again.
     async fn let_go(&self, claim: &Claim) -> Result<Hold, Broke>;
-    /// Gives up every run whose lease ran out before `at`: the event `abandoned`, and its place ends. Gives those.
+    /// Gives up every run whose lease ran out before `at`: the event `abandoned`, and its place ends. Gives those. So it does with a lease that was granted later than a whole
+    /// lease after `at`: by a clock that was ahead, and nobody has renewed it since that was set back.
     async fn lapse(&self, at: Timestamp) -> Result<Vec<RunId>, Broke>;
     /// Ends a run that waits and will not be done: the event `missed`. Gives whether it still waited.
     async fn miss(&self, at: Timestamp, run: RunId, why: String) -> Result<bool, Broke>;
@@ -52,6 +53,11 @@ pub trait Queue: Send + Sync {
 }
 
 /// What is written down of a run whose lease ran out.
-pub(super) fn lapsed(worker: &str, until: Timestamp) -> String {
-    format!("its lease ran out at {until}, and {worker} did not renew it")
+pub(super) fn lapsed(worker: &str, until: Timestamp, at: Timestamp) -> String {
+    if until < at {
+        return format!("its lease ran out at {until}, and {worker} did not renew it");
+    }
+    format!(
+        "its lease was granted until {until} by a clock that was ahead, and {worker} did not renew it since it was set back"
+    )
 }

@@ -61,7 +61,7 @@ async fn postgres_keeps_the_contracts() {
         "postgres",
         "set search_path = fifth; drop trigger queue_end_is_numbered on queue; drop trigger queue_ended_is_numbered on queue;
          drop function queue_end_is_numbered, queue_ended_is_numbered; drop index queue_undone; drop sequence queue_ended_no;
-         alter table queue drop column ended_no; create index queue_ended on queue (ended_at) where ended;
+         alter table queue drop column ended_no; alter table queue drop column lease; create index queue_ended on queue (ended_at) where ended;
          delete from refinery_schema_history where version = 8",
     );
     let here = place(&server, "fifth");

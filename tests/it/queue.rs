@@ -293,8 +293,17 @@ async fn leases_lapse(Opened { catalog, queue, .. }: &Opened) {
     // A lease that ran out and was not given up yet can be renewed.
     assert_eq!(queue.renew(noon(300), &second, LEASE).await.unwrap(), Hold::Held);
     finish(&**queue, &second).await;
-    let rest = claim(&**queue, 300, &who).await.unwrap();
-    finish(&**queue, &rest).await;
+    // A clock that was a day ahead and is set back: whoever is there renews; a lease of who is not is not good for a day.
+    let day = 86_400;
+    queue.plan(noon(0), vec![planned(63)]).await.unwrap();
+    let alive = claim(&**queue, day, &who).await.unwrap();
+    let gone = claim(&**queue, day, &who).await.unwrap();
+    assert!(queue.lapse(noon(day - 59)).await.unwrap().is_empty(), "set back a little, it is a lease as any");
+    assert_eq!(queue.renew(noon(400), &alive, LEASE).await.unwrap(), Hold::Held);
+    assert_eq!(queue.lapse(noon(401)).await.unwrap(), [gone.planned.run]);
+    let RunState::Abandoned(why) = state(&**catalog, gone.planned.run).await else { panic!("it was given up") };
+    assert!(why.contains("clock that was ahead"), "{why}");
+    finish(&**queue, &alive).await;
 }
 
 async fn late_workers_write_nothing(Opened { catalog, queue, .. }: &Opened) {
@@ -518,7 +527,7 @@ async fn sqlite_numbers_what_ended_before_there_were_numbers() {
     leave_ends(&sqlite(&path)).await;
     let older = "
         drop trigger queue_end_is_numbered; drop trigger queue_ended_is_numbered; drop index queue_undone;
-        alter table queue drop column ended_no; delete from counter where name = 'ended';
+        alter table queue drop column ended_no; alter table queue drop column lease; delete from counter where name = 'ended';
         create index queue_ended on queue (ended_at) where ended = 1;
         delete from refinery_schema_history where version = 8";
     rusqlite::Connection::open(&path).unwrap().execute_batch(older).unwrap();

@@ -26,7 +26,7 @@ use crate::domain::units::Span;
 const TRIES: usize = 20;
 
 const CLAIM: &str = "
-    update queue set worker = $3, token = nextval('queue_token'), until = $4
+    update queue set worker = $3, token = nextval('queue_token'), until = $4, lease = $4 - $1
     where run = (
         select run from queue waits
         where not ended and token is null and due_at <= $1 and coalesce(not_after >= $1, true) and needs <@ $2
@@ -55,7 +55,7 @@ const UNDONE_NEWEST: &str = undone!("desc");
 /// Ends the place of a run, if it has one.
 pub(super) async fn end(lent: &Lent, run: RunId, at: Timestamp, how: EndedAs) -> Result<(), Trouble> {
     const SQL: &str = "
-        update queue set ended = true, ended_at = $2, how = $3, worker = null, token = null, until = null
+        update queue set ended = true, ended_at = $2, how = $3, worker = null, token = null, until = null, lease = null
         where run = $1 and not ended";
     lent.execute(SQL, &[&run.0, &at.as_microsecond(), &how.as_str()]).await?;
     Ok(())
@@ -201,11 +201,12 @@ impl Queue for PostgresCatalog {
     }
 
     async fn renew(&self, at: Timestamp, claim: &Claim, lease: Span) -> Result<Hold, Broke> {
-        const SQL: &str = "update queue set until = $3 where run = $1 and token = $2";
+        const SQL: &str = "update queue set until = $3, lease = $4 where run = $1 and token = $2";
         let (token, until) = (number(claim.token)?, end_of(at, lease)?.as_microsecond());
+        let lease = until - at.as_microsecond();
         let changed = self
             .bounded("renew a lease", async {
-                self.lend().await?.execute(SQL, &[&claim.planned.run.0, &token, &until]).await
+                self.lend().await?.execute(SQL, &[&claim.planned.run.0, &token, &until, &lease]).await
             })
             .await?;
         Ok(if changed == 1 { Hold::Held } else { Hold::Lost })
@@ -234,7 +235,7 @@ impl Queue for PostgresCatalog {
 
     async fn let_go(&self, claim: &Claim) -> Result<Hold, Broke> {
         const BEGUN: &str = "select 1 from event where run = $1 and kind = 'started' limit 1";
-        const FREE: &str = "update queue set worker = null, token = null, until = null where run = $1";
+        const FREE: &str = "update queue set worker = null, token = null, until = null, lease = null where run = $1";
         let (run, token) = (claim.planned.run, number(claim.token)?);
         self.bounded("give a run back", async {
             let lent = self.lend().await?;
@@ -255,7 +256,7 @@ impl Queue for PostgresCatalog {
 
     async fn lapse(&self, at: Timestamp) -> Result<Vec<RunId>, Broke> {
         const SQL: &str = "
-            select run, policy, worker, until from queue where token is not null and until < $1
+            select run, policy, worker, until from queue where token is not null and (until < $1 or until - 2 * lease > $1)
             order by priority, due_at, run for update skip locked";
         self.bounded("give up lapsed runs", async {
             let lent = self.lend().await?;
@@ -263,7 +264,7 @@ impl Queue for PostgresCatalog {
             let mut runs = Vec::new();
             for row in lent.rows(SQL, &[&at.as_microsecond()]).await? {
                 let (run, worker) = (RunId(row.try_get::<_, Uuid>(0)?), row.try_get::<_, &str>(2)?);
-                let why = lapsed(worker, moment(&row, 3)?);
+                let why = lapsed(worker, moment(&row, 3)?, at);
                 insert(&lent, EventId::new(), at, &text(&row, 1)?, run, &Event::Abandoned { why }).await?;
                 runs.push(run);
             }

@@ -88,8 +88,9 @@ impl Queue for SqliteCatalog {
         let (run, token) = (claim.planned.run.to_string(), number(claim.token)?);
         self.with("renew a lease", move |connection| {
             let until = end_of(at, lease)?.as_microsecond();
-            let sql = "update queue set until = ?3 where run = ?1 and token = ?2";
-            Ok(hold(connection.prepare_cached(sql)?.execute(params![run, token, until])?))
+            let sql = "update queue set until = ?3, lease = ?4 where run = ?1 and token = ?2";
+            let lease = until - at.as_microsecond();
+            Ok(hold(connection.prepare_cached(sql)?.execute(params![run, token, until, lease])?))
         })
         .await
     }
@@ -127,7 +128,9 @@ impl Queue for SqliteCatalog {
                     return Ok(None);
                 }
                 transaction
-                    .prepare_cached("update queue set worker = null, token = null, until = null where run = ?1")?
+                    .prepare_cached(
+                        "update queue set worker = null, token = null, until = null, lease = null where run = ?1",
+                    )?
                     .execute([run])?;
                 Ok(Some(Hold::Held))
             })
@@ -310,13 +313,21 @@ fn claim(
         .query_row([], |row| row.get(0))?;
     let until = end_of(at, lease)?;
     transaction
-        .prepare_cached("update queue set worker = ?2, token = ?3, until = ?4 where run = ?1")?
-        .execute(params![run, worker.name, token, until.as_microsecond()])?;
+        .prepare_cached("update queue set worker = ?2, token = ?3, until = ?4, lease = ?5 where run = ?1")?
+        .execute(params![
+            run,
+            worker.name,
+            token,
+            until.as_microsecond(),
+            until.as_microsecond() - at.as_microsecond()
+        ])?;
     Ok(Some(Claim { planned: parse(&planned)?, token: token.unsigned_abs(), until }))
 }
 
 fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, QueryError> {
-    let sql = format!("select run, policy, worker, until from queue where until < ?1 order by {ORDER}");
+    let sql = format!(
+        "select run, policy, worker, until from queue where until < ?1 or until - 2 * lease > ?1 order by {ORDER}"
+    );
     let lapsed: Vec<(String, String, String, i64)> = transaction
         .prepare_cached(&sql)?
         .query_map([at.as_microsecond()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
@@ -324,7 +335,7 @@ fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, Que
     let mut runs = Vec::new();
     for (run, policy, worker, until) in lapsed {
         let run = run_id(&run)?;
-        let why = crate::catalog::queue::lapsed(&worker, moment(until)?);
+        let why = crate::catalog::queue::lapsed(&worker, moment(until)?, at);
         insert(transaction, at, &policy_name(&policy)?, run, &Event::Abandoned { why })?;
         runs.push(run);
     }
@@ -335,7 +346,7 @@ fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, Que
 pub(super) fn end(connection: &Connection, run: &str, at: Timestamp, how: EndedAs) -> Result<(), QueryError> {
     connection
         .prepare_cached(
-            "update queue set ended = 1, ended_at = ?2, how = ?3, worker = null, token = null, until = null
+            "update queue set ended = 1, ended_at = ?2, how = ?3, worker = null, token = null, until = null, lease = null
              where run = ?1 and ended = 0",
         )?
         .execute(params![run, at.as_microsecond(), how.as_str()])?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{Shared, sweep_up};
@@ -20,6 +20,8 @@ const EVERY: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(500);
 /// So many runs are written down in one step.
 const AT_ONCE: usize = 500;
+/// A clock that goes by so much more or less than a steady one was set.
+const SET: Duration = Duration::from_secs(5);
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// So many runs that ended without having been done are looked at in one look; by who begins, the newest of them.
@@ -44,8 +46,8 @@ pub struct Planner {
     agenda: Option<Agenda>,
     /// Up to which number what ended was looked at.
     ended_up_to: Option<u64>,
-    /// Since when the queue has answered without a pause, and when it last did; by a steady clock.
-    answers: Option<(Duration, Duration)>,
+    /// Since when the queue has answered without a pause, and when it last did, by a steady clock; and what its own clock said then.
+    answers: Option<(Duration, Duration, Timestamp)>,
 }
 
 impl Planner {
@@ -71,7 +73,7 @@ impl Planner {
     async fn look(&mut self, steady: Duration) -> Result<Ticked, Broke> {
         let queue = Arc::clone(&self.house.queue);
         let now = queue.now().await?;
-        let lapsed = if self.may_lapse(steady) { queue.lapse(now).await?.len() } else { 0 };
+        let lapsed = if self.may_lapse(steady, now) { queue.lapse(now).await?.len() } else { 0 };
         let mut fresh = self.agenda.is_none();
         if fresh {
             self.ask().await?;
@@ -115,15 +117,21 @@ impl Planner {
         Ok(())
     }
 
-    /// Leases are given up only by who has seen the queue answer through a whole lease: after an outage, or after this process was stopped, those who hold
-    /// leases come first.
-    fn may_lapse(&mut self, steady: Duration) -> bool {
+    /// Leases are given up only by who has seen the queue answer through a whole lease, and its clock go on as clocks do: after an outage, after this process was
+    /// stopped, or after the clock was set, those who hold leases come first.
+    fn may_lapse(&mut self, steady: Duration, now: Timestamp) -> bool {
         let lease = self.house.config.serve.lease.to_std();
         let since = match self.answers {
-            Some((since, last)) if steady.saturating_sub(last) < lease.max(EVERY * 2) => since,
-            _ => steady,
+            Some((since, last, then)) => {
+                let passed = steady.saturating_sub(last);
+                let by_the_clock = now.duration_since(then);
+                let was_set = SignedDuration::try_from(passed)
+                    .map_or(true, |passed| (by_the_clock - passed).unsigned_abs() > SET);
+                if passed < lease.max(EVERY * 2) && !was_set { since } else { steady }
+            }
+            None => steady,
         };
-        self.answers = Some((since, steady));
+        self.answers = Some((since, steady, now));
         steady.saturating_sub(since) >= lease
     }
 

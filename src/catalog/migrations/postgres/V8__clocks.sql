@@ -1,3 +1,9 @@
+-- What clocks that are set must not harm.
+
+-- For how long a claim was last granted, in microseconds: so when that was is known, and a lease that a clock granted which was ahead is not believed for as
+-- long as that clock was ahead. None: the claim is older than this.
+alter table queue add column lease bigint;
+
 -- In which order places ended: a number that only grows, whatever clocks said. What is to be tried again is asked for by it, for by a clock that was
 -- ahead something ends in a time to come, and by one that was behind in a time that was looked at already.
 alter table queue add column ended_no bigint;
