@@ -526,7 +526,7 @@ async fn sqlite_numbers_what_ended_before_there_were_numbers() {
     let path = folder.path().join("lifeboat.db");
     leave_ends(&sqlite(&path)).await;
     let older = "
-        drop trigger queue_end_is_numbered; drop trigger queue_ended_is_numbered; drop index queue_undone;
+        drop trigger queue_end_is_numbered; drop trigger queue_ended_is_numbered; drop index queue_undone; drop index queue_held;
         alter table queue drop column ended_no; alter table queue drop column lease; delete from counter where name = 'ended';
         create index queue_ended on queue (ended_at) where ended = 1;
         delete from refinery_schema_history where version = 8";

@@ -152,6 +152,24 @@ async fn a_run_that_does_not_end_in_the_time_to_drain_is_stopped_cleanly() {
     assert!(transcript.contains("was interrupted by the end of the time to drain"), "{transcript}");
 }
 
+#[tokio::test]
+async fn a_run_that_no_machine_takes_is_told_of() {
+    let home = Home::for_url("postgresql://nobody@/orders?host=/nowhere");
+    scheduled(&home, "@yearly", "@yearly");
+    let queue = Opened::from(SqliteCatalog::open(&home.path().join("lifeboat.db")).unwrap()).queue;
+    let mut waits = due_now(Work::Drill { drill: "restore-logical".parse().unwrap() });
+    waits.needs.insert("big-disk".parse().unwrap());
+    queue.plan(lifeboat::clock::now(), vec![waits.clone()]).await.unwrap();
+    let mut service = Service::start(&home, "serve");
+    service.hear("no machine that offers big-disk has taken it for");
+    service.signal(Signal::TERM);
+    let (code, said) = service.end();
+    assert!(code == Some(0) && said.contains(&waits.run.to_string()), "{said}");
+    let shown = home.run(&["schedule", "--output", "json"]).expect(0).json();
+    let run = shown["runs"].as_array().unwrap().iter().find(|run| run["stage"] == "waiting").unwrap();
+    assert!(run["why"].to_string().contains("no machine that offers big-disk has taken it for"), "{shown}");
+}
+
 /// Everything that is scheduled every minute was planned and done up to some minutes ago; so whoever begins to plan finds something to do at once.
 async fn done_until_some_minutes_ago(opened: &Opened, works: &[Work]) {
     let now = opened.queue.now().await.unwrap();

@@ -326,7 +326,8 @@ fn claim(
 
 fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, QueryError> {
     let sql = format!(
-        "select run, policy, worker, until from queue where until < ?1 or until - 2 * lease > ?1 order by {ORDER}"
+        "select run, policy, worker, until from queue indexed by queue_held
+         where token is not null and (until < ?1 or until - 2 * lease > ?1) order by {ORDER}"
     );
     let lapsed: Vec<(String, String, String, i64)> = transaction
         .prepare_cached(&sql)?

@@ -1,5 +1,6 @@
 //! Who plans: what is due is written down before it is begun, what broke is tried again, what will not be done is said, and what a dead worker held is given up.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{Shared, sweep_up};
 use crate::domain::check::Broke;
+use crate::domain::ids::RunId;
 use crate::domain::queue::Planned;
 use crate::domain::run::Work;
 use crate::engine::House;
@@ -48,12 +50,14 @@ pub struct Planner {
     ended_up_to: Option<u64>,
     /// Since when the queue has answered without a pause, and when it last did, by a steady clock; and what its own clock said then.
     answers: Option<(Duration, Duration, Timestamp)>,
+    /// Runs of which it was said that nobody takes them.
+    untaken: BTreeSet<RunId>,
 }
 
 impl Planner {
     /// For a house.
     pub fn new(house: Arc<House>) -> Planner {
-        Planner { house, agenda: None, ended_up_to: None, answers: None }
+        Planner { house, agenda: None, ended_up_to: None, answers: None, untaken: BTreeSet::new() }
     }
 
     /// From here on with these policies.
@@ -97,7 +101,16 @@ impl Planner {
             }
         }
         ticked.next = agenda.next();
-        for (run, why) in agenda.hopeless(&queue.places().await?, now) {
+        let places = queue.places().await?;
+        let untaken: BTreeMap<RunId, String> =
+            places.iter().filter_map(|place| Some((place.planned.run, due::untaken(place, &places, now)?))).collect();
+        self.untaken.retain(|run| untaken.contains_key(run));
+        for (run, why) in &untaken {
+            if self.untaken.insert(*run) {
+                tracing::warn!(%run, why, "a run waits for a machine that offers what it needs: see [worker] labels on every machine");
+            }
+        }
+        for (run, why) in agenda.hopeless(&places, now) {
             tracing::warn!(%run, why, "a run is missed");
             ticked.missed += usize::from(queue.miss(now, run, why).await?);
         }

@@ -173,6 +173,36 @@ fn what_broke_is_tried_again_later_and_later_and_not_for_ever() {
 }
 
 #[test]
+fn what_nobody_takes_is_told_with_what_it_needs() {
+    let policy = policy("0 3 * * *", Some("0 3 * * *"));
+    let mut agenda = agenda(&policy, Some("2026-11-19T03:00:00Z"), "2026-11-20T03:00:00Z");
+    let due = agenda.look(at("2026-11-20T03:00:00Z"));
+    let lines: Vec<Line> = agenda.lines().cloned().collect();
+    let mut waits = Place { planned: planned(&due[0], &lines[0], 1), holder: None };
+    let (soon, later) = (at("2026-11-20T03:09:59Z"), at("2026-11-20T05:00:00Z"));
+    assert_eq!(untaken(&waits, &[], later), None, "anybody may take it");
+    waits.planned.needs.extend(["pg17".parse().unwrap(), "big-disk".parse().unwrap()]);
+    assert_eq!(untaken(&waits, &[], soon), None, "not for long");
+    let told = untaken(&waits, &[], later).unwrap();
+    assert_eq!(told, "no machine that offers big-disk, pg17 has taken it for 2h");
+    // When it is missed, that is in its reason.
+    let gone = at("2026-11-21T03:00:00Z");
+    agenda.look(gone);
+    let missed = agenda.hopeless(&[waits.clone()], gone);
+    assert!(
+        missed[0].1.ends_with("takes its place; no machine that offers big-disk, pg17 has taken it for 1d"),
+        "{missed:?}"
+    );
+    // Another has what it must have alone: it waits for that.
+    let holder = Holder { worker: "w".to_owned(), token: 1, until: later };
+    waits.planned.alone_on = Some("db1".to_owned());
+    let other = Place { holder: Some(holder.clone()), ..waits.clone() };
+    assert_eq!(untaken(&waits, &[other], later), None);
+    assert!(untaken(&waits, &[], later).is_some());
+    assert_eq!(untaken(&Place { holder: Some(holder), ..waits }, &[], later), None, "somebody does it");
+}
+
+#[test]
 fn windows_are_waited_for_and_close() {
     let mut policy = policy("0 3 * * *", Some("0 12 * * *"));
     let time = |hour| jiff::civil::time(hour, 0, 0, 0);

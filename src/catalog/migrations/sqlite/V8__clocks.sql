@@ -4,6 +4,9 @@
 -- long as that clock was ahead. None: the claim is older than this.
 alter table queue add column lease integer;
 
+-- What is claimed is little, and looked at again and again.
+create index queue_held on queue (until) where token is not null;
+
 -- In which order places ended: a number that only grows, whatever clocks said. What is to be tried again is asked for by it, for by a clock that was
 -- ahead something ends in a time to come, and by one that was behind in a time that was looked at already.
 alter table queue add column ended_no integer;
