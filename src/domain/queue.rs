@@ -123,6 +123,8 @@ pub struct PlannedUpTo {
 /// A run whose place ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
+    /// Grows with every place that ends in this catalog.
+    pub number: u64,
     /// What was to be done.
     pub planned: Planned,
     /// When it ended, by the queue's own clock.
@@ -150,6 +152,14 @@ pub enum EndedAs {
 }
 
 impl EndedAs {
+    /// Whether what was wanted of the run is still to be had, so that it may be tried again.
+    pub fn is_undone(self) -> bool {
+        match self {
+            EndedAs::Succeeded | EndedAs::Found => false,
+            EndedAs::Unproven | EndedAs::Broke | EndedAs::Abandoned | EndedAs::Missed => true,
+        }
+    }
+
     /// Every word.
     pub const ALL: [EndedAs; 6] =
         [EndedAs::Succeeded, EndedAs::Found, EndedAs::Unproven, EndedAs::Broke, EndedAs::Abandoned, EndedAs::Missed];

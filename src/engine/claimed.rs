@@ -125,16 +125,16 @@ impl Fence {
     }
 
     /// Appends an event of the run. A queue that does not answer is waited for: what happened is not thrown away because it cannot be written down now.
-    async fn append(&self, at: Timestamp, event: Event) -> Result<(), Broke> {
+    async fn append(&self, id: EventId, at: Timestamp, event: Event) -> Result<(), Broke> {
         loop {
-            match self.queue.append_held(at, &self.claim, event.clone()).await {
+            match self.queue.append_held(at, &self.claim, id, event.clone()).await {
                 Ok(Hold::Held) => {
                     if event.ends() {
                         self.ended.send_replace(true);
                     }
                     return Ok(());
                 }
-                // An answer that was lost on its way: it was written.
+                // Of two ends the first stands.
                 Ok(Hold::Lost) if event.ends() && self.has_ended() => return Ok(()),
                 Ok(Hold::Lost) => {
                     self.stop(LOST);
@@ -184,7 +184,7 @@ impl Before for Held {
         event: Event,
     ) -> Result<(), Broke> {
         if run == self.fence.run() {
-            return self.fence.append(at, event).await;
+            return self.fence.append(id, at, event).await;
         }
         self.catalog.deliver(id, at, policy, run, event).await
     }

@@ -282,8 +282,8 @@ fn croner_differs_in_ranges() {
     assert_eq!(instants(text, "Europe/Berlin").next_after(last), Some(at("2020-10-25T02:00:00Z")));
 }
 
-/// What croniter 7.0.0 gave from 2016 to 2025: how many instants, and `h = (h * 1000003 + second) mod 2^61` over them. `30 2 * * *` is not among
-/// these: where clocks change croniter runs it twice, or not right after the gap.
+/// What croniter 7.0.0 gave from 2016 to 2025: how many instants, and `h = (h * 1000003 + second) mod 2^61` over them. `30 2 * * *` has a
+/// table of its own, below.
 #[rustfmt::skip]
 const CRONITER: &[(&str, &str, u64, u64)] = &[
     ("Europe/Berlin", "0 3 * * *", 3653, 1022311261445327840),
@@ -347,6 +347,43 @@ fn croniter_gave_the_same_instants_over_ten_years() {
         }
     }
     assert_eq!(differ, BTreeSet::new());
+}
+
+/// The same of `30 2 * * *`, with what croniter runs and lifeboat does not: where 02:30 comes twice, croniter runs both, and cron(8) the first alone.
+/// In spring, where 02:30 is left out, both are due right after the gap.
+#[rustfmt::skip]
+const CRONITER_AT_HALF_PAST_TWO: &[(&str, u64, u64, &[&str])] = &[
+    ("Europe/Berlin", 3663, 990302321769078280, &[
+        "2016-10-30T01:30:00Z", "2017-10-29T01:30:00Z", "2018-10-28T01:30:00Z", "2019-10-27T01:30:00Z", "2020-10-25T01:30:00Z",
+        "2021-10-31T01:30:00Z", "2022-10-30T01:30:00Z", "2023-10-29T01:30:00Z", "2024-10-27T01:30:00Z", "2025-10-26T01:30:00Z",
+    ]),
+    ("America/New_York", 3653, 1932892241838207064, &[]),
+    ("Asia/Kathmandu", 3653, 584295752071871468, &[]),
+    ("Australia/Lord_Howe", 3653, 515144767917887200, &[]),
+    ("Africa/Casablanca", 3665, 105309717535191664, &[
+        "2016-06-05T02:30:00Z", "2016-10-30T02:30:00Z", "2017-05-21T02:30:00Z", "2017-10-29T02:30:00Z", "2018-05-13T02:30:00Z", "2019-05-05T02:30:00Z",
+        "2020-04-19T02:30:00Z", "2021-04-11T02:30:00Z", "2022-03-27T02:30:00Z", "2023-03-19T02:30:00Z", "2024-03-10T02:30:00Z", "2025-02-23T02:30:00Z",
+    ]),
+];
+
+#[test]
+fn croniter_runs_half_past_two_twice_where_it_comes_twice_and_all_else_is_the_same() {
+    for (zone, count, hash, twice) in CRONITER_AT_HALF_PAST_TWO {
+        let ours = instants("30 2 * * *", zone);
+        let due: BTreeSet<Timestamp> = ours.between(at("2015-12-31T23:59:59Z"), at("2025-12-31T23:59:59Z")).collect();
+        let days: BTreeSet<_> = due.iter().map(|instant| ours.zone().to_datetime(*instant).date()).collect();
+        assert_eq!((due.len(), days.len()), (3_653, 3_653), "{zone}: once on every day of ten years");
+        let theirs: BTreeSet<Timestamp> = due.iter().copied().chain(twice.iter().map(|second| at(second))).collect();
+        let h = theirs
+            .iter()
+            .fold(0u128, |h, instant| (h * 1_000_003 + u128::try_from(instant.as_second()).unwrap()) % (1 << 61));
+        assert_eq!((theirs.len() as u64, h), (*count, u128::from(*hash)), "{zone}");
+        for second in twice.iter().map(|second| at(second)) {
+            let clock = |instant| ours.zone().to_datetime(instant);
+            let first = due.iter().copied().find(|first| clock(*first) == clock(second));
+            assert!(first.is_some_and(|first| first < second), "{zone}: {second} is the second 02:30 of its day");
+        }
+    }
 }
 
 /// With a star: exactly the minutes that there are and that match, looked at one by one around every change of three years.

@@ -54,6 +54,20 @@ async fn postgres_keeps_the_contracts() {
     assert_eq!(one.catalog.runs(None, 100).await.unwrap().len(), 6);
     assert!(opened(&server, "fourth").await.catalog.runs(None, 100).await.unwrap().is_empty());
 
+    // A catalog of a version in which ends had no numbers.
+    let five = opened(&server, "fifth").await;
+    queue::leave_ends(&five).await;
+    server.sql(
+        "postgres",
+        "set search_path = fifth; drop trigger queue_end_is_numbered on queue; drop trigger queue_ended_is_numbered on queue;
+         drop function queue_end_is_numbered, queue_ended_is_numbered; drop index queue_undone; drop sequence queue_ended_no;
+         alter table queue drop column ended_no; alter table queue drop column lease; create index queue_ended on queue (ended_at) where ended;
+         delete from refinery_schema_history where version = 8",
+    );
+    let here = place(&server, "fifth");
+    assert_eq!(migrate(&here).await.unwrap().from, Some(7));
+    queue::ends_have_numbers(&PostgresCatalog::open(&here).unwrap().into()).await;
+
     // Nothing that happened can be changed.
     for sql in [
         "update lifeboat.event set at = '2020-01-01T00:00:00Z'",

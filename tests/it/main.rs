@@ -55,6 +55,7 @@ mod seal_later;
 mod seal_shape;
 mod serve;
 mod serve_fleet;
+mod serve_parts;
 mod shipped_files;
 mod signals;
 mod smoke;

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat::catalog::{Catalog, Opened, Queue, SqliteCatalog};
 use lifeboat::domain::ids::{PolicyName, RunId};
 use lifeboat::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Planned, RunKey, Worker};
-use lifeboat::domain::run::{Event, RunOutcome, RunState, Work};
+use lifeboat::domain::run::{Event, EventId, RunOutcome, RunState, Work};
 use lifeboat::domain::units::Span;
 
 use crate::support::sample::{self, at};
@@ -58,7 +58,7 @@ async fn claim(queue: &dyn Queue, seconds: i64, who: &Worker) -> Option<Claim> {
 
 /// Ends a claim well.
 async fn finish(queue: &dyn Queue, claim: &Claim) {
-    assert_eq!(queue.append_held(noon(900), claim, done()).await.unwrap(), Hold::Held);
+    assert_eq!(queue.append_held(noon(900), claim, EventId::new(), done()).await.unwrap(), Hold::Held);
 }
 
 async fn state(catalog: &dyn Catalog, run: RunId) -> RunState {
@@ -69,7 +69,12 @@ async fn order(queue: &dyn Queue) -> Vec<RunId> {
     queue.places().await.unwrap().iter().map(|place| place.planned.run).collect()
 }
 
-/// Whatever ended is told from a moment on, with its key; and what nobody planned is told with the run that makes up for it.
+/// The number of what ended last without having been done.
+async fn newest(queue: &dyn Queue) -> u64 {
+    queue.undone(None, 1).await.unwrap().last().map_or(0, |one| one.number)
+}
+
+/// Whatever ended without having been done is told in the order in which it ended, with its key; and what nobody planned is told with the run that makes up for it.
 async fn what_ended_is_told(opened: &Opened) {
     let (queue, catalog) = (&*opened.queue, &*opened.catalog);
     let worker = worker("teller", &["told"]);
@@ -83,25 +88,47 @@ async fn what_ended_is_told(opened: &Opened) {
     let (second, third, fourth) = (run(6_001), run(6_002), run(6_003));
     queue.plan(noon(5_900), vec![first.clone(), second.clone(), third.clone(), fourth.clone()]).await.unwrap();
     assert_eq!(queue.plan(noon(5_901), vec![first.clone()]).await.unwrap(), [], "and told once");
-    assert!(queue.ended(noon(6_000)).await.unwrap().is_empty());
+    let before = newest(queue).await;
     let claims = [claim(queue, 6_010, &worker).await.unwrap(), claim(queue, 6_010, &worker).await.unwrap()];
-    assert_eq!(queue.append_held(noon(6_020), &claims[0], done()).await.unwrap(), Hold::Held);
+    assert_eq!(queue.append_held(noon(6_020), &claims[0], EventId::new(), done()).await.unwrap(), Hold::Held);
     assert_eq!(queue.lapse(noon(6_090)).await.unwrap(), [claims[1].planned.run]);
     assert!(queue.miss(noon(6_091), third.run, "no".to_owned()).await.unwrap());
     let claimed = claim(queue, 6_100, &worker).await.unwrap();
     let outcome = RunOutcome::Broke { error: "x".to_owned(), hint: None };
-    assert_eq!(queue.append_held(noon(6_101), &claimed, Event::Finished { outcome }).await.unwrap(), Hold::Held);
-    let told = |found: Vec<Ended>| found.into_iter().map(|one| (one.planned.key, one.at, one.how)).collect::<Vec<_>>();
+    assert_eq!(
+        queue.append_held(noon(6_101), &claimed, EventId::new(), Event::Finished { outcome }).await.unwrap(),
+        Hold::Held
+    );
+    let told = |found: &[Ended]| found.iter().map(|one| (one.planned.key.clone(), one.at, one.how)).collect::<Vec<_>>();
     let all = [
-        (first.key, noon(6_020), EndedAs::Succeeded),
-        (second.key, noon(6_090), EndedAs::Abandoned),
+        (second.key.clone(), noon(6_090), EndedAs::Abandoned),
         (third.key, noon(6_091), EndedAs::Missed),
-        (fourth.key, noon(6_101), EndedAs::Broke),
+        (fourth.key.clone(), noon(6_101), EndedAs::Broke),
     ];
-    assert_eq!(told(queue.ended(noon(6_020)).await.unwrap()), all);
-    assert_eq!(told(queue.ended(noon(6_091)).await.unwrap()), all[2..]);
+    let found = queue.undone(Some(before), 100).await.unwrap();
+    assert_eq!(told(&found), all, "what was done is not to be done");
+    assert!(found.iter().map(|one| one.number).is_sorted_by(|one, next| one < next), "{found:?}");
+    assert_eq!(queue.undone(Some(found[0].number), 100).await.unwrap(), found[1..]);
+    assert_eq!(queue.undone(Some(before), 2).await.unwrap(), found[..2], "the first of those after it");
+    assert_eq!(queue.undone(None, 2).await.unwrap(), found[1..], "the newest of all");
+    assert_eq!(queue.undone(None, 3).await.unwrap(), found);
+    assert_eq!(queue.undone(Some(found[2].number), 100).await.unwrap(), []);
+    let mut further = Planned { run: RunId(uuid::Uuid::now_v7()), ..run(6_001) };
+    further.key.attempt = 2;
+    queue.plan(noon(6_102), vec![further.clone()]).await.unwrap();
+    assert_eq!(queue.undone(Some(before), 100).await.unwrap(), found[1..], "what is tried again already is not told");
+    // By a clock that is a year ahead, and by one that was set right again: the order is that in which they ended.
+    let year = 366 * 86_400;
+    assert!(queue.miss(noon(year), further.run, "no".to_owned()).await.unwrap());
+    let last = run(6_004);
+    queue.plan(noon(6_104), vec![last.clone()]).await.unwrap();
+    assert!(queue.miss(noon(6_105), last.run, "no".to_owned()).await.unwrap());
+    let after = queue.undone(Some(found[2].number), 100).await.unwrap();
+    let both = [(further.key, noon(year), EndedAs::Missed), (last.key, noon(6_105), EndedAs::Missed)];
+    assert_eq!(told(&after), both);
+    assert_eq!(told(&queue.undone(None, 1).await.unwrap()), both[1..]);
     let up_to = queue.planned_up_to().await.unwrap();
-    assert!(up_to.iter().any(|one| one.instant == noon(6_003)));
+    assert!(up_to.iter().any(|one| one.instant == noon(6_004)));
     assert!(catalog.run(first.run).await.unwrap().is_some());
 }
 
@@ -266,8 +293,17 @@ async fn leases_lapse(Opened { catalog, queue, .. }: &Opened) {
     // A lease that ran out and was not given up yet can be renewed.
     assert_eq!(queue.renew(noon(300), &second, LEASE).await.unwrap(), Hold::Held);
     finish(&**queue, &second).await;
-    let rest = claim(&**queue, 300, &who).await.unwrap();
-    finish(&**queue, &rest).await;
+    // A clock that was a day ahead and is set back: whoever is there renews; a lease of who is not is not good for a day.
+    let day = 86_400;
+    queue.plan(noon(0), vec![planned(63)]).await.unwrap();
+    let alive = claim(&**queue, day, &who).await.unwrap();
+    let gone = claim(&**queue, day, &who).await.unwrap();
+    assert!(queue.lapse(noon(day - 59)).await.unwrap().is_empty(), "set back a little, it is a lease as any");
+    assert_eq!(queue.renew(noon(400), &alive, LEASE).await.unwrap(), Hold::Held);
+    assert_eq!(queue.lapse(noon(401)).await.unwrap(), [gone.planned.run]);
+    let RunState::Abandoned(why) = state(&**catalog, gone.planned.run).await else { panic!("it was given up") };
+    assert!(why.contains("clock that was ahead"), "{why}");
+    finish(&**queue, &alive).await;
 }
 
 async fn late_workers_write_nothing(Opened { catalog, queue, .. }: &Opened) {
@@ -275,12 +311,12 @@ async fn late_workers_write_nothing(Opened { catalog, queue, .. }: &Opened) {
     queue.plan(noon(0), vec![planned(70)]).await.unwrap();
     let held = claim(&**queue, 100, &who).await.unwrap();
     let run = held.planned.run;
-    assert_eq!(queue.append_held(noon(101), &held, started()).await.unwrap(), Hold::Held);
+    assert_eq!(queue.append_held(noon(101), &held, EventId::new(), started()).await.unwrap(), Hold::Held);
     assert!(matches!(state(&**catalog, run).await, RunState::Running { .. }));
     // Somebody else's token, of the same run.
     let forged = Claim { token: held.token + 1, ..held.clone() };
     for wrong in [&forged, &Claim { token: held.token - 1, ..held.clone() }] {
-        assert_eq!(queue.append_held(noon(102), wrong, done()).await.unwrap(), Hold::Lost);
+        assert_eq!(queue.append_held(noon(102), wrong, EventId::new(), done()).await.unwrap(), Hold::Lost);
         assert_eq!(queue.renew(noon(102), wrong, LEASE).await.unwrap(), Hold::Lost);
         assert_eq!(queue.let_go(wrong).await.unwrap(), Hold::Lost);
     }
@@ -288,19 +324,40 @@ async fn late_workers_write_nothing(Opened { catalog, queue, .. }: &Opened) {
     assert_eq!(queue.lapse(noon(200)).await.unwrap(), [run]);
     let artifact = sample::artifact(lifeboat::domain::policy::Method::Logical, "2026-11-20T12:00:00Z", 77);
     for event in [Event::Committed(artifact), done()] {
-        assert_eq!(queue.append_held(noon(201), &held, event).await.unwrap(), Hold::Lost);
+        assert_eq!(queue.append_held(noon(201), &held, EventId::new(), event).await.unwrap(), Hold::Lost);
     }
     assert!(matches!(state(&**catalog, run).await, RunState::Abandoned(_)));
     let orders: PolicyName = "orders".parse().unwrap();
     assert!(catalog.artifacts(&orders).await.unwrap().is_empty(), "nothing of a late worker is written");
 
-    // After an end in time, nothing more.
-    queue.plan(noon(0), vec![planned(71)]).await.unwrap();
+    // After an end in time, nothing more; and who asks again because an answer was lost on its way hears that it was written, and writes nothing twice.
+    queue.plan(noon(0), vec![planned(71), planned(72)]).await.unwrap();
     let held = claim(&**queue, 100, &who).await.unwrap();
-    finish(&**queue, &held).await;
+    let (made, ids) = (EventId::new(), [EventId::new(), EventId::new()]);
+    let scratch = || Event::ScratchMade { name: "a scratch that is made once".to_owned() };
+    for _ in 0..2 {
+        assert_eq!(queue.append_held(noon(100), &held, ids[0], started()).await.unwrap(), Hold::Held);
+        assert_eq!(queue.append_held(noon(100), &held, made, scratch()).await.unwrap(), Hold::Held);
+    }
+    assert_eq!(catalog.scratches_owed().await.unwrap().len(), 1, "written once");
+    let gone = Event::ScratchDestroyed { name: "a scratch that is made once".to_owned(), swept: false };
+    assert_eq!(queue.append_held(noon(100), &held, EventId::new(), gone).await.unwrap(), Hold::Held);
+    for _ in 0..2 {
+        assert_eq!(queue.append_held(noon(101), &held, ids[1], done()).await.unwrap(), Hold::Held);
+    }
     assert_eq!(state(&**catalog, held.planned.run).await, RunState::Ended(RunOutcome::Succeeded));
+    assert_eq!(
+        queue.append_held(noon(102), &held, ids[0], started()).await.unwrap(),
+        Hold::Held,
+        "it was written then"
+    );
+    // What another run wrote is nothing of this one's.
+    let other = claim(&**queue, 100, &who).await.unwrap();
+    let forged = Claim { token: other.token + 1, ..other.clone() };
+    assert_eq!(queue.append_held(noon(102), &forged, ids[1], done()).await.unwrap(), Hold::Lost);
+    finish(&**queue, &other).await;
     let late = Event::Abandoned { why: "no".to_owned() };
-    assert_eq!(queue.append_held(noon(202), &held, late).await.unwrap(), Hold::Lost);
+    assert_eq!(queue.append_held(noon(202), &held, EventId::new(), late).await.unwrap(), Hold::Lost);
     assert!(queue.places().await.unwrap().is_empty());
     assert!(queue.lapse(noon(10_000)).await.unwrap().is_empty());
 }
@@ -312,12 +369,12 @@ async fn what_was_not_begun_can_be_given_back(Opened { queue, .. }: &Opened) {
     assert_eq!(queue.let_go(&held).await.unwrap(), Hold::Held);
     assert_eq!(queue.places().await.unwrap()[0].holder, None);
     assert_eq!(queue.let_go(&held).await.unwrap(), Hold::Lost);
-    assert_eq!(queue.append_held(noon(101), &held, started()).await.unwrap(), Hold::Lost);
+    assert_eq!(queue.append_held(noon(101), &held, EventId::new(), started()).await.unwrap(), Hold::Lost);
     let other = claim(&**queue, 102, &two).await.unwrap();
     assert_eq!(other.planned.run, held.planned.run);
     assert!(other.token > held.token);
     assert_eq!(queue.renew(noon(103), &held, LEASE).await.unwrap(), Hold::Lost);
-    assert_eq!(queue.append_held(noon(103), &other, started()).await.unwrap(), Hold::Held);
+    assert_eq!(queue.append_held(noon(103), &other, EventId::new(), started()).await.unwrap(), Hold::Held);
     assert!(queue.let_go(&other).await.is_err(), "what was begun is not begun again by another");
     finish(&**queue, &other).await;
 }
@@ -353,6 +410,27 @@ pub(crate) async fn leave_something(Opened { queue, .. }: &Opened) {
     rich.not_after = Some(noon(9_000));
     queue.plan(noon(0), vec![rich, planned(501)]).await.unwrap();
     assert_eq!(claim(&**queue, 600, &worker("holder", &[])).await.unwrap().planned.run, planned(501).run);
+}
+
+/// Three places that ended, in another order than their dates.
+pub(crate) async fn leave_ends(Opened { queue, .. }: &Opened) {
+    queue.plan(noon(0), (600..604).map(planned).collect()).await.unwrap();
+    for (n, ended_at) in [(600, 30), (601, 10), (602, 20)] {
+        assert!(queue.miss(noon(ended_at), planned(n).run, "the test is over".to_owned()).await.unwrap());
+    }
+}
+
+/// What ended before ends had numbers has them in the order of its dates; and the next has the next, whatever its date.
+pub(crate) async fn ends_have_numbers(Opened { queue, .. }: &Opened) {
+    let told = async || {
+        let found = queue.undone(None, 100).await.unwrap();
+        found.into_iter().map(|one| (one.number, one.planned.run)).collect::<Vec<_>>()
+    };
+    let mut all = vec![(1, planned(601).run), (2, planned(602).run), (3, planned(600).run)];
+    assert_eq!(told().await, all);
+    assert!(queue.miss(noon(5), planned(603).run, "the test is over".to_owned()).await.unwrap());
+    all.push((4, planned(603).run));
+    assert_eq!(told().await, all);
 }
 
 /// Several workers on handles of their own claim the same runs at once: each run goes to one of them, in one claim.
@@ -393,7 +471,10 @@ pub(crate) async fn claimers_at_once(handles: Vec<Opened>) {
                         .filter(|place| place.holder.is_some() && place.planned.alone_on.as_ref() == Some(alone));
                     assert_eq!(held.count(), 1, "{alone} is had by one");
                 }
-                assert_eq!(handle.queue.append_held(noon(1_001), &one, started()).await.unwrap(), Hold::Held);
+                assert_eq!(
+                    handle.queue.append_held(noon(1_001), &one, EventId::new(), started()).await.unwrap(),
+                    Hold::Held
+                );
                 finish(&*handle.queue, &one).await;
                 claimed.push((one.planned.run, one.token));
             }
@@ -437,6 +518,26 @@ async fn sqlite_keeps_the_contract() {
     let path = folder.path().join("lifeboat.db");
     contract(&sqlite(&path)).await;
     SqliteCatalog::examine(&path).unwrap();
+}
+
+#[tokio::test]
+async fn sqlite_numbers_what_ended_before_there_were_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lifeboat.db");
+    leave_ends(&sqlite(&path)).await;
+    let older = "
+        drop trigger queue_end_is_numbered; drop trigger queue_ended_is_numbered; drop index queue_undone; drop index queue_held;
+        alter table queue drop column ended_no; alter table queue drop column lease; delete from counter where name = 'ended';
+        create index queue_ended on queue (ended_at) where ended = 1;
+        delete from refinery_schema_history where version = 8";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(older).unwrap();
+    ends_have_numbers(&sqlite(&path)).await;
+    // And it is found by them: what was done long ago is not read again and again.
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let sql = "explain query plan select run from queue
+               where how in ('unproven', 'broke', 'abandoned', 'missed') and ended_no > 3 order by ended_no";
+    let plan: String = connection.query_row(sql, [], |row| row.get(3)).unwrap();
+    assert!(plan.contains("queue_undone"), "{plan}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -15,7 +15,7 @@ use lifeboat::domain::check::Broke;
 use lifeboat::domain::ids::RunId;
 use lifeboat::domain::policy::{DrillUse, Policy, Schedule};
 use lifeboat::domain::queue::{Claim, Ended, Hold, Place, Planned, PlannedUpTo, Worker};
-use lifeboat::domain::run::{Event, RunOutcome, Work};
+use lifeboat::domain::run::{Event, EventId, RunOutcome, Work};
 use lifeboat::domain::timetable::{Terms, Window};
 use lifeboat::domain::transcript::Verdict;
 use lifeboat::domain::units::Span;
@@ -80,9 +80,9 @@ impl Queue for Faulty {
         self.before()?;
         self.after(self.inner.renew(at, claim, lease).await)
     }
-    async fn append_held(&self, at: Timestamp, claim: &Claim, event: Event) -> Result<Hold, Broke> {
+    async fn append_held(&self, at: Timestamp, claim: &Claim, id: EventId, event: Event) -> Result<Hold, Broke> {
         self.before()?;
-        self.after(self.inner.append_held(at, claim, event).await)
+        self.after(self.inner.append_held(at, claim, id, event).await)
     }
     async fn let_go(&self, claim: &Claim) -> Result<Hold, Broke> {
         self.before()?;
@@ -100,9 +100,9 @@ impl Queue for Faulty {
         self.before()?;
         self.inner.places().await
     }
-    async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke> {
+    async fn undone(&self, after: Option<u64>, at_most: u32) -> Result<Vec<Ended>, Broke> {
         self.before()?;
-        self.inner.ended(since).await
+        self.inner.undone(after, at_most).await
     }
     async fn wait(&self, _at_most: Duration) {}
 }
@@ -146,6 +146,8 @@ struct Job {
     claim: Claim,
     until: Timestamp,
     begun: bool,
+    /// What it writes next; it asks again with the same until it has an answer.
+    next: (EventId, Event),
 }
 
 struct Hand {
@@ -167,6 +169,8 @@ struct Counts {
     missed: u64,
     caught_up: u64,
     retries: u64,
+    /// Ends that a worker was told are written.
+    finished: u64,
     fenced: u64,
     crashes: u64,
     outages: u64,
@@ -316,28 +320,27 @@ impl World {
             let worker = self.hands[at].worker.clone();
             if let Ok(Some(claim)) = self.queue.claim(now, &worker, LEASE).await {
                 let until = truth + self.some(2 * 3_600);
-                self.hands[at].job = Some(Job { claim, until, begun: false });
+                let started = Event::Started { host: "h".to_owned(), pid: 1, pid_started: 1 };
+                self.hands[at].job = Some(Job { claim, until, begun: false, next: (EventId::new(), started) });
             }
             return;
         };
         if !job.begun {
-            let started = Event::Started { host: "h".to_owned(), pid: 1, pid_started: 1 };
-            match self.queue.append_held(now, &job.claim, started).await {
+            match self.queue.append_held(now, &job.claim, job.next.0, job.next.1.clone()).await {
                 Ok(Hold::Held) => {
                     *self.begun.entry(job.claim.planned.run).or_default() += 1;
-                    job.begun = true;
+                    let outcome = self.outcome(&job.claim.planned.key.work);
+                    (job.begun, job.next) = (true, (EventId::new(), Event::Finished { outcome }));
+                    self.hands[at].job = Some(job);
                 }
                 Ok(Hold::Lost) => self.counts.fenced += 1,
-                // Whether it was written is not known: such a run is left to its lease.
-                Err(_) => {}
+                Err(_) => self.hands[at].job = Some(job),
             }
-            self.hands[at].job = Some(job).filter(|job| job.begun);
             return;
         }
         if job.until <= truth || was_stopped {
-            let outcome = self.outcome(&job.claim.planned.key.work);
-            match self.queue.append_held(now, &job.claim, Event::Finished { outcome }).await {
-                Ok(Hold::Held) => {}
+            match self.queue.append_held(now, &job.claim, job.next.0, job.next.1.clone()).await {
+                Ok(Hold::Held) => self.counts.finished += 1,
                 Ok(Hold::Lost) => self.counts.fenced += 1,
                 Err(_) => self.hands[at].job = Some(job),
             }
@@ -371,6 +374,8 @@ struct Told {
 
 fn told(file: &Path) -> BTreeMap<String, Told> {
     let connection = rusqlite::Connection::open(file).unwrap();
+    let twice = "select count(*) from (select 1 from event where kind = 'started' group by run having count(*) > 1)";
+    assert_eq!(connection.query_row(twice, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "{file:?}: begun twice");
     let mut statement = connection.prepare("select policy, run, body from event order by seq").unwrap();
     let mut rows = statement.query([]).unwrap();
     let mut all: BTreeMap<String, Told> = BTreeMap::new();
@@ -465,6 +470,9 @@ async fn check(file: &Path, seed: u64, begin: Timestamp, now: Timestamp, world: 
             entry.1.push((*since, instant));
         }
     }
+    // What a worker was told is written is written.
+    let ends = counts.succeeded + counts.found_or_unproven + counts.broke;
+    assert!(counts.finished <= ends, "{} ends were told, {ends} are there; {again}", counts.finished);
     for (run, times) in &world.begun {
         assert_eq!(*times, 1, "{run} was begun more than once; {again}");
     }
@@ -548,6 +556,7 @@ async fn every_planned_run_has_one_outcome_whatever_happens() {
             missed: all.missed + one.missed,
             caught_up: all.caught_up + one.caught_up,
             retries: all.retries + one.retries,
+            finished: all.finished + one.finished,
             fenced: all.fenced + one.fenced,
             crashes: all.crashes + one.crashes,
             outages: all.outages + one.outages,

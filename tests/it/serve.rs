@@ -1,7 +1,7 @@
 //! `lifeboat serve` on a real server: it plans and does backups and drills, is killed in the middle, takes no bad file, and ends in good order.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,11 @@ pub struct Service {
 
 impl Service {
     pub fn start(home: &Home, verb: &str) -> Service {
-        let mut command = home.command(&[verb]);
+        Service::of(home.command(&[verb]))
+    }
+
+    /// By this command.
+    pub fn of(mut command: Command) -> Service {
         command.env("RUST_LOG", "lifeboat=debug").stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -82,7 +86,7 @@ impl Drop for Service {
 }
 
 /// What the catalog says, by SQL on a copy of nothing: the file is shared with the service.
-fn ask(home: &Home, sql: &str) -> Vec<String> {
+pub fn ask(home: &Home, sql: &str) -> Vec<String> {
     let connection = rusqlite::Connection::open(home.path().join("lifeboat.db")).unwrap();
     connection.busy_timeout(Duration::from_secs(20)).unwrap();
     let mut statement = connection.prepare(sql).unwrap();
@@ -91,7 +95,7 @@ fn ask(home: &Home, sql: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn wait_for(home: &Home, what: &str, sql: &str) -> Vec<String> {
+pub fn wait_for(home: &Home, what: &str, sql: &str) -> Vec<String> {
     let until = Instant::now() + PATIENCE;
     loop {
         let found = ask(home, sql);
@@ -105,7 +109,7 @@ fn wait_for(home: &Home, what: &str, sql: &str) -> Vec<String> {
 
 const DRILL: &str = "work like '%drill%'";
 
-fn ground() -> (Server, Home) {
+pub fn ground() -> (Server, Home) {
     let server = Server::start();
     server.sql("postgres", "create database orders");
     server.sql("orders", "create table orders as select n id, repeat('x', 40) note from generate_series(1, 3000) n");
@@ -117,7 +121,7 @@ fn ground() -> (Server, Home) {
 }
 
 /// Sets the schedules of the policy's jobs and drills to one.
-fn scheduled(home: &Home, jobs: &str, drills: &str) {
+pub fn scheduled(home: &Home, jobs: &str, drills: &str) {
     home.edit_policy(|text| {
         let mut of = "";
         let lines = text.lines().filter_map(|line| {

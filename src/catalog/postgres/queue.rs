@@ -26,7 +26,7 @@ use crate::domain::units::Span;
 const TRIES: usize = 20;
 
 const CLAIM: &str = "
-    update queue set worker = $3, token = nextval('queue_token'), until = $4
+    update queue set worker = $3, token = nextval('queue_token'), until = $4, lease = $4 - $1
     where run = (
         select run from queue waits
         where not ended and token is null and due_at <= $1 and coalesce(not_after >= $1, true) and needs <@ $2
@@ -35,10 +35,27 @@ const CLAIM: &str = "
     )
     returning planned::text, token";
 
+/// What ended and was not done, and has no further attempt; the words are those of the index.
+macro_rules! undone {
+    ($direction:literal) => {
+        concat!(
+            "select ended_no, planned::text, ended_at, how from queue gone
+             where how in ('unproven', 'broke', 'abandoned', 'missed') and ended_no > $1
+               and not exists (select 1 from queue next where next.policy = gone.policy and next.work = gone.work
+                               and next.scheduled_for = gone.scheduled_for and next.attempt = gone.attempt + 1)
+             order by ended_no ",
+            $direction,
+            " limit $2"
+        )
+    };
+}
+const UNDONE_AFTER: &str = undone!("asc");
+const UNDONE_NEWEST: &str = undone!("desc");
+
 /// Ends the place of a run, if it has one.
 pub(super) async fn end(lent: &Lent, run: RunId, at: Timestamp, how: EndedAs) -> Result<(), Trouble> {
     const SQL: &str = "
-        update queue set ended = true, ended_at = $2, how = $3, worker = null, token = null, until = null
+        update queue set ended = true, ended_at = $2, how = $3, worker = null, token = null, until = null, lease = null
         where run = $1 and not ended";
     lent.execute(SQL, &[&run.0, &at.as_microsecond(), &how.as_str()]).await?;
     Ok(())
@@ -184,27 +201,31 @@ impl Queue for PostgresCatalog {
     }
 
     async fn renew(&self, at: Timestamp, claim: &Claim, lease: Span) -> Result<Hold, Broke> {
-        const SQL: &str = "update queue set until = $3 where run = $1 and token = $2";
+        const SQL: &str = "update queue set until = $3, lease = $4 where run = $1 and token = $2";
         let (token, until) = (number(claim.token)?, end_of(at, lease)?.as_microsecond());
+        let lease = until - at.as_microsecond();
         let changed = self
             .bounded("renew a lease", async {
-                self.lend().await?.execute(SQL, &[&claim.planned.run.0, &token, &until]).await
+                self.lend().await?.execute(SQL, &[&claim.planned.run.0, &token, &until, &lease]).await
             })
             .await?;
         Ok(if changed == 1 { Hold::Held } else { Hold::Lost })
     }
 
-    async fn append_held(&self, at: Timestamp, claim: &Claim, event: Event) -> Result<Hold, Broke> {
+    async fn append_held(&self, at: Timestamp, claim: &Claim, id: EventId, event: Event) -> Result<Hold, Broke> {
+        const KNOWN: &str = "select 1 from event where id = $1 and run = $2";
         let (run, token) = (claim.planned.run, number(claim.token)?);
         self.bounded("write an event of a claimed run", async {
             let lent = self.lend().await?;
             lent.begin().await?;
-            let held = is_held(&lent, run, token).await?;
+            let mut held = is_held(&lent, run, token).await?;
             if held {
-                insert(&lent, EventId::new(), at, &claim.planned.key.policy, run, &event).await?;
+                insert(&lent, id, at, &claim.planned.key.policy, run, &event).await?;
                 if event.ends() {
                     tell(&lent).await?;
                 }
+            } else {
+                held = lent.row(KNOWN, &[&id.0, &run.0]).await?.is_some();
             }
             lent.commit().await?;
             Ok(if held { Hold::Held } else { Hold::Lost })
@@ -214,7 +235,7 @@ impl Queue for PostgresCatalog {
 
     async fn let_go(&self, claim: &Claim) -> Result<Hold, Broke> {
         const BEGUN: &str = "select 1 from event where run = $1 and kind = 'started' limit 1";
-        const FREE: &str = "update queue set worker = null, token = null, until = null where run = $1";
+        const FREE: &str = "update queue set worker = null, token = null, until = null, lease = null where run = $1";
         let (run, token) = (claim.planned.run, number(claim.token)?);
         self.bounded("give a run back", async {
             let lent = self.lend().await?;
@@ -235,7 +256,7 @@ impl Queue for PostgresCatalog {
 
     async fn lapse(&self, at: Timestamp) -> Result<Vec<RunId>, Broke> {
         const SQL: &str = "
-            select run, policy, worker, until from queue where token is not null and until < $1
+            select run, policy, worker, until from queue where token is not null and (until < $1 or until - 2 * lease > $1)
             order by priority, due_at, run for update skip locked";
         self.bounded("give up lapsed runs", async {
             let lent = self.lend().await?;
@@ -243,7 +264,7 @@ impl Queue for PostgresCatalog {
             let mut runs = Vec::new();
             for row in lent.rows(SQL, &[&at.as_microsecond()]).await? {
                 let (run, worker) = (RunId(row.try_get::<_, Uuid>(0)?), row.try_get::<_, &str>(2)?);
-                let why = lapsed(worker, moment(&row, 3)?);
+                let why = lapsed(worker, moment(&row, 3)?, at);
                 insert(&lent, EventId::new(), at, &text(&row, 1)?, run, &Event::Abandoned { why }).await?;
                 runs.push(run);
             }
@@ -283,16 +304,19 @@ impl Queue for PostgresCatalog {
         .await
     }
 
-    async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke> {
-        const SQL: &str = "
-            select planned::text, ended_at, how from queue where ended and ended_at >= $1 order by ended_at, run";
+    async fn undone(&self, after: Option<u64>, at_most: u32) -> Result<Vec<Ended>, Broke> {
+        let (since, at_most) = (number(after.unwrap_or(0))?, i64::from(at_most));
+        let sql = if after.is_some() { UNDONE_AFTER } else { UNDONE_NEWEST };
         self.bounded("read what ended", async {
-            let found = self.lend().await?.rows(SQL, &[&since.as_microsecond()]).await?;
+            let found = self.lend().await?.rows(sql, &[&since, &at_most]).await?;
             let ended = |row: &tokio_postgres::Row| {
-                let how = EndedAs::named(row.try_get(2)?).map_err(Trouble::Row)?;
-                Ok(Ended { planned: json(row.try_get(0)?)?, at: moment(row, 1)?, how })
+                let number = row.try_get::<_, i64>(0)?.unsigned_abs();
+                let how = EndedAs::named(row.try_get(3)?).map_err(Trouble::Row)?;
+                Ok(Ended { number, planned: json(row.try_get(1)?)?, at: moment(row, 2)?, how })
             };
-            found.iter().map(ended).collect()
+            let mut ended = found.iter().map(ended).collect::<Result<Vec<_>, Trouble>>()?;
+            ended.sort_by_key(|one| one.number);
+            Ok(ended)
         })
         .await
     }

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{QueryError, SqliteCatalog, insert, policy_name, run_id};
+use super::{QueryError, SqliteCatalog, insert, insert_once, policy_name, run_id};
 use crate::catalog::Queue;
 use crate::catalog::error::CatalogError;
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
 use crate::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Holder, Place, Planned, PlannedUpTo, Worker};
-use crate::domain::run::{Event, Work};
+use crate::domain::run::{Event, EventId, Work};
 use crate::domain::units::Span;
 
 /// How often the file is looked at for changes that other processes made.
@@ -29,6 +29,14 @@ const NEXT: &str = "
                       where need.value not in (select label.value from json_each(?2) label))
       and not exists (select 1 from queue held where held.token is not null and held.alone_on = waits.alone_on)
     order by priority, due_at, run limit 1";
+
+/// What ended and was not done, and has no further attempt; the words are those of the index.
+const UNDONE: &str = "
+    select ended_no, planned, ended_at, how from queue gone
+    where how in ('unproven', 'broke', 'abandoned', 'missed') and ended_no > ?1
+      and not exists (select 1 from queue next where next.policy = gone.policy and next.work = gone.work
+                      and next.scheduled_for = gone.scheduled_for and next.attempt = gone.attempt + 1)
+    order by ended_no";
 
 #[async_trait]
 impl Queue for SqliteCatalog {
@@ -80,19 +88,24 @@ impl Queue for SqliteCatalog {
         let (run, token) = (claim.planned.run.to_string(), number(claim.token)?);
         self.with("renew a lease", move |connection| {
             let until = end_of(at, lease)?.as_microsecond();
-            let sql = "update queue set until = ?3 where run = ?1 and token = ?2";
-            Ok(hold(connection.prepare_cached(sql)?.execute(params![run, token, until])?))
+            let sql = "update queue set until = ?3, lease = ?4 where run = ?1 and token = ?2";
+            let lease = until - at.as_microsecond();
+            Ok(hold(connection.prepare_cached(sql)?.execute(params![run, token, until, lease])?))
         })
         .await
     }
 
-    async fn append_held(&self, at: Timestamp, claim: &Claim, event: Event) -> Result<Hold, Broke> {
+    async fn append_held(&self, at: Timestamp, claim: &Claim, id: EventId, event: Event) -> Result<Hold, Broke> {
         let (run, policy, token) = (claim.planned.run, claim.planned.key.policy.clone(), number(claim.token)?);
         self.change("write an event of a claimed run", move |transaction| {
             if !is_held(transaction, run, token)? {
-                return Ok(Hold::Lost);
+                let sql = "select exists (select 1 from event where id = ?1 and run = ?2)";
+                let known: bool = transaction
+                    .prepare_cached(sql)?
+                    .query_row(params![id.to_string(), run.to_string()], |row| row.get(0))?;
+                return Ok(if known { Hold::Held } else { Hold::Lost });
             }
-            insert(transaction, at, &policy, run, &event)?;
+            insert_once(transaction, id, at, &policy, run, &event)?;
             Ok(Hold::Held)
         })
         .await
@@ -115,7 +128,9 @@ impl Queue for SqliteCatalog {
                     return Ok(None);
                 }
                 transaction
-                    .prepare_cached("update queue set worker = null, token = null, until = null where run = ?1")?
+                    .prepare_cached(
+                        "update queue set worker = null, token = null, until = null, lease = null where run = ?1",
+                    )?
                     .execute([run])?;
                 Ok(Some(Hold::Held))
             })
@@ -156,17 +171,23 @@ impl Queue for SqliteCatalog {
         .await
     }
 
-    async fn ended(&self, since: Timestamp) -> Result<Vec<Ended>, Broke> {
+    async fn undone(&self, after: Option<u64>, at_most: u32) -> Result<Vec<Ended>, Broke> {
+        let since = number(after.unwrap_or(0))?;
+        let direction = if after.is_some() { "asc" } else { "desc" };
         self.with("read what ended", move |connection| {
-            let sql =
-                "select planned, ended_at, how from queue where ended = 1 and ended_at >= ?1 order by ended_at, run";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([since.as_microsecond()])?;
+            let sql = format!("{UNDONE} {direction} limit ?2");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![since, at_most])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                let how = EndedAs::named(&row.get::<_, String>(2)?).map_err(QueryError::Row)?;
-                found.push(Ended { planned: parse(&row.get::<_, String>(0)?)?, at: moment(row.get(1)?)?, how });
+                found.push(Ended {
+                    number: row.get::<_, i64>(0)?.unsigned_abs(),
+                    planned: parse(&row.get::<_, String>(1)?)?,
+                    at: moment(row.get(2)?)?,
+                    how: EndedAs::named(&row.get::<_, String>(3)?).map_err(QueryError::Row)?,
+                });
             }
+            found.sort_by_key(|one| one.number);
             Ok(found)
         })
         .await
@@ -292,13 +313,22 @@ fn claim(
         .query_row([], |row| row.get(0))?;
     let until = end_of(at, lease)?;
     transaction
-        .prepare_cached("update queue set worker = ?2, token = ?3, until = ?4 where run = ?1")?
-        .execute(params![run, worker.name, token, until.as_microsecond()])?;
+        .prepare_cached("update queue set worker = ?2, token = ?3, until = ?4, lease = ?5 where run = ?1")?
+        .execute(params![
+            run,
+            worker.name,
+            token,
+            until.as_microsecond(),
+            until.as_microsecond() - at.as_microsecond()
+        ])?;
     Ok(Some(Claim { planned: parse(&planned)?, token: token.unsigned_abs(), until }))
 }
 
 fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, QueryError> {
-    let sql = format!("select run, policy, worker, until from queue where until < ?1 order by {ORDER}");
+    let sql = format!(
+        "select run, policy, worker, until from queue indexed by queue_held
+         where token is not null and (until < ?1 or until - 2 * lease > ?1) order by {ORDER}"
+    );
     let lapsed: Vec<(String, String, String, i64)> = transaction
         .prepare_cached(&sql)?
         .query_map([at.as_microsecond()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
@@ -306,7 +336,7 @@ fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, Que
     let mut runs = Vec::new();
     for (run, policy, worker, until) in lapsed {
         let run = run_id(&run)?;
-        let why = crate::catalog::queue::lapsed(&worker, moment(until)?);
+        let why = crate::catalog::queue::lapsed(&worker, moment(until)?, at);
         insert(transaction, at, &policy_name(&policy)?, run, &Event::Abandoned { why })?;
         runs.push(run);
     }
@@ -317,7 +347,7 @@ fn lapse(transaction: &Transaction<'_>, at: Timestamp) -> Result<Vec<RunId>, Que
 pub(super) fn end(connection: &Connection, run: &str, at: Timestamp, how: EndedAs) -> Result<(), QueryError> {
     connection
         .prepare_cached(
-            "update queue set ended = 1, ended_at = ?2, how = ?3, worker = null, token = null, until = null
+            "update queue set ended = 1, ended_at = ?2, how = ?3, worker = null, token = null, until = null, lease = null
              where run = ?1 and ended = 0",
         )?
         .execute(params![run, at.as_microsecond(), how.as_str()])?;

@@ -1,15 +1,16 @@
 //! Who plans: what is due is written down before it is begun, what broke is tried again, what will not be done is said, and what a dead worker held is given up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{Shared, sweep_up};
 use crate::domain::check::Broke;
-use crate::domain::queue::{Planned, RunKey};
+use crate::domain::ids::RunId;
+use crate::domain::queue::Planned;
 use crate::domain::run::Work;
 use crate::engine::House;
 use crate::engine::house::new_run;
@@ -21,10 +22,12 @@ const EVERY: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(500);
 /// So many runs are written down in one step.
 const AT_ONCE: usize = 500;
+/// A clock that goes by so much more or less than a steady one was set.
+const SET: Duration = Duration::from_secs(5);
 /// After an error.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
-/// What ended so shortly before the last look is looked at again: clocks of machines that write differ a little.
-const OVERLAP: crate::domain::units::Span = crate::domain::units::Span::from_secs(120);
+/// So many runs that ended without having been done are looked at in one look; by who begins, the newest of them.
+const ENDED_AT_ONCE: u32 = 20_000;
 
 /// What came of one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,16 +46,18 @@ pub struct Ticked {
 pub struct Planner {
     house: Arc<House>,
     agenda: Option<Agenda>,
-    ended_since: Option<Timestamp>,
-    tried_again: BTreeSet<String>,
-    /// Since when the queue has answered without a pause, and when it last did; by a steady clock.
-    answers: Option<(Duration, Duration)>,
+    /// Up to which number what ended was looked at.
+    ended_up_to: Option<u64>,
+    /// Since when the queue has answered without a pause, and when it last did, by a steady clock; and what its own clock said then.
+    answers: Option<(Duration, Duration, Timestamp)>,
+    /// Runs of which it was said that nobody takes them.
+    untaken: BTreeSet<RunId>,
 }
 
 impl Planner {
     /// For a house.
     pub fn new(house: Arc<House>) -> Planner {
-        Planner { house, agenda: None, ended_since: None, tried_again: BTreeSet::new(), answers: None }
+        Planner { house, agenda: None, ended_up_to: None, answers: None, untaken: BTreeSet::new() }
     }
 
     /// From here on with these policies.
@@ -72,7 +77,7 @@ impl Planner {
     async fn look(&mut self, steady: Duration) -> Result<Ticked, Broke> {
         let queue = Arc::clone(&self.house.queue);
         let now = queue.now().await?;
-        let lapsed = if self.may_lapse(steady) { queue.lapse(now).await?.len() } else { 0 };
+        let lapsed = if self.may_lapse(steady, now) { queue.lapse(now).await?.len() } else { 0 };
         let mut fresh = self.agenda.is_none();
         if fresh {
             self.ask().await?;
@@ -86,16 +91,9 @@ impl Planner {
         }
         let mut ticked = Ticked { lapsed, ..Ticked::default() };
         let Some(agenda) = &self.agenda else { return Ok(ticked) };
-        let since = match self.ended_since {
-            // A clock that was set back must not hide what ends now.
-            Some(last) if !fresh => last.min(now).checked_sub(OVERLAP.0),
-            _ => now.checked_sub(due::HORIZON.0),
-        };
-        let ended = queue.ended(since.unwrap_or(Timestamp::MIN)).await?;
-        let again = due::again(agenda, &ended, &self.house.config.schedule, now);
-        let again: Vec<Due> = again.into_iter().filter(|one| !self.tried_again.contains(&name(&one.key))).collect();
-        let tried: Vec<String> = again.iter().map(|one| name(&one.key)).collect();
-        due.extend(again);
+        let after = self.ended_up_to.filter(|_| !fresh);
+        let ended = queue.undone(after, ENDED_AT_ONCE).await?;
+        due.extend(due::again(agenda, &ended, &self.house.config.schedule, now));
         if !due.is_empty() {
             let runs = self.runs(agenda, due, now).await?;
             for some in runs.chunks(AT_ONCE) {
@@ -103,15 +101,20 @@ impl Planner {
             }
         }
         ticked.next = agenda.next();
-        for (run, why) in agenda.hopeless(&queue.places().await?, now) {
+        let places = queue.places().await?;
+        let untaken: BTreeMap<RunId, String> =
+            places.iter().filter_map(|place| Some((place.planned.run, due::untaken(place, &places, now)?))).collect();
+        self.untaken.retain(|run| untaken.contains_key(run));
+        for (run, why) in &untaken {
+            if self.untaken.insert(*run) {
+                tracing::warn!(%run, why, "a run waits for a machine that offers what it needs: see [worker] labels on every machine");
+            }
+        }
+        for (run, why) in agenda.hopeless(&places, now) {
             tracing::warn!(%run, why, "a run is missed");
             ticked.missed += usize::from(queue.miss(now, run, why).await?);
         }
-        if self.tried_again.len() > 100_000 {
-            self.tried_again.clear();
-        }
-        self.tried_again.extend(tried);
-        self.ended_since = Some(now);
+        self.ended_up_to = ended.last().map(|newest| newest.number).or(after);
         Ok(ticked)
     }
 
@@ -127,15 +130,21 @@ impl Planner {
         Ok(())
     }
 
-    /// Leases are given up only by who has seen the queue answer through a whole lease: after an outage, or after this process was stopped, those who hold
-    /// leases come first.
-    fn may_lapse(&mut self, steady: Duration) -> bool {
+    /// Leases are given up only by who has seen the queue answer through a whole lease, and its clock go on as clocks do: after an outage, after this process was
+    /// stopped, or after the clock was set, those who hold leases come first.
+    fn may_lapse(&mut self, steady: Duration, now: Timestamp) -> bool {
         let lease = self.house.config.serve.lease.to_std();
         let since = match self.answers {
-            Some((since, last)) if steady.saturating_sub(last) < lease.max(EVERY * 2) => since,
-            _ => steady,
+            Some((since, last, then)) => {
+                let passed = steady.saturating_sub(last);
+                let by_the_clock = now.duration_since(then);
+                let was_set = SignedDuration::try_from(passed)
+                    .map_or(true, |passed| (by_the_clock - passed).unsigned_abs() > SET);
+                if passed < lease.max(EVERY * 2) && !was_set { since } else { steady }
+            }
+            None => steady,
         };
-        self.answers = Some((since, steady));
+        self.answers = Some((since, steady, now));
         steady.saturating_sub(since) >= lease
     }
 
@@ -154,10 +163,6 @@ impl Planner {
         }
         Ok(runs)
     }
-}
-
-fn name(key: &RunKey) -> String {
-    key.to_string()
 }
 
 /// Plans until it is told to end.

@@ -10,8 +10,6 @@ use crate::domain::units::Span;
 
 /// Two attempts lie so far apart at most.
 const LONGEST: Span = Span::from_secs(6 * 3_600);
-/// So far back a planner that begins looks at what ended: what ended before that is not tried again.
-pub const HORIZON: Span = Span::from_secs(2 * 86_400);
 
 /// The further attempts of what ended without having been done. The same whoever asks and however often: a key is planned once.
 ///

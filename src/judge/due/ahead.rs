@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Agenda, Due, Line};
+use super::{Agenda, Due, Line, untaken};
 use crate::domain::ids::{PlaceName, RunId};
 use crate::domain::queue::{Holder, Place, PlannedUpTo, RunKey};
 use crate::domain::timetable::OWN_LABELS;
@@ -112,7 +112,10 @@ fn queued(
                     other.planned.key.work.title(),
                     other.planned.key.policy
                 )),
-                _ => why.push("waits for a free worker".to_owned()),
+                _ => {
+                    let untaken = untaken(place, places, now);
+                    why.push(untaken.unwrap_or_else(|| "waits for a free worker".to_owned()));
+                }
             }
         }
     }

@@ -10,6 +10,7 @@
 mod again;
 mod ahead;
 mod line;
+mod untaken;
 mod window;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,10 @@ use crate::domain::ids::{PolicyName, RunId};
 use crate::domain::queue::{CaughtUp, Place, PlannedUpTo, RunKey};
 use crate::domain::units::Span;
 
-pub use again::{HORIZON, again};
+pub use again::again;
 pub use ahead::{Entry, Stage, ahead};
 pub use line::{Class, Line, TOO_LATE, label, lines, overdue, place};
+pub use untaken::{UNTAKEN_AFTER, untaken};
 pub use window::{closes, opens};
 
 /// A run that is to be planned: all but its name.
@@ -117,7 +119,14 @@ impl Agenda {
     /// Of the runs that wait, those that will not be done, and why.
     pub fn hopeless(&self, places: &[Place], now: Timestamp) -> Vec<(RunId, String)> {
         let waiting = places.iter().filter(|place| place.holder.is_none());
-        waiting.filter_map(|place| Some((place.planned.run, self.why_hopeless(place, now)?))).collect()
+        let why = |place: &Place| {
+            let why = self.why_hopeless(place, now)?;
+            Some(match untaken(place, places, now) {
+                Some(untaken) => format!("{why}; {untaken}"),
+                None => why,
+            })
+        };
+        waiting.filter_map(|place| Some((place.planned.run, why(place)?))).collect()
     }
 
     fn why_hopeless(&self, place: &Place, now: Timestamp) -> Option<String> {

@@ -145,7 +145,7 @@ fn what_broke_is_tried_again_later_and_later_and_not_for_ever() {
         let mut planned = planned(&due[0], &lines[work], 1);
         (planned.key.work, planned.key.attempt) = (lines[work].work.clone(), attempt);
         planned.key.scheduled_for = at("2026-11-20T03:00:00Z");
-        Ended { planned, at: now, how }
+        Ended { number: 1, planned, at: now, how }
     };
     let tried = |ended: Ended| again(&agenda, &[ended], &house, now).pop();
     for (attempt, minutes) in [(1, 5), (2, 10)] {
@@ -173,6 +173,36 @@ fn what_broke_is_tried_again_later_and_later_and_not_for_ever() {
 }
 
 #[test]
+fn what_nobody_takes_is_told_with_what_it_needs() {
+    let policy = policy("0 3 * * *", Some("0 3 * * *"));
+    let mut agenda = agenda(&policy, Some("2026-11-19T03:00:00Z"), "2026-11-20T03:00:00Z");
+    let due = agenda.look(at("2026-11-20T03:00:00Z"));
+    let lines: Vec<Line> = agenda.lines().cloned().collect();
+    let mut waits = Place { planned: planned(&due[0], &lines[0], 1), holder: None };
+    let (soon, later) = (at("2026-11-20T03:09:59Z"), at("2026-11-20T05:00:00Z"));
+    assert_eq!(untaken(&waits, &[], later), None, "anybody may take it");
+    waits.planned.needs.extend(["pg17".parse().unwrap(), "big-disk".parse().unwrap()]);
+    assert_eq!(untaken(&waits, &[], soon), None, "not for long");
+    let told = untaken(&waits, &[], later).unwrap();
+    assert_eq!(told, "no machine that offers big-disk, pg17 has taken it for 2h");
+    // When it is missed, that is in its reason.
+    let gone = at("2026-11-21T03:00:00Z");
+    agenda.look(gone);
+    let missed = agenda.hopeless(&[waits.clone()], gone);
+    assert!(
+        missed[0].1.ends_with("takes its place; no machine that offers big-disk, pg17 has taken it for 1d"),
+        "{missed:?}"
+    );
+    // Another has what it must have alone: it waits for that.
+    let holder = Holder { worker: "w".to_owned(), token: 1, until: later };
+    waits.planned.alone_on = Some("db1".to_owned());
+    let other = Place { holder: Some(holder.clone()), ..waits.clone() };
+    assert_eq!(untaken(&waits, &[other], later), None);
+    assert!(untaken(&waits, &[], later).is_some());
+    assert_eq!(untaken(&Place { holder: Some(holder), ..waits }, &[], later), None, "somebody does it");
+}
+
+#[test]
 fn windows_are_waited_for_and_close() {
     let mut policy = policy("0 3 * * *", Some("0 12 * * *"));
     let time = |hour| jiff::civil::time(hour, 0, 0, 0);
@@ -188,7 +218,8 @@ fn windows_are_waited_for_and_close() {
     let due = line.due(1, at("2026-11-20T02:00:00Z"), 1, None, None);
     assert_eq!((due.due_at, due.not_after), (at("2026-11-20T02:00:00Z"), Some(at("2026-11-20T03:59:59Z"))));
     // A run whose window closed is tried in the next one.
-    let missed = Ended { planned: planned(&due, line, 1), at: at("2026-11-20T04:10:00Z"), how: EndedAs::Missed };
+    let missed =
+        Ended { number: 1, planned: planned(&due, line, 1), at: at("2026-11-20T04:10:00Z"), how: EndedAs::Missed };
     let again = again(&agenda, &[missed], &Housekeeping::default(), at("2026-11-20T04:10:00Z"));
     assert_eq!(again, [], "the next instant comes before the next window");
     // On some days only.

@@ -81,6 +81,17 @@ impl Home {
         std::fs::write(&file, after).unwrap();
     }
 
+    /// From here on the catalog is on a server: schema `lifeboat`, with these further lines.
+    pub fn use_catalog(&self, url: &str, more: &str) {
+        self.edit_config(|text| {
+            let lines = text.lines().filter(|line| !line.starts_with("path = \"lifeboat.db\""));
+            let text = lines.collect::<Vec<_>>().join("\n");
+            let text = text.replacen("[catalog]", &format!("[catalog]\nurl = \"{url}\"\n{more}"), 1);
+            assert!(text.contains(url), "{text}");
+            text + "\n"
+        });
+    }
+
     /// Changes the policy.
     pub fn edit_policy(&self, change: impl FnOnce(String) -> String) {
         let file = self.path().join(format!("policies/{POLICY}.toml"));

@@ -14,6 +14,7 @@ pub mod recovered;
 pub mod s3;
 pub mod server;
 pub mod sink;
+pub mod way;
 
 /// The fixed transcripts, artifacts and policies of the unit tests, compiled against the crate under test.
 #[path = "../../../src/domain/sample.rs"]

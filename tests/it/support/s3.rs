@@ -272,7 +272,7 @@ fn get(port: u16, path: &str) -> Option<String> {
 }
 
 /// An authority, and a certificate of it for `localhost`.
-fn certificates(dir: &Path) {
+pub fn certificates(dir: &Path) {
     let openssl = |args: &[&str]| {
         let done = Command::new("openssl").args(args).current_dir(dir).output().unwrap();
         assert!(done.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&done.stderr));
