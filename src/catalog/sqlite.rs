@@ -163,7 +163,8 @@ fn insert(
     insert_once(connection, EventId::new(), at, policy, run, event)
 }
 
-/// Of one id the first stands. An event that ends a run ends its place in the queue too.
+/// Of one id the first stands, and of one run the first end: whoever comes later with another adds nothing. An event that ends a run ends its place in
+/// the queue too.
 fn insert_once(
     connection: &Connection,
     id: EventId,
@@ -172,18 +173,22 @@ fn insert_once(
     run: RunId,
     event: &Event,
 ) -> Result<(), QueryError> {
-    let body = portable(event).map_err(QueryError::Event)?;
+    const ANY: &str = "
+        insert into event (id, at, policy, run, kind, body) values (?1, ?2, ?3, ?4, ?5, ?6)
+        on conflict (id) where id is not null do nothing";
+    const END: &str = "
+        insert into event (id, at, policy, run, kind, body) select ?1, ?2, ?3, ?4, ?5, ?6
+        where not exists (select 1 from event where run = ?4 and +kind in ('finished', 'abandoned', 'missed'))
+        on conflict (id) where id is not null do nothing";
+    let (body, ends) = (portable(event).map_err(QueryError::Event)?, EndedAs::of(event));
     let run = run.to_string();
     connection
-        .prepare_cached(
-            "insert into event (id, at, policy, run, kind, body) values (?1, ?2, ?3, ?4, ?5, ?6)
-             on conflict (id) where id is not null do nothing",
-        )?
+        .prepare_cached(if ends.is_some() { END } else { ANY })?
         .execute(params![id.to_string(), at.to_string(), policy.as_str(), run, kind(event), body])?;
-    if let Some(how) = EndedAs::of(event) {
-        queue::end(connection, &run, at, how)?;
+    match ends {
+        Some(how) => queue::end(connection, &run, at, how),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn run_of(connection: &Connection, id: RunId) -> Result<Option<Run>, QueryError> {

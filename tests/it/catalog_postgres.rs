@@ -48,6 +48,8 @@ async fn postgres_keeps_the_contracts() {
     let three = opened(&server, "third").await;
     let others = (0..4).map(|_| Opened::from(PostgresCatalog::open(&place(&server, "third")).unwrap()));
     queue::claimers_at_once(others.collect()).await;
+    let others = (0..4).map(|_| Opened::from(PostgresCatalog::open(&place(&server, "third")).unwrap()));
+    queue::enders_at_once(others.collect()).await;
     let other = PostgresCatalog::open(&place(&server, "third")).unwrap().into();
     queue::waiters_wake(&three, &other).await;
     // Which schema it is, is told apart.

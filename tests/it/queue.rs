@@ -433,6 +433,41 @@ pub(crate) async fn ends_have_numbers(Opened { queue, .. }: &Opened) {
     assert_eq!(told().await, all);
 }
 
+/// Many who end the same runs at once, with places in the queue and without: each run has one end in the books.
+pub(crate) async fn enders_at_once(handles: Vec<Opened>) {
+    let policy = "orders".parse().unwrap();
+    let places: Vec<Planned> = (500..510).map(planned).collect();
+    handles[0].queue.plan(noon(0), places.clone()).await.unwrap();
+    let without: Vec<_> = (9_000..9_010).map(sample::run).collect();
+    for run in &without {
+        let event = Event::Planned { work: Work::Verify, scheduled_for: None };
+        handles[0].catalog.append(noon(0), &policy, *run, event).await.unwrap();
+    }
+    let ends = |who: usize| match who % 3 {
+        0 => Event::Abandoned { why: "its process is gone".to_owned() },
+        1 => Event::Finished { outcome: RunOutcome::Succeeded },
+        _ => Event::Missed { why: "it was too late".to_owned() },
+    };
+    let before: u64 = handles[0].outbox.ended().await.unwrap().values().sum();
+    let runs: Vec<_> = places.iter().map(|place| place.run).chain(without).collect();
+    let enders = handles.iter().enumerate().map(|(who, one)| {
+        let (catalog, runs, policy) = (Arc::clone(&one.catalog), runs.clone(), policy.clone());
+        let event = ends(who);
+        tokio::spawn(async move {
+            for run in runs {
+                catalog.append(noon(1), &policy, run, event.clone()).await.unwrap();
+            }
+        })
+    });
+    for ender in enders.collect::<Vec<_>>() {
+        ender.await.unwrap();
+    }
+    let after: u64 = handles[0].outbox.ended().await.unwrap().values().sum();
+    assert_eq!(after - before, runs.len() as u64);
+    let open = handles[0].queue.places().await.unwrap();
+    assert!(open.iter().all(|place| !runs.contains(&place.planned.run)), "{open:?}");
+}
+
 /// Several workers on handles of their own claim the same runs at once: each run goes to one of them, in one claim.
 pub(crate) async fn claimers_at_once(handles: Vec<Opened>) {
     let workers = handles.len();
@@ -545,6 +580,7 @@ async fn sqlite_gives_each_run_to_one_of_many() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lifeboat.db");
     claimers_at_once((0..4).map(|_| sqlite(&path)).collect()).await;
+    enders_at_once((0..4).map(|_| sqlite(&path)).collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

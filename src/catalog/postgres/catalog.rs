@@ -24,7 +24,8 @@ use crate::domain::transcript::Transcript;
 /// Whoever takes in what stores hold does so alone ("lboa", and what for).
 const ADOPTING: i64 = 0x6C62_6F61_0000_0002;
 
-/// Of one id the first stands. An event that ends a run ends its place in the queue too.
+/// Of one id the first stands, and of one run the first end: whoever comes later with another adds nothing. An event that ends a run ends its place in
+/// the queue too. In a transaction, always: two who end one run wait for each other.
 pub(super) async fn insert(
     lent: &Lent,
     id: EventId,
@@ -33,13 +34,29 @@ pub(super) async fn insert(
     run: RunId,
     event: &Event,
 ) -> Result<(), Trouble> {
-    let sql = "insert into event (id, at, policy, run, kind, body) values ($1, $2, $3, $4, $5, $6::text::jsonb) on conflict (id) do nothing";
-    let (written, body) = (at.to_string(), to_json(event)?);
-    lent.execute(sql, &[&id.0, &written, &policy.as_str(), &run.0, &kind(event), &body]).await?;
-    match EndedAs::of(event) {
-        Some(how) => queue::end(lent, run, at, how).await,
-        None => Ok(()),
+    const ANY: &str = "
+        insert into event (id, at, policy, run, kind, body) values ($1, $2, $3, $4, $5, $6::text::jsonb)
+        on conflict (id) do nothing";
+    const END: &str = "
+        insert into event (id, at, policy, run, kind, body) select $1, $2, $3, $4, $5, $6::text::jsonb
+        where not exists (select 1 from event where run = $4 and kind in ('finished', 'abandoned', 'missed'))
+        on conflict (id) do nothing";
+    let (written, body, ends) = (at.to_string(), to_json(event)?, EndedAs::of(event));
+    if let Some(how) = ends {
+        // The place first, as all who end a place do; the lock is for runs that have none. What was written before it was had is seen.
+        queue::end(lent, run, at, how).await?;
+        lent.rows("select pg_catalog.pg_advisory_xact_lock($1)", &[&ending(run)]).await?;
     }
+    let sql = if ends.is_some() { END } else { ANY };
+    lent.execute(sql, &[&id.0, &written, &policy.as_str(), &run.0, &kind(event), &body]).await?;
+    Ok(())
+}
+
+/// Whoever ends a run does so alone: a number of its own, out of the random part of its name.
+fn ending(run: RunId) -> i64 {
+    const WHAT_FOR: u64 = 0x6C62_6F61_0000_0003;
+    let (_, random) = run.0.as_u64_pair();
+    (random ^ WHAT_FOR).cast_signed()
 }
 
 /// The events that some question finds.
