@@ -16,6 +16,7 @@ mod backup_whole;
 mod bad_input;
 mod catalog;
 mod catalog_away;
+mod catalog_away_rest;
 mod catalog_carry;
 mod catalog_postgres;
 mod checks;
