@@ -25,6 +25,7 @@ use super::fold::{fold, kind, portable};
 use super::{Catalog, Migrated, Trial};
 
 mod carry;
+mod carry_outbox;
 mod coverage;
 mod ledger;
 mod open;
