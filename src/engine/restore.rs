@@ -50,6 +50,7 @@ pub enum Target {
 }
 
 /// What is wanted.
+#[derive(Clone)]
 pub struct Request {
     /// Where backups are looked for.
     pub stores: Vec<Arc<dyn Store>>,

@@ -104,7 +104,7 @@ async fn of_second_places(house: &House, policy: &Policy, now: Timestamp) -> Res
     let tried = immutability::known(house, policy, now).await?;
     let mut found = second::locks(policy, immutability::locked_stores(house, policy), &tried);
     if policy.backups.iter().any(|job| !job.copies.is_empty()) {
-        let looking = Looking { read: false, immutable: &tried, progress: &Silent };
+        let looking = Looking { read: false, ledger: false, immutable: &tried, progress: &Silent };
         match copies::look(house, policy, looking).await {
             // Whether they were read is told by the ledger.
             Ok(seen) => {
