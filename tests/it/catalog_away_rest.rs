@@ -9,17 +9,11 @@ use crate::retention::Days;
 use crate::support::home::{Home, POLICY, walk};
 use crate::support::server::{Server, command};
 
-/// A home with six backups of many parts, whose catalog is on this server; copies go to two more stores.
+/// A home with six backups of many parts, whose catalog is on this server.
 fn days(catalog: &Server) -> Days {
     let home = Home::for_url("postgresql://nobody@/orders?host=/nowhere");
     let place = format!("url = \"{}\"\ntimeout = \"30s\"\n#", catalog.url("postgres"));
     home.edit_config(|text| text.replace("path = \"lifeboat.db\"", &place));
-    home.edit_config(|text| {
-        text.replace(
-            "[keys]",
-            "[stores.far]\nkind = \"file\"\npath = \"far\"\n[stores.tape]\nkind = \"file\"\npath = \"tape\"\n[keys]",
-        )
-    });
     home.run(&["catalog", "migrate"]).expect(0);
     Days::of(home, 6, 60)
 }
@@ -72,6 +66,12 @@ fn a_copy_goes_on_and_what_it_did_is_delivered() {
     let mut catalog = Server::start();
     let days = days(&catalog);
     let home = &days.home;
+    home.edit_config(|text| {
+        text.replace(
+            "[keys]",
+            "[stores.far]\nkind = \"file\"\npath = \"far\"\n[stores.tape]\nkind = \"file\"\npath = \"tape\"\n[keys]",
+        )
+    });
     home.edit_policy(|text| {
         text.replace("method = \"physical\"\n", "method = \"physical\"\ncopies = [\"far\", \"tape\"]\n")
     });
