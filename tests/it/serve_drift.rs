@@ -12,9 +12,6 @@ use crate::support::home::Home;
 fn the_service_looks_for_drift_and_what_it_finds_becomes_a_metric_and_an_alarm() {
     let days = Days::of(Home::for_url("postgresql://nobody@/orders?host=/nowhere"), 2, 1);
     let home = &days.home;
-    home.edit_policy(|text| {
-        text.lines().filter(|line| !line.starts_with("schedule")).map(|line| format!("{line}\n")).collect()
-    });
     let shown = home.run(&["schedule"]);
     assert!(!shown.stdout.contains("drift"), "nothing of it unless it is asked for: {shown:?}");
     home.edit_config(|text| format!("{text}\n[schedule]\ndrift = \"every 1m\"\njitter = \"0s\"\n"));
