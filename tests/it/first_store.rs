@@ -58,7 +58,7 @@ fn init_tells_what_is_wrong_with_a_store() {
         ("s3://acme?as_of=2026-01-01T00:00:00Z", "as_of"),
         ("gs://acme", "no kind of store"),
     ] {
-        let refused = lifeboat(folder.path(), &["init", "postgresql:///orders", "--store", url]).expect(2);
+        let refused = lifeboat(folder.path(), &["init", "postgresql://lifeboat@/orders", "--store", url]).expect(2);
         assert!(refused.stderr.contains(said) && refused.stderr.contains("hint:"), "{url}: {}", refused.stderr);
         assert!(!refused.stderr.contains("SECRET"), "{}", refused.stderr);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{url}: nothing was written");

@@ -203,14 +203,14 @@ pub async fn leave_alarms_and_letters(outbox: &dyn lifeboat::catalog::Outbox) {
     assert!(outbox.settle(version, vec![alarm(), taken_on, over], letters).await.unwrap());
     let minute = Span::from_secs(60);
     let tried = outbox.take(&chat, now, minute).await.unwrap().unwrap();
-    outbox.put_off(&tried, now + SignedDuration::from_secs(5), "503").await.unwrap();
+    assert_eq!(outbox.put_off(&tried, now + SignedDuration::from_secs(5), "503").await.unwrap(), Hold::Held);
     let mail = "mail".parse().unwrap();
     let done = outbox.take(&mail, now, minute).await.unwrap().unwrap();
-    outbox.delivered(&done, now, "250").await.unwrap();
+    assert_eq!(outbox.delivered(&done, now, "250").await.unwrap(), Hold::Held);
     // In somebody's hands while it is carried away.
     outbox.take(&mail, now, minute).await.unwrap().unwrap();
     let pager = outbox.take(&"pager".parse().unwrap(), now, minute).await.unwrap().unwrap();
-    outbox.give_up(&pager, now, "404").await.unwrap();
+    assert_eq!(outbox.give_up(&pager, now, "404").await.unwrap(), Hold::Held);
     let drift = Drift {
         code: "tls_weak".to_owned(),
         severity: Severity::Warning,
