@@ -8,16 +8,20 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{PostgresCatalog, SqliteCatalog};
+use crate::domain::alarm::{Alarm, Waiting};
 use crate::domain::check::{Broke, Finding};
 use crate::domain::config::CatalogPlace;
+use crate::domain::drift::Drift;
 use crate::domain::exposure::Covered;
-use crate::domain::ids::{PolicyName, RunId};
+use crate::domain::ids::{PlaceName, PolicyName, RunId};
 use crate::domain::ledger::LastRead;
 use crate::domain::queue::{EndedAs, Holder, Planned};
 use crate::domain::run::{Event, EventId};
 
 /// The format of an export.
-pub const EXPORT_FORMAT: &str = "lifeboat.catalog/1";
+pub const EXPORT_FORMAT: &str = "lifeboat.catalog/2";
+/// What is read: the first had no alarms and letters.
+pub const FORMATS_READ: [&str; 2] = ["lifeboat.catalog/1", EXPORT_FORMAT];
 /// Rows that are under way between reader and writer, at most.
 pub const UNDER_WAY: usize = 64;
 
@@ -75,6 +79,35 @@ pub enum Carried {
     Token {
         /// The number; 0: none yet.
         given: u64,
+    },
+    /// An alarm as it was last decided on, with what was told of it and who took it on; those that are over too, for they are counted.
+    Alarm(Box<Alarm>),
+    /// A letter that no receiver has answered for. Whoever was at it is not carried: it waits.
+    Letter(Box<Waiting>),
+    /// What became of a notifier's letters that are done.
+    Post {
+        /// Whose.
+        to: PlaceName,
+        /// Letters that a receiver answered for.
+        delivered: u64,
+        /// When the last was delivered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivered_at: Option<Timestamp>,
+        /// Letters that were given up.
+        given_up: u64,
+        /// When the last was given up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        given_up_at: Option<Timestamp>,
+    },
+    /// What the newest look at drift found, on which alarms stand: without it they would seem to be over.
+    DriftSeen {
+        /// Of which policy; none: of the installation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<PolicyName>,
+        /// When.
+        at: Timestamp,
+        /// What.
+        found: Vec<Drift>,
     },
 }
 

@@ -27,7 +27,7 @@ use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
 use crate::domain::transcript::Transcript;
 
 pub use before::Before;
-pub use carry::{Carried, Carry, EXPORT_FORMAT, Load, PlaceEnd, UNDER_WAY, UNREADABLE, carry};
+pub use carry::{Carried, Carry, EXPORT_FORMAT, FORMATS_READ, Load, PlaceEnd, UNDER_WAY, UNREADABLE, carry};
 pub use error::CatalogError;
 pub use opened::{Opened, open};
 pub use outbox::Outbox;

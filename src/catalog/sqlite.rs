@@ -25,6 +25,7 @@ use super::{Catalog, Migrated, Trial};
 
 mod artifacts;
 mod carry;
+mod carry_outbox;
 mod coverage;
 mod ledger;
 mod open;

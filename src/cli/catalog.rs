@@ -9,13 +9,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::catalog::{CatalogError, SqliteCatalog};
-use crate::domain::check::{Broke, Finding, Stop};
+use crate::domain::check::Broke;
 use crate::domain::config::CatalogPlace;
-use crate::domain::ids::{BackupId, PlaceName, PolicyName};
-use crate::domain::run::ArtifactRecord;
+use crate::domain::ids::PolicyName;
 use crate::engine::House;
+use crate::engine::adopt::{self, Found, Reads, StoreSeen, TakenIn};
 use crate::load;
-use crate::seal::{self, SealedManifest};
 
 use super::{Cli, Exit, Failure, Output, output};
 
@@ -58,8 +57,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         Verb::Import(args) => carry::import(cli, args).await,
         Verb::Rebuild => {
             let (house, aside) = house_with_a_sound_catalog(cli)?;
-            let mut rebuilt = rebuild(&house, crate::clock::now()).await?;
-            rebuilt.moved_aside = aside;
+            let rebuilt = rebuild(&house, aside, crate::clock::now()).await?;
             match cli.output {
                 Output::Json => output::print_json(&rebuilt),
                 Output::Table => output::print(&rebuilt.table()),
@@ -137,80 +135,10 @@ struct Rebuilt {
     errors: Vec<Broke>,
 }
 
-#[derive(Debug, Serialize)]
-struct StoreSeen {
-    store: PlaceName,
-    url: String,
-    backups: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Found {
-    store: PlaceName,
-    policy: PolicyName,
-    backup: BackupId,
-    finding: Finding,
-}
-
-/// Reads every manifest of every configured store, and takes in those that are good.
-async fn rebuild(house: &House, now: Timestamp) -> Result<Rebuilt, Failure> {
-    let mut rebuilt = Rebuilt {
-        schema: "lifeboat.catalog-rebuild/1",
-        moved_aside: None,
-        stores: Vec::new(),
-        adopted: 0,
-        findings: Vec::new(),
-        errors: Vec::new(),
-    };
-    let trusted = house.trusted()?;
-    let mut records = Vec::new();
-    for name in house.config.stores.keys() {
-        let listed = match house.store(name) {
-            Ok(store) => {
-                seal::list_backups(&*store, None, &trusted).await.map(|list| (store, list)).map_err(Broke::from)
-            }
-            Err(broke) => Err(broke),
-        };
-        let (store, backups) = match listed {
-            Ok(listed) => listed,
-            Err(broke) => {
-                rebuilt.errors.push(broke);
-                continue;
-            }
-        };
-        rebuilt.stores.push(StoreSeen { store: name.clone(), url: store.url(), backups: backups.len() });
-        for (policy, backup) in backups {
-            let findings = match seal::load_manifest(&*store, &policy, &backup, &trusted).await {
-                Ok(sealed) => match against(&sealed) {
-                    findings if findings.is_empty() => {
-                        records.push(ArtifactRecord::of(&sealed.manifest, &sealed.sha256, name));
-                        continue;
-                    }
-                    findings => findings,
-                },
-                Err(Stop::Found(findings)) => findings,
-                Err(Stop::Broke(broke)) => {
-                    rebuilt.errors.push(broke);
-                    continue;
-                }
-            };
-            let found =
-                |finding| Found { store: name.clone(), policy: policy.clone(), backup: backup.clone(), finding };
-            rebuilt.findings.extend(findings.into_iter().map(found));
-        }
-    }
-    rebuilt.adopted = house.catalog.adopt(now, records).await?;
-    Ok(rebuilt)
-}
-
-/// What speaks against a manifest. One that nobody trusted has signed is not taken in, or a forger could fill the catalog.
-fn against(sealed: &SealedManifest) -> Vec<Finding> {
-    let mut findings = sealed.findings.clone();
-    if findings.is_empty() && (sealed.signed_by.known().is_none() || !sealed.signer_trusted) {
-        let message = "no key that is trusted has signed it";
-        findings.push(Finding::new("signer_untrusted", "manifest.json", message));
-    }
-    findings
+/// Takes in from every configured store.
+async fn rebuild(house: &House, moved_aside: Option<PathBuf>, now: Timestamp) -> Result<Rebuilt, Failure> {
+    let TakenIn { stores, adopted, findings, errors } = adopt::take_in(house, Reads::All, now).await?;
+    Ok(Rebuilt { schema: "lifeboat.catalog-rebuild/1", moved_aside, stores, adopted, findings, errors })
 }
 
 impl Rebuilt {
@@ -280,8 +208,7 @@ async fn runs(cli: &Cli, policy: Option<&str>, limit: usize) -> Result<Exit, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::observed::Observed;
-    use crate::domain::sample::{self, at};
+    use crate::domain::sample::at;
 
     #[test]
     fn a_damaged_catalog_is_moved_aside_and_a_sound_one_is_left_alone() {
@@ -300,27 +227,5 @@ mod tests {
         std::fs::write(&path, "rubbish ".repeat(1_000)).unwrap();
         assert!(set_aside_if_damaged(&path, now).is_err());
         assert!(path.exists());
-    }
-
-    #[test]
-    fn what_nobody_trusted_has_signed_is_not_taken_in() {
-        let sealed = |signed_by, signer_trusted| SealedManifest {
-            manifest: sample::manifest(),
-            sha256: "00".to_owned(),
-            signed_by,
-            signer_trusted,
-            findings: Vec::new(),
-        };
-        let key = || Observed::Known("key".to_owned());
-        assert!(against(&sealed(key(), true)).is_empty());
-        for bad in
-            [sealed(key(), false), sealed(Observed::Absent, true), sealed(Observed::Unknown("?".to_owned()), true)]
-        {
-            assert_eq!(against(&bad).len(), 1);
-        }
-        let sealed = sealed(key(), true);
-        let record = ArtifactRecord::of(&sealed.manifest, &sealed.sha256, &"primary".parse().unwrap());
-        assert_eq!(record.recovery_point, sample::manifest().recovery_point.at);
-        assert_eq!(record.plain_bytes, sample::manifest().plain_bytes());
     }
 }

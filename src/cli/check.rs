@@ -1,5 +1,6 @@
 //! `lifeboat check`: validates the configuration, tries everything that it names, says what each backup would do.
 
+mod escrow;
 mod immutability;
 mod local;
 mod log;
@@ -96,6 +97,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         local::stores(&loaded.config, &mut tried).await;
         local::spools(&loaded, &mut tried);
         local::keys(&loaded, &mut tried);
+        escrow::tried(&loaded, &mut tried).await;
         local::programs(&loaded, &facts, &mut tried);
         local::scratch(&loaded, &facts, &mut tried);
     }

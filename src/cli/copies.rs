@@ -5,7 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use super::progress::Bar;
 use super::{Cli, Exit, Failure, Output, output, status};
 use crate::domain::check::Broke;
-use crate::domain::copies::{Held, Spread};
+use crate::domain::copies::{Held, ReadBy, Spread};
 use crate::domain::drift::{Drift, Severity};
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
@@ -44,7 +44,7 @@ pub async fn run(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         let bar = Bar::new(policy.name.as_str());
         // Tried by `check`; nothing is tried here.
         let immutable = immutability::known(&house, policy, crate::clock::now()).await?;
-        let looking = Looking { read: args.read, immutable: &immutable, progress: &bar };
+        let looking = Looking { read: args.read, ledger: true, immutable: &immutable, progress: &bar };
         let seen = copies::look(&house, policy, looking).await;
         bar.finish();
         let seen = seen?;
@@ -141,6 +141,9 @@ fn row(seen: &Seen, spread: &Spread, read: bool) -> Vec<String> {
             super::verify::counted(findings.len() as u64, "finding")
         }
         Some(Observed::Known(_)) if read => "read, right".to_owned(),
+        Some(Observed::Known(_)) if held.is_some_and(|held| held.read_by == Some(ReadBy::Ledger)) => {
+            "read back, right".to_owned()
+        }
         Some(Observed::Known(_)) => "listed".to_owned(),
     };
     let stores = seen.places.iter().map(|place| cell(spread.held.iter().find(|held| held.store == place.name)));

@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod heartbeat;
+mod store;
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -43,8 +44,8 @@ pub struct Args {
     /// The policy's name [default: the database's].
     #[arg(long, value_name = "NAME")]
     policy: Option<PolicyName>,
-    /// The folder of the first store.
-    #[arg(long, value_name = "DIR", default_value = STORE)]
+    /// The first store: a folder, or a bucket as s3://BUCKET/PREFIX?region=…&endpoint=… (docs/s3.md); paths are read from the folder of the configuration.
+    #[arg(long, value_name = "DIR|URL", default_value = STORE)]
     store: PathBuf,
     /// Write nothing; make the heartbeat's table in the source of a policy that is there already (--policy, or the only one).
     #[arg(long, conflicts_with_all = ["source", "url", "dir", "store"])]
@@ -93,7 +94,7 @@ pub struct Written {
 }
 
 /// Writes a configuration, a policy for the database of `url` (a connection URL without a password), the shipped drills and
-/// fresh keys into `dir`; `store` is the first store's folder, `store` beside the configuration if none is said. Everything
+/// fresh keys into `dir`; `store` is the first store's folder or a bucket's URL, `store` beside the configuration if none is said. Everything
 /// is written or nothing, and nothing that exists is replaced.
 pub fn write(dir: &Path, url: &str, policy: &str, store: Option<&Path>) -> Result<Written, Failure> {
     Endpoint::parse(url).map_err(|error| Failure::usage(Broke::from(error)))?;
@@ -103,6 +104,7 @@ pub fn write(dir: &Path, url: &str, policy: &str, store: Option<&Path>) -> Resul
     let store = store.map_or(Some(STORE), Path::to_str).filter(|path| !path.is_empty()).ok_or_else(|| {
         Failure::usage(Broke::hinted("the store's path is empty or not UTF-8", "name another folder with --store"))
     })?;
+    let store = &store::First::read(store).map_err(Failure::usage)?;
     // What exists is told before anything is made, keys included.
     let paths = files(&policy, url, store, &Keys::default()).into_iter().map(|file| file.path);
     let existing: Vec<String> = paths.filter(|path| dir.join(path).symlink_metadata().is_ok()).collect();
@@ -149,7 +151,7 @@ impl Keys {
     }
 }
 
-fn files(policy: &PolicyName, url: &str, store: &str, keys: &Keys) -> Vec<NewFile> {
+fn files(policy: &PolicyName, url: &str, store: &store::First, keys: &Keys) -> Vec<NewFile> {
     let open = |path: &str, text: String| NewFile { path: path.to_owned(), text, private: false };
     let private = |path: &str, text: &str| NewFile { path: path.to_owned(), text: text.to_owned(), private: true };
     let policy_text = POLICY
@@ -158,7 +160,7 @@ fn files(policy: &PolicyName, url: &str, store: &str, keys: &Keys) -> Vec<NewFil
         .replace("@WORKING@", &keys.working.1)
         .replace("@ESCROW@", &keys.escrow.1);
     vec![
-        open("lifeboat.toml", CONFIG.replace("@STORE@", &toml_string(store))),
+        open("lifeboat.toml", CONFIG.replace("@STORE@", &store.table())),
         open(&format!("policies/{policy}.toml"), policy_text),
         open("drills/restore-latest.toml", RESTORE_LATEST.to_owned()),
         open("drills/restore-logical.toml", RESTORE_LOGICAL.to_owned()),
@@ -176,11 +178,12 @@ fn toml_string(text: &str) -> String {
 }
 
 /// Keeps keys, catalog, backups and reports out of a repository that holds the configuration.
-fn gitignore(store: &str) -> String {
+fn gitignore(store: &store::First) -> String {
     let mut text = "# Keys, backups and what lifeboat writes down do not belong into a repository.\n\
                     /keys/\n/lifeboat.db*\n/reports/\n"
         .to_owned();
-    let inside = Path::new(store.trim_start_matches("./"));
+    let store::First::Folder(folder) = store else { return text };
+    let inside = Path::new(folder.trim_start_matches("./"));
     let plain = inside.components().all(|part| matches!(part, std::path::Component::Normal(_)));
     if inside.is_relative() && plain {
         text.push_str(&format!("/{}/\n", inside.display()));
@@ -280,6 +283,10 @@ mod tests {
         Keys { working: pair(), escrow: pair(), signing: ("PRIVATE\n".to_owned(), "PUBLIC\n".to_owned()) }
     }
 
+    fn folder_named(path: &str) -> store::First {
+        store::First::read(path).unwrap()
+    }
+
     #[test]
     fn what_is_written_loads_without_a_warning() {
         let folder = tempfile::tempdir().unwrap();
@@ -287,7 +294,7 @@ mod tests {
         let policy = name_after(&Endpoint::parse(url).unwrap().database).unwrap();
         assert_eq!(policy.as_str(), "orders-db");
         let dir = folder.path().join("new/place");
-        write_all(&dir, &files(&policy, url, "/srv/\"odd\" place", &keys())).unwrap();
+        write_all(&dir, &files(&policy, url, &folder_named("/srv/\"odd\" place"), &keys())).unwrap();
         let loaded = load::load(&dir.join("lifeboat.toml")).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(loaded.warnings, Vec::<String>::new());
         assert_eq!(loaded.policies[0].source.url, url);
@@ -300,7 +307,7 @@ mod tests {
     fn private_keys_are_private_and_kept_out_of_the_repository() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        write_all(folder.path(), &files(&"a".parse().unwrap(), LOCAL, STORE, &keys())).unwrap();
+        write_all(folder.path(), &files(&"a".parse().unwrap(), LOCAL, &folder_named(STORE), &keys())).unwrap();
         let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
         for path in ["keys/working.agekey", "keys/escrow.agekey", "keys/signing.pem"] {
             assert_eq!(mode(path), 0o600, "{path}");
@@ -310,13 +317,13 @@ mod tests {
         for path in ["/keys/", "/lifeboat.db*", "/store/", "/reports/"] {
             assert!(ignored.lines().any(|line| line == path), "{path}");
         }
-        assert!(!gitignore("/srv/backups").contains("srv"));
+        assert!(!gitignore(&folder_named("/srv/backups")).contains("srv"));
     }
 
     #[test]
     fn a_failure_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
-        let mut files = files(&"a".parse().unwrap(), LOCAL, STORE, &keys());
+        let mut files = files(&"a".parse().unwrap(), LOCAL, &folder_named(STORE), &keys());
         // A file is in the way of its folder.
         files.push(NewFile { path: "lifeboat.toml/inside".to_owned(), text: String::new(), private: false });
         write_all(folder.path(), &files).unwrap_err();

@@ -55,8 +55,20 @@ pub struct Held {
     pub seen: Observed<Vec<Finding>>,
     /// When all of it was last read and every hash was right; absent: never.
     pub verified: Observed<Timestamp>,
+    /// How that is known; none: it is not.
+    pub read_by: Option<ReadBy>,
     /// How long after the backup it was durable there, if that was measured.
     pub lag: Option<Span>,
+}
+
+/// How it is known that a copy was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadBy {
+    /// It was read in this look.
+    Look,
+    /// The ledger says so: of all its parts, within the declared time, and nothing was wrong.
+    Ledger,
 }
 
 /// A backup, and what each store that should have it was seen to hold.

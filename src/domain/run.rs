@@ -52,6 +52,8 @@ pub enum Work {
     Copy,
     /// Reads a part of all that is stored back, and goes on where the one before it ended.
     ReadBack,
+    /// Compares what the policy declares with what is there.
+    Drift,
 }
 
 impl Work {
@@ -69,6 +71,7 @@ impl Work {
             Work::Prune => "prune".to_owned(),
             Work::Copy => "copy".to_owned(),
             Work::ReadBack => "verify with a budget".to_owned(),
+            Work::Drift => "drift".to_owned(),
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Housekeeping {
     pub verify: Option<Schedule>,
     /// How much of it each time.
     pub budget: Budget,
+    /// Compares what is declared with what is there.
+    pub drift: Option<Schedule>,
     /// Spreads all of these over so much time.
     pub jitter: Option<Span>,
     /// How often what broke or was abandoned is done at all, the first time included.
@@ -62,6 +64,7 @@ impl Default for Housekeeping {
             copy: None,
             verify: None,
             budget: Budget::Share(500),
+            drift: None,
             jitter: Some(Span::from_secs(900)),
             attempts: 3,
             backoff: Span::from_secs(300),
@@ -78,7 +81,7 @@ pub struct Serve {
     pub backups: usize,
     /// Drills at once.
     pub drills: usize,
-    /// Prunes, copies, verifications at once.
+    /// Prunes, copies, verifications, looks at drift at once.
     pub housekeeping: usize,
     /// So long what runs may take to its end when the service is asked to stop.
     pub drain: Span,

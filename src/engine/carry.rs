@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use crate::catalog::{Carried, Carry, EXPORT_FORMAT, Load, UNDER_WAY};
+use crate::catalog::{Carried, Carry, EXPORT_FORMAT, FORMATS_READ, Load, UNDER_WAY};
 use crate::domain::check::Broke;
 
 /// What was carried.
@@ -106,9 +106,10 @@ async fn feed(from: &mut (dyn BufRead + Send), to: &mpsc::Sender<Load>) -> Resul
         }
         if number == 1 {
             match serde_json::from_slice::<Header>(&line) {
-                Ok(header) if header.format == EXPORT_FORMAT => {}
+                Ok(header) if FORMATS_READ.contains(&header.format.as_str()) => {}
                 Ok(header) => {
-                    return Err(bad(number, format!("its format is `{}`, not `{EXPORT_FORMAT}`", header.format)));
+                    let known = FORMATS_READ.join("` or `");
+                    return Err(bad(number, format!("its format is `{}`, not `{known}`", header.format)));
                 }
                 Err(_) => return Err(bad(number, "this is no export of a catalog".to_owned())),
             }

@@ -74,6 +74,7 @@ async fn add_up(carried: Arc<dyn Carry>, examined: &mut Examined) -> Result<Book
             }
             Carried::Place { planned, ended, .. } => books.place(&planned, ended.is_some()),
             Carried::Covered { .. } | Carried::Read { .. } | Carried::Sequence { .. } | Carried::Token { .. } => {}
+            Carried::Alarm(_) | Carried::Letter(_) | Carried::Post { .. } | Carried::DriftSeen { .. } => {}
         }
     }
     reading.await.map_err(|_| Broke::new("the examination stopped early"))??;

@@ -1,5 +1,6 @@
 //! What happens in which order: each main operation reads like a runbook.
 
+pub mod adopt;
 pub mod backup;
 pub mod carry;
 pub mod claimed;

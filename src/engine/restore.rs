@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use self::choose::Chosen;
 use super::house::new_run;
 use super::ledger::Record;
 use super::{House, interrupt, process};
@@ -50,6 +51,7 @@ pub enum Target {
 }
 
 /// What is wanted.
+#[derive(Clone)]
 pub struct Request {
     /// Where backups are looked for.
     pub stores: Vec<Arc<dyn Store>>,
@@ -219,7 +221,7 @@ pub struct Foretold {
 
 /// Tells before it is begun how far a restore to `wanted` can get.
 pub async fn foretell(request: &Request, wanted: &Wanted, progress: &dyn Progress) -> Result<Foretold, Stop> {
-    let candidates = choose::candidates(request, Method::Physical, usize::MAX, progress).await?;
+    let candidates = choose::candidates(request, &[Method::Physical], usize::MAX, progress).await?;
     Ok(match until::search(request, wanted, candidates).await? {
         Ok((chosen, course)) => Foretold {
             reachable: true,
@@ -253,24 +255,27 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
     if let Some(broke) = unusable_target(request).await? {
         return Err(broke.into());
     }
-    let wanted = match &request.target {
-        Target::Folder(_) => Method::Physical,
-        Target::Database(_) => Method::Logical,
+    // A folder takes a server's copy, or lifeboat's own backup: a policy has the one or the other.
+    let wanted: &[Method] = match &request.target {
+        Target::Folder(_) => &[Method::Physical, Method::ControlPlane],
+        Target::Database(_) => &[Method::Logical],
     };
-    let own = matches!(request.target, Target::Folder(_)) && choose::is_of_control_plane(request).await?;
-    let wanted = if own { Method::ControlPlane } else { wanted };
+    let is_own = |chosen: &Chosen| chosen.sealed.manifest.method == Method::ControlPlane;
     let (chosen, course) = match &request.until {
-        Some(_) if own => {
-            let error = "behind lifeboat's own backup there is no log: it brings back the moment at which it was taken";
-            return Err(Broke::hinted(error, "leave the moment out, or name an older backup with --backup").into());
-        }
         None => (choose::choose(request, wanted, progress).await?, None),
         Some(until) => {
-            let candidates = choose::candidates(request, wanted, usize::MAX, progress).await?;
+            let mut candidates = choose::candidates(request, wanted, usize::MAX, progress).await?;
+            if candidates.first().is_some_and(is_own) {
+                let error =
+                    "behind lifeboat's own backup there is no log: it brings back the moment at which it was taken";
+                return Err(Broke::hinted(error, "leave the moment out, or name an older backup with --backup").into());
+            }
+            candidates.retain(|one| !is_own(one));
             let (chosen, course) = until::choose(request, until, candidates).await?;
             (chosen, Some(course))
         }
     };
+    let own = is_own(&chosen);
     progress
         .say(&format!("backup {} of {}: {}", chosen.sealed.manifest.backup, chosen.sealed.manifest.policy, chosen.why));
     let mut warnings = vouch(&chosen.sealed, request)?;
@@ -279,7 +284,7 @@ async fn to_the_end(request: &Request, progress: &dyn Progress) -> Result<Restor
         progress.say(&format!("warning: {warning}"));
     }
     let manifest = &chosen.sealed.manifest;
-    if course.is_none() && wanted == Method::Physical {
+    if course.is_none() && manifest.method == Method::Physical {
         warnings.extend(until::left_behind(request, manifest).await);
     }
     progress.stage("restore");

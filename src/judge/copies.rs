@@ -4,7 +4,7 @@
 //! - on **2** kinds of media, the source's disk among them;
 //! - **1** of them off-site: at a known site that is not the source's known site;
 //! - **1** that cannot be deleted;
-//! - **0** errors: all of every copy was read, and every hash was right.
+//! - **0** errors: all of every copy was read, and every hash was right: in this look, or by the ledger within the time that the policy declares.
 //!
 //! What could not be seen is unproven, and never good.
 
@@ -90,7 +90,7 @@ impl Rule {
             Rule::Media => "copy to a store on another medium, and say so: [stores.NAME] media = \"…\"",
             Rule::OffSite => "copy to another site, and say where source and stores stand: site = \"…\"",
             Rule::Immutable => "copy to a store that locks its objects",
-            Rule::Errors => "read them: lifeboat copies POLICY --read",
+            Rule::Errors => "read them: lifeboat copies POLICY --read, or lifeboat verify POLICY --budget …",
         }
     }
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::check::Finding;
-use crate::domain::copies::{CopyTerms, Held, LogSpread, Place, Spread};
+use crate::domain::copies::{CopyTerms, Held, LogSpread, Place, ReadBy, Spread};
 use crate::domain::drift::Severity;
 use crate::domain::observed::Observed;
 use crate::domain::units::Span;
@@ -23,7 +23,7 @@ fn place(text: &str, media: &str, site: Option<&str>, immutable: Observed<bool>)
 
 fn good(store: &str) -> Held {
     let verified = Observed::Known(at(NOW));
-    Held { store: name(store), seen: Observed::Known(Vec::new()), verified, lag: None }
+    Held { store: name(store), seen: Observed::Known(Vec::new()), verified, read_by: Some(ReadBy::Look), lag: None }
 }
 
 fn absent(store: &str) -> Held {

@@ -90,6 +90,38 @@ fn a_missed_schedule_shows_until_there_is_a_backup_since() {
 }
 
 #[test]
+fn jitter_and_windows_put_off_what_is_late() {
+    let mut policy = scheduled("0 3 * * *", "UTC");
+    let of_day = |day: u64| sample::artifact(Method::Physical, &format!("2026-11-{day:02}T03:00:02Z"), day);
+    let late = |policy: &Policy, moment: &str| {
+        let found = backups(policy, &[of_day(19)], &[], at(moment));
+        found.first().map(|drift| drift.since.unwrap().to_string())
+    };
+    let due = Some("2026-11-20T03:00:00Z".to_owned());
+    assert_eq!(late(&policy, "2026-11-20T03:11:00Z"), due);
+    policy.backups[0].terms.jitter = Some("2h".parse().unwrap());
+    // When it begins is the same for whoever plans; the grace counts from there.
+    let line = crate::judge::due::lines(&[policy.clone()], &Default::default()).remove(0);
+    let begins = line.begins(at("2026-11-20T03:00:00Z"));
+    assert!(begins > at("2026-11-20T03:05:00Z") && begins <= at("2026-11-20T05:00:00Z"), "{begins}");
+    let just_before = begins + super::promises::GRACE.0 - SignedDuration::from_secs(1);
+    assert_eq!(late(&policy, &just_before.to_string()), None);
+    assert_eq!(late(&policy, &(just_before + SignedDuration::from_secs(1)).to_string()), due);
+
+    // Every hour, but only from ten in the evening: none of the day's instants is late before that.
+    let mut nightly = scheduled("0 * * * *", "UTC");
+    let time = |hour: i8| jiff::civil::time(hour, 0, 0, 0);
+    nightly.backups[0].terms.window =
+        Some(crate::domain::timetable::Window { from: time(22), to: time(4), days: Vec::new() });
+    assert_eq!(late(&nightly, "2026-11-19T03:50:00Z"), None, "begun at three");
+    assert_eq!(late(&nightly, "2026-11-19T22:09:00Z"), None);
+    assert_eq!(late(&nightly, "2026-11-19T22:10:00Z"), Some("2026-11-19T22:00:00Z".to_owned()));
+    // An instant whose window was still open.
+    assert_eq!(late(&nightly, "2026-11-20T03:15:00Z"), Some("2026-11-20T03:00:00Z".to_owned()));
+    assert_eq!(late(&nightly, "2026-11-20T12:00:00Z"), Some("2026-11-20T03:00:00Z".to_owned()));
+}
+
+#[test]
 fn exposure_over_the_rpo_is_drift_and_a_clock_that_is_wrong_is_not_known() {
     let policy = sample::policy();
     let artifacts = [sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 1)];

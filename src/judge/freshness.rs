@@ -204,6 +204,8 @@ fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Ti
             Work::Restore => false,
             // What it could not delete is still there.
             Work::Prune => false,
+            // What it found is an alarm of its own.
+            Work::Drift => false,
             // What it sought is the business of who asked.
             Work::Find { .. } => false,
             // A test of a drill says something about the drill, and nothing about the backups.

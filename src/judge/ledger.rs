@@ -1,8 +1,10 @@
 //! What is to be read back next, and how much of what is stored was read back lately.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
-use crate::domain::ledger::{Budget, ShelfRead};
+use crate::domain::ledger::{Budget, Depth, LastRead, ShelfRead, Wrong};
 use crate::domain::run::ArtifactRecord;
 use crate::domain::transcript::Verdict;
 use crate::domain::units::{ByteSize, Span};
@@ -175,6 +177,53 @@ pub fn of_backups(artifacts: &[ArtifactRecord], shelves: &[ShelfRead]) -> Option
     }
     backups.share = share(recent, bytes, bytes > 0);
     (seen || backups.wrong > 0).then_some(backups)
+}
+
+/// What the ledger says of a number of objects together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReadBack {
+    /// All of them were right within the declared time; since this moment at the latest.
+    Lately(Timestamp),
+    /// One of them was wrong when it was last read.
+    Wrong(Box<Wrong>, String),
+    /// They were not all read lately: why.
+    Not(String),
+}
+
+/// Judges whether all of these objects (their keys, and how long they must be; none: not known) were read and right within the declared time. Without a declared time nothing was.
+pub fn read_back(
+    objects: &[(String, Option<u64>)],
+    read: &[LastRead],
+    within: Option<Span>,
+    now: Timestamp,
+) -> ReadBack {
+    let read: HashMap<&str, &LastRead> = read.iter().map(|one| (one.key.as_str(), one)).collect();
+    let known = || objects.iter().filter_map(|(key, _)| read.get(key.as_str()));
+    if let Some((one, wrong)) = known().find_map(|one| Some((one, one.wrong.as_ref()?))) {
+        return ReadBack::Wrong(Box::new(wrong.clone()), one.key.clone());
+    }
+    let Some(within) = within else {
+        return ReadBack::Not(
+            "it was only listed, and not read: no time is declared in which a reading counts ([verify] within)"
+                .to_owned(),
+        );
+    };
+    let (since, mut oldest, mut missing) = (since(Some(within), now), None, 0_usize);
+    for (key, bytes) in objects {
+        let right = read.get(key.as_str()).filter(|one| bytes.is_none_or(|bytes| one.bytes.0 == bytes));
+        // A moment that is yet to come is none at which anything was right.
+        match right.and_then(|one| one.right_at(Depth::Sealed)).filter(|at| (since..=now).contains(at)) {
+            Some(at) => oldest = Some(oldest.map_or(at, |oldest: Timestamp| oldest.min(at))),
+            None => missing += 1,
+        }
+    }
+    match (missing, oldest) {
+        (0, Some(oldest)) => ReadBack::Lately(oldest),
+        (0, None) => ReadBack::Not("it was only listed, and not read".to_owned()),
+        (missing, _) => {
+            ReadBack::Not(format!("{missing} of its {} objects were not read back within {within}", objects.len()))
+        }
+    }
 }
 
 /// See [`of_backups`].

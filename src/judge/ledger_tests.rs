@@ -177,3 +177,43 @@ proptest! {
         prop_assert!(keys(&units, &all)[..new].iter().all(|key| *key >= 1_000));
     }
 }
+
+#[test]
+fn what_was_read_back_counts_whole_right_and_lately_or_not_at_all() {
+    let read = |key: &str, sealed: Option<i64>| LastRead {
+        store: "far".parse().unwrap(),
+        shelf: Shelf::Log,
+        key: key.to_owned(),
+        bytes: ByteSize(7),
+        sealed_at: sealed.map(at),
+        opened_at: None,
+        run: None,
+        wrong: None,
+    };
+    let objects = [("a".to_owned(), Some(7)), ("b".to_owned(), None)];
+    let within = Some(Span::from_secs(100));
+    let judged = |all: &[LastRead], within| read_back(&objects, all, within, at(1_000));
+    let both = [read("a", Some(950)), read("b", Some(900))];
+    assert_eq!(judged(&both, within), ReadBack::Lately(at(900)));
+    let not = |all: &[LastRead], within| match judged(all, within) {
+        ReadBack::Not(why) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(not(&both, None).contains("no time is declared"));
+    assert!(not(&both[..1], within).contains("1 of its 2 objects"));
+    assert!(not(&[read("a", Some(950)), read("b", Some(899))], within).contains("within"), "too long ago");
+    assert!(not(&[read("a", Some(950)), read("b", Some(1_001))], within).contains("1 of"), "dated in a time to come");
+    assert!(not(&[read("a", Some(950)), read("b", None)], within).contains("1 of"));
+    let longer = LastRead { bytes: ByteSize(8), ..read("a", Some(950)) };
+    assert!(not(&[longer, both[1].clone()], within).contains("1 of"), "another object of that name");
+    assert!(matches!(read_back(&[], &both, within, at(1_000)), ReadBack::Not(_)), "nothing is not all");
+    let finding = crate::domain::check::Finding::new("part_hash", "part a", "wrong");
+    let wrong = Wrong { since: at(960), at: at(970), depth: Depth::Sealed, run: None, finding };
+    let bad = LastRead { wrong: Some(wrong.clone()), ..read("a", Some(950)) };
+    for within in [within, None] {
+        assert_eq!(
+            judged(&[bad.clone(), both[1].clone()], within),
+            ReadBack::Wrong(Box::new(wrong.clone()), "a".to_owned())
+        );
+    }
+}

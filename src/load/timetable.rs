@@ -93,6 +93,7 @@ pub(super) fn housekeeping(raw: RawSchedule) -> Housekeeping {
         prune: at(raw.prune),
         copy: at(raw.copy),
         verify: at(raw.verify),
+        drift: at(raw.drift),
         budget: raw.verify_budget.map_or(usual.budget, |budget| budget.0),
         jitter: raw.jitter.map_or(usual.jitter, |span| Some(span.0)),
         attempts: raw.attempts.map_or(usual.attempts, u32::from),

@@ -229,9 +229,13 @@ fn verify_first(out: &mut String, facts: &Facts<'_>, number: u32) -> std::fmt::R
 
 fn steps(out: &mut String, facts: &Facts<'_>) -> std::fmt::Result {
     let policy = facts.policy;
+    let then = match policy.is_of_control_plane() {
+        true => "what to do with the folder that it made",
+        false => "how to start the server",
+    };
     writeln!(
         out,
-        "## Steps\n\n### With lifeboat\n\nOne command does all of what follows, refuses to overwrite anything, and prints how to start the server:\n"
+        "## Steps\n\n### With lifeboat\n\nOne command does all of what follows, refuses to overwrite anything, and prints {then}:\n"
     )?;
     let mut commands = format!("lifeboat restore {} --to \"$HOME/restored\"\n", policy.name);
     if let Some(artifact) = facts.artifacts.first() {

@@ -19,7 +19,7 @@ use crate::support::home::{Home, POLICY, Ran};
 use crate::support::sample::{self, at};
 use crate::support::server::Server;
 
-fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !is() {
         assert!(Instant::now() < deadline, "it never came to this: {what}");
@@ -48,11 +48,11 @@ fn come(catalog: &mut Server, how: Gone) {
     }
 }
 
-fn begin(home: &Home, args: &[&str]) -> Child {
+pub(crate) fn begin(home: &Home, args: &[&str]) -> Child {
     home.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn end(child: Child) -> Ran {
+pub(crate) fn end(child: Child) -> Ran {
     let output = child.wait_with_output().unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
@@ -61,12 +61,12 @@ fn end(child: Child) -> Ran {
     }
 }
 
-fn spooled(home: &Home) -> Vec<PathBuf> {
+pub(crate) fn spooled(home: &Home) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(home.path().join("catalog-spool")) else { return Vec::new() };
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-fn events(catalog: &Server, kind: &str) -> String {
+pub(crate) fn events(catalog: &Server, kind: &str) -> String {
     catalog.sql("postgres", &format!("select count(*) from lifeboat.event where kind = '{kind}'"))
 }
 

@@ -18,6 +18,7 @@ async fn fill(opened: &Opened) {
     contract::ledger(&*opened.catalog).await;
     contract::late(&*opened.catalog).await;
     contract::leave_coverage(&*opened.catalog).await;
+    crate::watching::leave_alarms_and_letters(&*opened.outbox).await;
 }
 
 async fn exported(carry: &Arc<dyn Carry>) -> Vec<u8> {
@@ -55,6 +56,11 @@ async fn an_export_goes_through_both_kinds_and_comes_out_the_same() {
         "{\"token\":",
         "\"holder\":",
         "\"wrong\":{",
+        "{\"alarm\":{",
+        "\"acknowledged\":{",
+        "{\"letter\":{",
+        "{\"post\":{",
+        "{\"drift_seen\":{",
     ] {
         assert!(String::from_utf8_lossy(&bytes).contains(kind), "no row with {kind}");
     }
@@ -71,6 +77,14 @@ async fn an_export_goes_through_both_kinds_and_comes_out_the_same() {
         assert_eq!(opened.catalog.runs(None, 1_000).await.unwrap(), first.catalog.runs(None, 1_000).await.unwrap());
         assert_eq!(opened.catalog.artifacts(&policy).await.unwrap(), first.catalog.artifacts(&policy).await.unwrap());
         assert_eq!(opened.queue.places().await.unwrap(), first.queue.places().await.unwrap());
+        let alarms = async |opened: &Opened| opened.outbox.alarms().await.unwrap();
+        assert_eq!(alarms(opened).await.alarms, alarms(&first).await.alarms);
+        assert_eq!(opened.outbox.waiting(10).await.unwrap(), first.outbox.waiting(10).await.unwrap());
+        assert_eq!(opened.outbox.post().await.unwrap(), first.outbox.post().await.unwrap());
+        assert_eq!(opened.outbox.drift_seen().await.unwrap(), first.outbox.drift_seen().await.unwrap());
+        // Who decided on the alarms before the import is refused; the letters are delivered, each once.
+        assert!(!opened.outbox.settle(0, vec![], vec![]).await.unwrap());
+        crate::watching::deliver_what_waits(&*opened.outbox).await;
     }
     let numbers = [
         first.catalog.next_sequence(&policy).await.unwrap(),
@@ -110,7 +124,7 @@ async fn an_import_is_all_or_nothing() {
     let bad: Vec<(&str, String)> = vec![
         ("nothing", String::new()),
         ("a text", "this is no export\n".to_owned()),
-        ("another format", text.replacen("lifeboat.catalog/1", "lifeboat.catalog/9", 1)),
+        ("another format", text.replacen("lifeboat.catalog/2", "lifeboat.catalog/9", 1)),
         ("the last line is missing", without(lines.len() - 1)),
         ("half of the last line", text[..text.len() - 20].to_owned()),
         ("a row is missing", without(7)),
@@ -131,6 +145,31 @@ async fn an_import_is_all_or_nothing() {
         let broke = imported(target, &bytes).await.unwrap_err();
         assert!(broke.error.contains("already"), "{broke}");
         assert_eq!(exported(target).await, bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_export_of_an_older_lifeboat_is_taken_in() {
+    let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
+    // As it was written before alarms and letters were in it.
+    let lines = [
+        r#"{"format":"lifeboat.catalog/1"}"#,
+        r#"{"event":{"id":"01928c4e-7b00-7000-8000-000000000009","at":"2026-11-20T03:00:00Z","policy":"orders","run":"01928c4e-7b00-7000-8000-000000000001","event":{"scratch_made":{"name":"lifeboat-x"}}}}"#,
+        r#"{"sequence":{"policy":"orders","given":3}}"#,
+        r#"{"token":{"given":7}}"#,
+    ];
+    let mut text = lines.join("\n") + "\n";
+    let sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
+    text.push_str(&format!("{{\"end\":{{\"rows\":3,\"sha256\":\"{sha256}\"}}}}\n"));
+    stage::opened(&server, "target").await;
+    let postgres: Arc<dyn Carry> = Arc::new(PostgresCatalog::open(&stage::place(&server, "target")).unwrap());
+    let sqlite: Arc<dyn Carry> = Arc::new(SqliteCatalog::open(&folder.path().join("target.db")).unwrap());
+    for target in [&sqlite, &postgres] {
+        assert_eq!(imported(target, text.as_bytes()).await.unwrap(), 3);
+        // It goes out in today's format, with the same rows.
+        let out = String::from_utf8(exported(target).await).unwrap();
+        let rows: Vec<&str> = out.lines().collect();
+        assert_eq!((rows[0], &rows[1..4]), (r#"{"format":"lifeboat.catalog/2"}"#, &lines[1..4]));
     }
 }
 

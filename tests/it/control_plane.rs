@@ -46,6 +46,10 @@ fn lifeboat_itself_is_lost_and_comes_back() {
     assert_eq!(status["policies"][0]["verdict"], "proven", "{status:#}");
     let runbook = home.run(&["runbook", "lifeboat"]).expect(0).stdout;
     assert!(runbook.contains("catalog import") && !runbook.contains("pg_isready"), "{runbook}");
+    assert!(
+        runbook.contains("what to do with the folder") && !runbook.contains("how to start the server"),
+        "{runbook}"
+    );
     home.run(&["verify", "lifeboat"]).expect(0);
     // Whatever the machine's PostgreSQL packages are worth: nobody asks a server behind lifeboat itself.
     let checked = home.run(&["check", "--output", "json"]).json();

@@ -570,3 +570,65 @@ async fn the_command_goes_round_and_survives_a_kill() {
         assert!(wrong.stderr.contains(part), "{args:?}: {wrong:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_without_errors_by_the_ledger_as_long_as_it_counts_and_no_longer() {
+    use lifeboat::engine::copies::{self, Looking};
+    use lifeboat::judge::copies::Rule;
+    let yard = filled().await;
+    let from = yard.path("");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&from).arg(yard.folder.path().join("far")).status();
+    assert!(copied.unwrap().success());
+    let mut house = house(&yard, "one.db", true);
+    house.config.keys.trusted_signers = vec![yard.public_key.clone()];
+    let ruled = async |house: &House, read: bool| {
+        let immutable = BTreeMap::new();
+        let looking = Looking { read, ledger: true, immutable: &immutable, progress: &Silent };
+        let seen = copies::look(house, &house.policies[0], looking).await.unwrap();
+        let judged = seen.judged(lifeboat::clock::now());
+        let errors = judged.rules.iter().find(|ruled| ruled.rule == Rule::Errors).unwrap().clone();
+        let codes: Vec<String> = judged.compared.iter().map(|drift| drift.code.clone()).collect();
+        (errors.verdict, errors.reason, codes)
+    };
+    use lifeboat::domain::transcript::Verdict::{Failed, Proven, Unproven};
+    let ago = |days: i64| lifeboat::clock::now() - jiff::SignedDuration::from_hours(24 * days);
+    let (verdict, reason, codes) = ruled(&house, false).await;
+    assert!(verdict == Unproven && reason.contains("5 of its 5 objects"), "{reason}");
+    assert_eq!(codes, ["copies_unverified", "copies_unverified"]);
+    // Half of it, read eleven days ago and three: what is older than promised does not count.
+    let far = place("far");
+    let all = async |house: &House, only: Option<&PlaceName>, now: Timestamp| {
+        let policies: Vec<&Policy> = house.policies.iter().collect();
+        walk(house, &policies, only, "100%".parse().unwrap(), &reading(&yard), now).await.unwrap()
+    };
+    let (near, old) = (all(&house, None, ago(11)).await, ruled(&house, false).await);
+    assert_eq!(near.conclusion(), Conclusion::NothingFound);
+    assert!(old.0 == Unproven && old.1.contains("within 10d"), "{old:?}");
+    all(&house, Some(&far), ago(3)).await;
+    assert_eq!(ruled(&house, false).await.0, Unproven, "one store is not all");
+    all(&house, Some(&place("primary")), ago(2)).await;
+    let (verdict, reason, codes) = ruled(&house, false).await;
+    assert!(verdict == Proven && reason.contains("by the ledger"), "{reason}");
+    assert_eq!(codes, Vec::<String>::new());
+    // In this look.
+    let (verdict, reason, _) = ruled(&house, true).await;
+    assert!(verdict == Proven && !reason.contains("ledger"), "{reason}");
+    // What it read is in the ledger from now on.
+    let (_, reason, _) = ruled(&house, false).await;
+    let today = lifeboat::clock::now().to_string();
+    assert!(reason.contains(&today[..10]) || reason.contains(&ago(1).to_string()[..10]), "{reason}");
+    // Wrong by the ledger is wrong, though the list looks right; and so it is until it was read again.
+    let shelf = Shelf::Backup(backup(1));
+    let one = house.catalog.last_read(&policy(), &far, &shelf).await.unwrap();
+    let key = one.iter().find(|one| !one.key.ends_with("manifest.json")).unwrap().key.clone();
+    let good = flip(&yard.folder.path().join("far").join(&key));
+    all(&house, Some(&far), ago(0)).await;
+    std::fs::write(yard.folder.path().join("far").join(&key), good).unwrap();
+    let (verdict, reason, codes) = ruled(&house, false).await;
+    assert!(verdict == Failed && codes == ["copy_corrupt"], "{reason} {codes:?}");
+    assert_eq!(ruled(&house, true).await.0, Proven);
+    // Without a declared time nothing counts.
+    std::sync::Arc::make_mut(&mut house.policies)[0].read_back_within = None;
+    let (verdict, reason, _) = ruled(&house, false).await;
+    assert!(verdict == Unproven && reason.contains("[verify] within"), "{reason}");
+}

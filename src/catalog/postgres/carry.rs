@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::error::{ServerError, Trouble};
 use super::rows::{self, text, to_json};
-use super::{PostgresCatalog, catalog, ledger, queue};
+use super::{PostgresCatalog, carry_outbox as outbox, catalog, ledger, queue};
 use crate::catalog::carry::{Carried, Carry, Load, PlaceEnd, bad_row, broken_off, not_empty, unreadable};
 use crate::catalog::fold::kind;
 use crate::domain::check::{Broke, Finding};
@@ -182,7 +182,11 @@ async fn send_all(client: &Client, to: &mpsc::Sender<Carried>) -> Result<(), Sen
     send(client, to, "select case when is_called then last_value else 0 end from queue_token", |row| {
         Ok(Carried::Token { given: row.try_get::<_, i64>(0)?.unsigned_abs() })
     })
-    .await
+    .await?;
+    for (sql, carried) in outbox::CARRIED {
+        send(client, to, sql, carried).await?;
+    }
+    Ok(())
 }
 
 /// Row by row: the driver holds back what nobody has taken yet.
@@ -204,11 +208,18 @@ async fn send(
 
 async fn import(client: &Client, mut from: mpsc::Receiver<Load>) -> Result<u64, Trouble> {
     // Whoever else would write now waits, and then finds a catalog that is not empty.
-    client.batch_execute("begin; lock table event, coverage, ledger, queue, sequence_given in exclusive mode").await?;
+    client
+        .batch_execute(
+            "begin; lock table event, coverage, ledger, queue, sequence_given, alarm, alarm_version, letter, post, drift_seen
+                 in exclusive mode",
+        )
+        .await?;
     let filled = client
         .query_one(
             "select exists (select from event) or exists (select from coverage) or exists (select from ledger)
-                 or exists (select from queue) or exists (select from sequence_given)",
+                 or exists (select from queue) or exists (select from sequence_given)
+                 or exists (select from alarm) or exists (select from letter) or exists (select from post)
+                 or exists (select from drift_seen)",
             &[],
         )
         .await?;
@@ -255,6 +266,7 @@ struct Insert {
     ledger: tokio_postgres::Statement,
     queue: tokio_postgres::Statement,
     sequence: tokio_postgres::Statement,
+    outbox: outbox::Insert,
 }
 
 impl Insert {
@@ -279,6 +291,7 @@ impl Insert {
                 )
                 .await?,
             sequence: client.prepare("insert into sequence_given (policy, value) values ($1, $2)").await?,
+            outbox: outbox::Insert::prepare(client).await?,
         })
     }
 
@@ -344,6 +357,9 @@ impl Insert {
             }
             // The import itself sees to it, at its end.
             Carried::Token { .. } => {}
+            Carried::Alarm(_) | Carried::Letter(_) | Carried::Post { .. } | Carried::DriftSeen { .. } => {
+                self.outbox.one(client, carried).await?;
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::domain::check::Broke;
 use crate::domain::config::CatalogServer;
 
 mod carry;
+mod carry_outbox;
 mod catalog;
 mod error;
 mod ledger;

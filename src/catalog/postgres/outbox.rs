@@ -239,7 +239,7 @@ impl PostgresCatalog {
 }
 
 /// Of `seq, body, tries, next_try, last_error, …`.
-fn waiting(row: &Row) -> Result<Waiting, Trouble> {
+pub(super) fn waiting(row: &Row) -> Result<Waiting, Trouble> {
     Ok(Waiting {
         letter: json(row.try_get(1)?)?,
         tries: u32::try_from(row.try_get::<_, i64>(2)?).unwrap_or(u32::MAX),
@@ -248,10 +248,10 @@ fn waiting(row: &Row) -> Result<Waiting, Trouble> {
     })
 }
 
-fn count(row: &Row, column: usize) -> Result<u64, Trouble> {
+pub(super) fn count(row: &Row, column: usize) -> Result<u64, Trouble> {
     u64::try_from(row.try_get::<_, i64>(column)?).map_err(|_| Trouble::Row("a count is negative".to_owned()))
 }
 
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

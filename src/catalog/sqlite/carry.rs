@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, params};
 use tokio::sync::mpsc;
 
-use super::{QueryError, SqliteCatalog, coverage, ledger, open, policy_name, queue, read_event};
+use super::{
+    QueryError, SqliteCatalog, carry_outbox as outbox, coverage, ledger, open, policy_name, queue, read_event,
+};
 use crate::catalog::carry::{Carried, Carry, Load, PlaceEnd, bad_row, broken_off, not_empty, unreadable};
 use crate::catalog::error::CatalogError;
 use crate::catalog::fold::{kind, portable};
@@ -116,7 +118,11 @@ fn send_all(transaction: &Transaction<'_>, to: &mpsc::Sender<Carried>) -> Result
     })?;
     send(transaction, to, "select value from counter where name = 'token'", |row| {
         Ok(Carried::Token { given: row.get::<_, i64>(0)?.unsigned_abs() })
-    })
+    })?;
+    for (sql, carried) in outbox::CARRIED {
+        send(transaction, to, sql, carried)?;
+    }
+    Ok(())
 }
 
 fn send(
@@ -140,7 +146,9 @@ fn import(path: &Path, mut from: mpsc::Receiver<Load>) -> Result<u64, Broke> {
     let filled: bool = transaction
         .query_row(
             "select exists (select 1 from event) or exists (select 1 from coverage) or exists (select 1 from ledger)
-                 or exists (select 1 from queue) or exists (select 1 from sequence_given)",
+                 or exists (select 1 from queue) or exists (select 1 from sequence_given)
+                 or exists (select 1 from alarm) or exists (select 1 from letter) or exists (select 1 from post)
+                 or exists (select 1 from drift_seen)",
             [],
             |row| row.get(0),
         )
@@ -237,6 +245,9 @@ fn insert(transaction: &Transaction<'_>, carried: &Carried) -> Result<(), QueryE
         Carried::Token { given } => {
             let given = i64::try_from(*given).unwrap_or(i64::MAX);
             transaction.prepare_cached("update counter set value = ?1 where name = 'token'")?.execute([given])?;
+        }
+        Carried::Alarm(_) | Carried::Letter(_) | Carried::Post { .. } | Carried::DriftSeen { .. } => {
+            outbox::insert(transaction, carried)?;
         }
     }
     Ok(())

@@ -288,7 +288,7 @@ fn end(
 }
 
 /// Of `seq, body, tries, next_try, last_error, …`.
-fn waiting(row: &Row<'_>) -> Result<Waiting, QueryError> {
+pub(super) fn waiting(row: &Row<'_>) -> Result<Waiting, QueryError> {
     Ok(Waiting {
         letter: json(&row.get::<_, String>(1)?)?,
         tries: row.get(2)?,
@@ -297,7 +297,7 @@ fn waiting(row: &Row<'_>) -> Result<Waiting, QueryError> {
     })
 }
 
-fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, QueryError> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, QueryError> {
     serde_json::from_str(text).map_err(|error| QueryError::Row(format!("a row of the outbox: {error}")))
 }
 
@@ -305,18 +305,18 @@ fn text<T: serde::Serialize>(value: &T) -> Result<String, QueryError> {
     serde_json::to_string(value).map_err(QueryError::Event)
 }
 
-fn moment(microseconds: i64) -> Result<Timestamp, QueryError> {
+pub(super) fn moment(microseconds: i64) -> Result<Timestamp, QueryError> {
     Timestamp::from_microsecond(microseconds).map_err(|error| QueryError::Row(error.to_string()))
 }
 
-fn number(number: i64) -> Result<u64, QueryError> {
+pub(super) fn number(number: i64) -> Result<u64, QueryError> {
     u64::try_from(number).map_err(|_| QueryError::Row("a number of the outbox is out of range".to_owned()))
 }
 
-fn sql_number(number: u64) -> i64 {
+pub(super) fn sql_number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn place(text: &str) -> Result<PlaceName, QueryError> {
+pub(super) fn place(text: &str) -> Result<PlaceName, QueryError> {
     text.parse().map_err(|error: crate::domain::ids::BadId| QueryError::Row(error.to_string()))
 }

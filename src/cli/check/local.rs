@@ -167,13 +167,13 @@ fn trusted(paths: &[PathBuf], signer: Option<&str>) -> Result<String, Broke> {
 }
 
 /// The recipients of the identities in a file.
-fn recipients_in(path: &Path) -> Vec<String> {
+pub(super) fn recipients_in(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let identities = text.lines().filter_map(|line| age::x25519::Identity::from_str(line.trim()).ok());
     identities.map(|identity| identity.to_public().to_string()).collect()
 }
 
-fn openable(policy: &Policy, ours: &BTreeSet<String>) -> Result<String, Broke> {
+pub(super) fn openable(policy: &Policy, ours: &BTreeSet<String>) -> Result<String, Broke> {
     let all = &policy.encryption.recipients;
     let opened = all.iter().filter(|recipient| ours.contains(*recipient)).count();
     if opened == 0 {

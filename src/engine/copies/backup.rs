@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Look, Shelf};
+use super::{Look, ReadShelf, Shelf};
 use crate::domain::artifact::{Manifest, Part};
 use crate::domain::check::{Broke, Finding, Stop};
-use crate::domain::copies::{CopyTerms, Held, Spread};
+use crate::domain::copies::{CopyTerms, Held, ReadBy, Spread};
 use crate::domain::ids::{BackupId, JobName, PlaceName};
 use crate::domain::observed::Observed;
-use crate::seal::{self, Original};
+use crate::judge::ledger::ReadBack;
+use crate::seal::{self, Original, Witness};
 use crate::store::Store;
 
 /// What a store has of a backup's manifest.
@@ -91,6 +92,7 @@ impl Look<'_> {
             store: name.clone(),
             seen: Observed::Absent,
             verified: Observed::Unknown("it was only listed, and not read".to_owned()),
+            read_by: None,
             lag: copied.map(|copy| copy.lag),
         };
         let store = match &shelf.store {
@@ -123,14 +125,37 @@ impl Look<'_> {
         };
         match &held.seen {
             Observed::Known(findings) if self.read && findings.is_empty() => {
-                held.verified = Observed::Known(crate::clock::now());
+                (held.verified, held.read_by) = (Observed::Known(crate::clock::now()), Some(ReadBy::Look));
             }
-            Observed::Known(findings) if !findings.is_empty() => {
+            Observed::Known(findings) if findings.is_empty() => {
+                if let Some(Title::Good(original)) = title {
+                    self.read_before(&mut held, &original.sealed.manifest).await;
+                }
+            }
+            Observed::Known(_) => {
                 held.verified = Observed::Unknown("it was found to be wrong".to_owned());
             }
-            Observed::Known(_) | Observed::Absent | Observed::Unknown(_) => {}
+            Observed::Absent | Observed::Unknown(_) => {}
         }
         held
+    }
+
+    /// What the ledger says of all parts that a manifest names: read lately, wrong, or neither.
+    async fn read_before(&self, held: &mut Held, manifest: &Manifest) {
+        let prefix = format!("{}/{}", manifest.policy, manifest.backup);
+        let parts = manifest.streams.iter().flat_map(|stream| &stream.parts);
+        let objects: Vec<_> = parts.map(|part| (format!("{prefix}/{}", part.key), Some(part.sealed_bytes))).collect();
+        match self.by_ledger(&held.store, &ReadShelf::Backup(manifest.backup.clone()), &objects).await {
+            ReadBack::Lately(at) => (held.verified, held.read_by) = (Observed::Known(at), Some(ReadBy::Ledger)),
+            ReadBack::Not(why) => held.verified = Observed::Unknown(why),
+            ReadBack::Wrong(wrong, key) => {
+                let finding = in_a_copy(wrong.finding);
+                let message =
+                    format!("{}; so it was read back at {:.0}, and it was not right since", finding.message, wrong.at);
+                held.verified = Observed::Unknown(format!("{key} was wrong when it was last read back"));
+                held.seen = Observed::Known(vec![Finding { message, ..finding }]);
+            }
+        }
     }
 
     /// What is wrong with the objects that a manifest names.
@@ -147,7 +172,9 @@ impl Look<'_> {
         self.progress.expect(manifest.sealed_bytes().0);
         let mut findings = Vec::new();
         for stream in &manifest.streams {
-            let read = seal::for_each_sealed(Arc::clone(store), &prefix, stream, self.parallel, None, |_, _| {}).await;
+            let witness = Arc::clone(&self.record) as Arc<dyn Witness>;
+            let (store, seen) = (Arc::clone(store), |_: usize, _: &Part| {});
+            let read = seal::for_each_sealed(store, &prefix, stream, self.parallel, Some(&witness), seen).await;
             match read {
                 Ok((_, _, sealed)) => self.progress.moved(sealed),
                 Err(Stop::Found(found)) => findings.extend(found.into_iter().map(in_a_copy)),

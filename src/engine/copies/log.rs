@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::Look;
 use super::backup::in_a_copy;
+use super::{Look, ReadShelf};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::copies::LogSpread;
 use crate::domain::ids::PlaceName;
+use crate::domain::ledger::Depth;
+use crate::domain::units::ByteSize;
 use crate::domain::wal::WalName;
+use crate::judge::ledger::ReadBack;
 use crate::seal::{self, LogFile, LogList};
 use crate::store::Store;
 
@@ -35,6 +38,21 @@ impl Look<'_> {
         spread
     }
 
+    /// What the ledger says of the log in the second store: whether all of it was read lately; what is wrong is a finding.
+    async fn log_read_before(&self, to: &PlaceName, list: &LogList, spread: &mut LogSpread) {
+        let objects: Vec<_> = list.files.keys().map(|name| (seal::wal_key(&self.policy.name, *name), None)).collect();
+        match self.by_ledger(to, &ReadShelf::Log, &objects).await {
+            ReadBack::Lately(_) => spread.read = true,
+            ReadBack::Wrong(wrong, key) => {
+                let finding = in_a_copy(wrong.finding);
+                let message =
+                    format!("{}; so it was read back at {:.0}, and it was not right since", finding.message, wrong.at);
+                spread.findings.push(Finding { message, object: format!("log {key}"), ..finding });
+            }
+            ReadBack::Not(_) => {}
+        }
+    }
+
     /// A store's list of the log; none: the store was never made.
     async fn listed(&self, name: &PlaceName) -> Result<Option<(Arc<dyn Store>, LogList)>, Broke> {
         let Some(shelf) = self.shelves.get(name) else { return Ok(None) };
@@ -48,7 +66,10 @@ impl Look<'_> {
     async fn compare(&self, from: &PlaceName, to: &PlaceName, spread: &mut LogSpread) -> Result<(), Broke> {
         let theirs = self.listed(to).await?;
         if let (true, Some((store, list))) = (self.read, &theirs) {
-            self.read_all(store, list, &mut spread.findings).await?;
+            self.read_all(to, store, list, &mut spread.findings).await?;
+        }
+        if let (false, Some((_, list))) = (self.read, &theirs) {
+            self.log_read_before(to, list, spread).await;
         }
         let Some((first, ours)) = self.listed(from).await? else { return Ok(()) };
         let nothing = LogList::default();
@@ -101,7 +122,13 @@ impl Look<'_> {
         })
     }
 
-    async fn read_all(&self, store: &Arc<dyn Store>, list: &LogList, findings: &mut Vec<Finding>) -> Result<(), Broke> {
+    async fn read_all(
+        &self,
+        to: &PlaceName,
+        store: &Arc<dyn Store>,
+        list: &LogList,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), Broke> {
         let (policy, trusted) = (&self.policy.name, &self.trusted);
         let one = |name: WalName| async move {
             let checked = seal::check_wal(&**store, policy, name, trusted, None).await;
@@ -110,12 +137,18 @@ impl Look<'_> {
         let names: Vec<WalName> = list.files.keys().copied().collect();
         let mut running = futures_util::stream::iter(names).map(one).buffered(self.parallel);
         while let Some((name, checked)) = running.next().await {
+            let key = seal::wal_key(policy, name);
+            let tell = |bytes, finding| self.record.object(to, policy, &key, ByteSize(bytes), Depth::Sealed, finding);
             match checked {
-                Ok(_) => {}
-                Err(Stop::Found(found)) => findings.extend(found.into_iter().map(|finding| {
-                    let finding = in_a_copy(finding);
-                    Finding { object: format!("log {name}"), ..finding }
-                })),
+                Ok(None) => {}
+                Ok(Some(record)) => tell(record.sealed_bytes, None),
+                Err(Stop::Found(found)) => {
+                    tell(0, found.first().cloned());
+                    findings.extend(found.into_iter().map(|finding| {
+                        let finding = in_a_copy(finding);
+                        Finding { object: format!("log {name}"), ..finding }
+                    }));
+                }
                 Err(Stop::Broke(broke)) => return Err(broke),
             }
         }

@@ -1,4 +1,5 @@
-//! What the stores hold of a policy's backups, beside each other: the ground on which copies are judged. Nothing is written.
+//! What the stores hold of a policy's backups, beside each other: the ground on which copies are judged. Nothing is written but what was read, into the
+//! ledger.
 
 mod backup;
 mod log;
@@ -9,19 +10,24 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::catalog::Catalog;
 use crate::domain::artifact::MANIFEST_NAME;
 use crate::domain::check::Broke;
 use crate::domain::copies::{CopyRecord, CopyTerms, LogSpread, Place, Spread};
 use crate::domain::ids::{BackupId, PlaceName, PolicyName};
+use crate::domain::ledger::Shelf as ReadShelf;
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::run::ArtifactRecord;
-use crate::judge::copies::{Ground, Judged, judge};
+use crate::judge;
+use crate::judge::copies::{Ground, Judged};
+use crate::judge::ledger::ReadBack;
 use crate::progress::Progress;
 use crate::seal::{TrustedSigners, list_backups};
 use crate::store::{self, Store};
 
 use super::house::House;
+use super::ledger::Record;
 use super::{copy, wal};
 
 /// How the stores are looked at.
@@ -29,6 +35,8 @@ use super::{copy, wal};
 pub struct Looking<'a> {
     /// Read every byte and compare its hash; else only lists and manifests are read.
     pub read: bool,
+    /// What is not read in this look was read if the ledger says so.
+    pub ledger: bool,
     /// Of stores that were tried: whether what is in them cannot be deleted.
     pub immutable: &'a BTreeMap<PlaceName, Observed<bool>>,
     /// Who watches.
@@ -55,7 +63,7 @@ pub struct Seen {
 impl Seen {
     /// What is to be thought of it.
     pub fn judged(&self, now: Timestamp) -> Judged {
-        judge(&Ground {
+        judge::copies::judge(&Ground {
             policy: &self.policy,
             source_site: self.source_site.as_ref(),
             places: &self.places,
@@ -85,6 +93,10 @@ struct Look<'a> {
     shelves: BTreeMap<PlaceName, Shelf>,
     parallel: usize,
     read: bool,
+    /// Who is asked what was read before; none: nobody.
+    ledger: Option<&'a dyn Catalog>,
+    /// Who is told what is read.
+    record: Arc<Record>,
     progress: &'a dyn Progress,
 }
 
@@ -117,6 +129,8 @@ pub async fn look(house: &House, policy: &Policy, looking: Looking<'_>) -> Resul
         shelves,
         parallel: house.config.limits.parallel.max(1),
         read: looking.read,
+        ledger: (looking.ledger && !looking.read).then_some(&*house.catalog),
+        record: Record::new(house, crate::clock::now(), BTreeMap::from([(policy.name.clone(), None)])),
         progress: looking.progress,
     };
     let mut places = Vec::new();
@@ -126,11 +140,13 @@ pub async fn look(house: &House, policy: &Policy, looking: Looking<'_>) -> Resul
     let mut backups = Vec::new();
     for id in look.all().into_iter().rev() {
         backups.push(look.spread(&terms, &id).await);
+        look.note().await;
     }
     let mut logs = Vec::new();
     if let Some(carrier) = wal::job(policy) {
         for to in &carrier.copies {
             logs.push(look.log(&carrier.store, to).await);
+            look.note().await;
         }
     }
     let (policy, source_site) = (policy.name.clone(), policy.source.site.clone());
@@ -168,6 +184,26 @@ async fn shelf(house: &House, policy: &Policy, name: &PlaceName, known: &[Artifa
 }
 
 impl Look<'_> {
+    /// Writes down what was read; that it cannot be written changes nothing of what was seen.
+    async fn note(&self) {
+        if let Err(broke) = self.record.flush().await {
+            self.progress.say(&format!("warning: what was read back could not be written down: {broke}"));
+        }
+    }
+
+    /// What the ledger says of these objects in a store.
+    async fn by_ledger(&self, name: &PlaceName, shelf: &ReadShelf, objects: &[(String, Option<u64>)]) -> ReadBack {
+        let Some(ledger) = self.ledger else {
+            return ReadBack::Not("it was only listed, and not read".to_owned());
+        };
+        match ledger.last_read(&self.policy.name, name, shelf).await {
+            Ok(read) => judge::ledger::read_back(objects, &read, self.policy.read_back_within, crate::clock::now()),
+            Err(broke) => {
+                ReadBack::Not(format!("it was only listed; whether it was read back is not known: {}", broke.error))
+            }
+        }
+    }
+
     /// What any store has, and what the catalog knows to be in one of these, oldest first.
     fn all(&self) -> BTreeSet<BackupId> {
         let held = self.shelves.values().flat_map(|shelf| shelf.held.iter());

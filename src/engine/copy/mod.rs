@@ -57,6 +57,13 @@ impl Route {
     }
 }
 
+/// A route whose two stores could be opened, and what there is to be copied.
+struct Opened<'a> {
+    route: &'a Route,
+    way: Way,
+    backups: Vec<(PolicyName, BackupId)>,
+}
+
 /// What all of it shares.
 struct Copying<'a> {
     house: &'a House,
@@ -151,9 +158,17 @@ async fn copy(
         progress,
     };
     let mut report = Report::default();
+    // All stores are opened first, for the catalog is asked about those that are not there: it may be away when their turn comes.
+    let mut open = Vec::new();
     for route in routes {
-        // One store that cannot be used does not cost the others their copies.
-        if let Err(broke) = copying.along(route, only, &mut report).await {
+        match copying.open(route, only).await {
+            Ok(opened) => open.push(opened),
+            // One store that cannot be used does not cost the others their copies.
+            Err(broke) => report.troubles.push(broke),
+        }
+    }
+    for opened in open {
+        if let Err(broke) = copying.along(opened, &mut report).await {
             report.troubles.push(broke);
         }
     }
@@ -176,7 +191,7 @@ pub(super) fn trusted(house: &House) -> Result<TrustedSigners, Broke> {
 }
 
 impl Copying<'_> {
-    async fn along(&self, route: &Route, only: Option<&BackupId>, report: &mut Report) -> Result<(), Broke> {
+    async fn open<'r>(&self, route: &'r Route, only: Option<&BackupId>) -> Result<Opened<'r>, Broke> {
         // Where it comes from first: no folder is made for the copies of what is not there.
         let from = self.house.store(&route.from)?;
         let mut backups = list_backups(&*from, Some(&self.policy.name), &self.trusted).await?;
@@ -186,7 +201,11 @@ impl Copying<'_> {
             return Err(Broke::hinted(format!("the store {} has no backup {only}", route.from), hint));
         }
         let into = self.house.store_to_fill(self.policy, &route.to).await?;
-        let way = Way { from, to: self.house.store(&route.to)?, into };
+        Ok(Opened { route, way: Way { from, to: self.house.store(&route.to)?, into }, backups })
+    }
+
+    async fn along(&self, opened: Opened<'_>, report: &mut Report) -> Result<(), Broke> {
+        let Opened { route, way, backups } = opened;
         let brought = self.bring(route, &way, &backups, report).await;
         if let Err(error) = way.into.settle().await {
             report.notes.push(format!("something half written is left in {}: {error}", route.to));

@@ -6,6 +6,7 @@ mod stored;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use super::copies::{self, Looking};
 use super::ledger::{self, Eyes, Survey};
@@ -13,15 +14,18 @@ use super::prune::{self, Asked};
 use super::{House, immutability, sweep, wal};
 use crate::backup::wal::slot;
 use crate::domain::check::Broke;
-use crate::domain::drift::Drift;
+use crate::domain::drift::{Drift, Severity};
 use crate::domain::ids::PolicyName;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::posture::Posture;
+use crate::domain::run::{Event, RunOutcome, Work};
+use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::judge::drift::{self, promises, second, source};
 use crate::judge::freshness::{self, Known};
 use crate::probe;
 use crate::progress::Silent;
+use crate::telemetry::run_span;
 
 /// Runs and drills that are looked back on.
 const LOOK_BACK: usize = 1_000;
@@ -57,6 +61,38 @@ pub async fn find(house: &House, policies: &[&Policy], now: Timestamp) -> Result
     }
     drift::sort(&mut found);
     Ok(found)
+}
+
+/// Looks at one policy as a run of its own, and writes down what was found: for metrics and alarms it stands until the next look.
+pub async fn recorded(house: &House, policy: &Policy) -> Result<Vec<Drift>, Broke> {
+    let now = crate::clock::now();
+    let run = house.begin_at(now, &policy.name, Work::Drift).await?;
+    let looked = async {
+        let found = find(house, &[policy], now).await?;
+        let of_it = found.iter().filter(|one| one.policy.as_ref() == Some(&policy.name)).cloned().collect();
+        // A claim that was lost meanwhile: another one looks, or has looked later.
+        house.still_ours().await?;
+        house.outbox.note_drift(now, vec![(Some(policy.name.clone()), of_it)]).await?;
+        Ok::<_, Broke>(found)
+    };
+    let looked = looked.instrument(run_span(Some(&policy.name), run, &Work::Drift)).await;
+    let outcome = match &looked {
+        Ok(found) => outcome(found),
+        Err(broke) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
+    };
+    let finished = house.record(&policy.name, run, Event::Finished { outcome }).await;
+    let found = looked?;
+    finished?;
+    Ok(found)
+}
+
+/// What could not be looked at is no "no drift".
+fn outcome(found: &[Drift]) -> RunOutcome {
+    match found.iter().filter(|one| one.severity != Severity::Unproven).count() as u64 {
+        0 if found.is_empty() => RunOutcome::Succeeded,
+        0 => RunOutcome::Judged(Verdict::Unproven),
+        count => RunOutcome::Found(count),
+    }
 }
 
 async fn ask(house: &House, policy: &Policy) -> Result<Posture, Broke> {
@@ -104,7 +140,7 @@ async fn of_second_places(house: &House, policy: &Policy, now: Timestamp) -> Res
     let tried = immutability::known(house, policy, now).await?;
     let mut found = second::locks(policy, immutability::locked_stores(house, policy), &tried);
     if policy.backups.iter().any(|job| !job.copies.is_empty()) {
-        let looking = Looking { read: false, immutable: &tried, progress: &Silent };
+        let looking = Looking { read: false, ledger: false, immutable: &tried, progress: &Silent };
         match copies::look(house, policy, looking).await {
             // Whether they were read is told by the ledger.
             Ok(seen) => {

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::super::House;
+use super::super::adopt::{self, Reads};
 use super::super::carry::{self, Whole};
 use super::super::control_plane::{Laid, lay_out};
 use super::super::ledger::Record;
@@ -27,7 +28,7 @@ use crate::domain::drill::{AwaitReady, Check, Restore, Sabotage, ScratchKind};
 use crate::domain::ids::BackupId;
 use crate::domain::observed::Observed;
 use crate::domain::policy::{Method, Policy};
-use crate::domain::run::{ArtifactRecord, Event};
+use crate::domain::run::Event;
 use crate::domain::transcript::{LogReplayed, Phase, RestoreFacts, ScratchUsed, Transcript};
 use crate::domain::units::ByteSize;
 use crate::judge::integrity::Comparison;
@@ -99,7 +100,8 @@ impl<'a> Rebuild<'a> {
             format!("configuration of {}: {policies} policies, {drills} drills", origin.config.display()),
             format!("catalog: {} records, digest {}", imported.rows, imported.sha256),
         ];
-        let newer = take_in(&house).await?;
+        // Those that were taken after the catalog was saved. One that is no good is not taken in; the check tells of it, and of stores that cannot be looked into.
+        let newer = adopt::take_in(&house, Reads::Unknown, crate::clock::now()).await?.adopted;
         facts.push(format!("backups that only the stores knew: {newer}"));
         if !origin.needs.is_empty() {
             let needs: Vec<String> = origin.needs.iter().map(|path| path.display().to_string()).collect();
@@ -138,32 +140,6 @@ fn open(pieces: &[PathBuf]) -> Result<Box<dyn BufRead + Send>, Broke> {
         whole = Box::new(whole.chain(file));
     }
     Ok(Box::new(BufReader::new(whole)))
-}
-
-/// Takes in backups that the catalog does not know: those that were taken after it was saved.
-async fn take_in(house: &House) -> Result<u64, Broke> {
-    let trusted = house.trusted()?;
-    let mut records = Vec::new();
-    for policy in house.policies.iter() {
-        let known = house.catalog.artifacts(&policy.name).await?;
-        for name in House::places_of(policy) {
-            let Ok(store) = house.store(&name) else { continue };
-            let Ok(held) = seal::list_backups(&*store, Some(&policy.name), &trusted).await else { continue };
-            for (_, backup) in held {
-                if known.iter().any(|record| record.backup == backup && record.store == name) {
-                    continue;
-                }
-                // One that is no good is not taken in; the check tells of it.
-                if let Ok(sealed) = seal::load_manifest(&*store, &policy.name, &backup, &trusted).await
-                    && sealed.findings.is_empty()
-                    && sealed.signer_trusted
-                {
-                    records.push(ArtifactRecord::of(&sealed.manifest, &sealed.sha256, &name));
-                }
-            }
-        }
-    }
-    house.catalog.adopt(crate::clock::now(), records).await
 }
 
 /// What the catalog knows of a policy is in the stores, what is in the stores it knows, and the newest can be opened.

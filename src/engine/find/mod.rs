@@ -9,12 +9,16 @@ mod ask;
 mod look;
 mod survey;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::look::Looker;
 use self::survey::Ground;
 use super::house::new_run;
+use super::ledger::Record;
 use super::restore::Request;
 use super::{House, interrupt, process};
 use crate::domain::check::{Broke, Finding, Stop};
@@ -27,6 +31,7 @@ use crate::judge::search::{Next, Outcome, Search, Seen, at_most};
 use crate::judge::wal::Follow;
 use crate::probe::Endpoint;
 use crate::progress::Progress;
+use crate::seal::Witness;
 use crate::telemetry::run_span;
 use tracing::Instrument;
 
@@ -180,14 +185,29 @@ pub async fn run(
     asked: &Asked,
     progress: &dyn Progress,
 ) -> Result<Found, Trouble> {
-    let run = new_run();
+    let (run, began) = (new_run(), crate::clock::now());
+    // What it reads of the stores is read back: it need not be read again to know that it is right.
+    let record = Record::new(house, began, BTreeMap::from([(policy.name.clone(), Some(run))]));
+    let mut watched = request.clone();
+    if !request.accept_unsigned {
+        watched.opener = request.opener.watched(Arc::clone(&record) as Arc<dyn Witness>);
+    }
+    let request = &watched;
     house.record(&policy.name, run, Event::Planned { work: Work::Find { at: None }, scheduled_for: None }).await?;
     house.record(&policy.name, run, process::started()).await?;
     let span = run_span(Some(&policy.name), run, &Work::Find { at: None });
-    let found = search(house, policy, request, asked, progress).instrument(span).await;
+    let found = search(house, policy, request, asked, &record, progress).instrument(span).await;
+    note(&record, progress).await;
     let outcome = found.as_ref().map_or_else(Trouble::outcome, |_| RunOutcome::Succeeded);
     house.record(&policy.name, run, Event::Finished { outcome }).await?;
     found
+}
+
+/// Writes down what was read so far; an answer is not lost because that cannot be done.
+async fn note(record: &Record, progress: &dyn Progress) {
+    if let Err(broke) = record.flush().await {
+        progress.say(&format!("warning: what was read back could not be written down: {broke}"));
+    }
 }
 
 async fn search(
@@ -195,6 +215,7 @@ async fn search(
     policy: &Policy,
     request: &Request,
     asked: &Asked,
+    record: &Record,
     progress: &dyn Progress,
 ) -> Result<Found, Trouble> {
     progress.stage("read what the log holds");
@@ -236,6 +257,8 @@ async fn search(
         match search.next() {
             Next::Look(index) => {
                 let look = looker.look(index, &found.database, found.looks.len() + 1, progress).await?;
+                // After each: what many restores read is not held in memory.
+                note(record, progress).await;
                 let seen = Seen {
                     index,
                     holds: look.holds,

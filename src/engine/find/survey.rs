@@ -35,7 +35,7 @@ pub(super) struct Ground {
 impl Ground {
     /// Reads manifests and the records of the log; nothing is fetched.
     pub(super) async fn survey(request: &Request, asked: &Asked, progress: &dyn Progress) -> Result<Ground, Trouble> {
-        let mut held = candidates(request, Method::Physical, usize::MAX, progress).await?;
+        let mut held = candidates(request, &[Method::Physical], usize::MAX, progress).await?;
         let mut warnings = Vec::new();
         // Of several clusters under one policy's name, the one that it has now.
         let newest = held.first().map(identifier);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::Instrument;
 
 use super::Record;
 use super::reading::read_all;
@@ -19,6 +20,7 @@ use crate::domain::units::{ByteSize, Span};
 use crate::engine::House;
 use crate::engine::verify::{Conclusion, Reading as Eyesight, Trouble};
 use crate::judge::ledger::{self, Coverage, Forecast};
+use crate::telemetry::{run_span, step_span};
 
 /// Runs that are looked back on for how often such runs come.
 const LOOK_BACK: usize = 1_000;
@@ -111,12 +113,45 @@ pub async fn walk(
     let began = Instant::now();
     let earlier = earlier(house, policies).await?;
     let mut runs: BTreeMap<PolicyName, RunId> = BTreeMap::new();
-    for policy in policies {
-        runs.insert(policy.name.clone(), house.begin_at(now, &policy.name, Work::ReadBack).await?);
+    let walked = async {
+        for policy in policies {
+            runs.insert(policy.name.clone(), house.begin_at(now, &policy.name, Work::ReadBack).await?);
+        }
+        // One trace a run, though one walk is all of them; its steps are in the first one's.
+        let spans = runs.iter().map(|(policy, run)| run_span(Some(policy), *run, &Work::ReadBack));
+        let spans: Vec<tracing::Span> = spans.collect();
+        let first = spans.first().cloned().unwrap_or_else(tracing::Span::none);
+        go(house, policies, only, budget, sight, (now, began), &earlier, &runs).instrument(first).await
+    };
+    let mut walked = walked.await;
+    for (policy, run) in &runs {
+        let outcome = match &walked {
+            Ok(walk) => walk.outcome(policy),
+            Err(broke) => RunOutcome::Broke { error: broke.error.clone(), hint: broke.hint.clone() },
+        };
+        // What was found out is not thrown away because it cannot be written down.
+        if let (Err(broke), Ok(walk)) = (house.record(policy, *run, Event::Finished { outcome }).await, &mut walked) {
+            walk.trouble("catalog", broke);
+        }
     }
+    walked
+}
+
+/// The runs are begun: what is to be read is looked up and read. After the look, nothing is asked of the catalog that the rest depends on.
+#[expect(clippy::too_many_arguments, reason = "one call, and each is another thing")]
+async fn go(
+    house: &House,
+    policies: &[&Policy],
+    only: Option<&PlaceName>,
+    budget: Budget,
+    sight: &Eyesight,
+    (now, began): (Timestamp, Instant),
+    earlier: &[Timestamp],
+    runs: &BTreeMap<PolicyName, RunId>,
+) -> Result<Walk, Broke> {
     sight.progress.stage("look what there is");
     let eyes = Eyes { trusted: &sight.trusted, opener: sight.opener.as_ref(), witness: None };
-    let mut seen = survey(house, policies, only, &eyes).await?;
+    let mut seen = survey(house, policies, only, &eyes).instrument(step_span("look what there is")).await?;
     let plan = ledger::plan(&seen.units, budget, now);
     let record = Record::new(house, now, runs.iter().map(|(policy, run)| (policy.clone(), Some(*run))).collect());
     let mut walk = Walk {
@@ -135,11 +170,15 @@ pub async fn walk(
     };
     note_survey(&mut seen, &record, sight, &mut walk);
     for (place, keys) in std::mem::take(&mut seen.gone) {
-        house.catalog.forget_read(&place, keys).await?;
+        // They are listed as gone again by the next look.
+        if let Err(broke) = house.catalog.forget_read(&place, keys).await {
+            tracing::warn!(store = %place, error = %broke.error, "what is gone from the store stays in the ledger for now");
+        }
     }
     sight.progress.stage("read");
     sight.progress.expect(if matches!(budget, Budget::Time(_)) { 0 } else { plan.bytes });
-    for (at, right) in read_all(&seen, &plan.order, &record, sight, &mut walk).await {
+    let reading = read_all(&seen, &plan.order, &record, sight, &mut walk).instrument(step_span("read"));
+    for (at, right) in reading.await {
         seen.units[at].looked_at = Some(now);
         seen.units[at].right_at = right.then_some(now);
     }
@@ -147,7 +186,7 @@ pub async fn walk(
         walk.trouble("catalog", broke);
     }
     let all = seen.units.iter().fold(0, |sum: u64, unit| sum.saturating_add(unit.bytes));
-    walk.forecast = ledger::forecast(all, walk.bytes.0, &earlier, now);
+    walk.forecast = ledger::forecast(all, walk.bytes.0, earlier, now);
     for policy in policies {
         let of_it = |key: &Key| seen.held.get(key.0).is_some_and(|held| held.policy == policy.name);
         let units: Vec<_> = seen.units.iter().filter(|unit| of_it(&unit.key)).copied().collect();
@@ -156,13 +195,6 @@ pub async fn walk(
         walk.policies.push(Covered { policy: policy.name.clone(), run, within: policy.read_back_within, coverage });
     }
     walk.took = Span::from_std(began.elapsed());
-    for (policy, run) in &runs {
-        let outcome = walk.outcome(policy);
-        // What was found out is not thrown away because it cannot be written down.
-        if let Err(broke) = house.record(policy, *run, Event::Finished { outcome }).await {
-            walk.trouble("catalog", broke);
-        }
-    }
     Ok(walk)
 }
 

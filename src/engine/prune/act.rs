@@ -1,5 +1,7 @@
 //! The plan is done, step by step. Whatever step is the last one that was come to, the store is consistent, and the next prune goes on from there.
 
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::ids::{BackupId, RunId};
 use crate::domain::mark::{Act, MARK_FORMAT, MARK_WORDS, Mark, Marks};
 use crate::domain::policy::Policy;
-use crate::domain::run::{Event, Removed};
+use crate::domain::run::{Event, Proof, Removed};
 use crate::domain::units::{ByteSize, Span};
 use crate::engine::{House, interrupt};
 use crate::judge::retention::clock::{self, TOLERANCE};
@@ -34,6 +36,10 @@ pub(super) struct Means<'a> {
     pub signer: &'a Signer,
     pub asked: &'a Asked,
     pub now: Timestamp,
+    /// By which proofs the plans were made.
+    pub proofs: &'a [Proof],
+    /// The catalog did not answer any more: nothing further is deleted, in no store.
+    pub away: OnceLock<Broke>,
 }
 
 /// Does what is planned for one store.
@@ -48,6 +54,7 @@ pub(super) async fn act(means: &Means<'_>, found: &mut Found, at: usize) {
 }
 
 async fn act_in(means: &Means<'_>, found: &Found, seen: &Survey, pruned: &mut StorePruned) -> Result<(), Broke> {
+    means.proven_since().await?;
     tell_catalog(means, seen).await?;
     if !pruned.plan.standstill.is_empty() || nothing_to_do(means, seen, pruned) {
         return Ok(());
@@ -59,20 +66,21 @@ async fn act_in(means: &Means<'_>, found: &Found, seen: &Survey, pruned: &mut St
     let steady = Steady { wall: crate::clock::now(), began: Instant::now() };
     let with = |pruned: &StorePruned, fate| pruned.plan.with(fate).cloned().collect::<Vec<Entry>>();
     for entry in with(pruned, Fate::Delete) {
-        steady.or_stop()?;
-        means.house.still_ours().await?;
+        if means.stays(&steady, &entry.backup, pruned).await? {
+            continue;
+        }
         let done = delete(means, seen, &entry, pruned).await;
         pruned.trouble(&entry.backup, done);
     }
     for entry in with(pruned, Fate::Remove) {
-        steady.or_stop()?;
-        means.house.still_ours().await?;
+        if means.stays(&steady, &entry.backup, pruned).await? {
+            continue;
+        }
         let done = remove(means, seen, &entry.backup, entry.reasons, pruned).await;
         pruned.trouble(&entry.backup, done);
     }
     for (backup, leaving) in &seen.leaving {
-        steady.or_stop()?;
-        means.house.still_ours().await?;
+        means.or_stop(&steady).await?;
         if leaving.held {
             pruned.spared.push(format!("{backup}: it is on hold, and its manifest is gone already"));
         } else if over(leaving.deleted.at, means.asked.grace, means.now) {
@@ -81,13 +89,10 @@ async fn act_in(means: &Means<'_>, found: &Found, seen: &Survey, pruned: &mut St
         }
     }
     for orphan in pruned.orphans.clone().iter().filter(|orphan| orphan.goes) {
-        steady.or_stop()?;
-        means.house.still_ours().await?;
+        means.or_stop(&steady).await?;
         pruned.orphans_removed += remove_orphan(means, seen, orphan).await?;
     }
-    steady.or_stop()?;
-    means.house.still_ours().await?;
-    log::remove(means, found, seen, pruned).await
+    log::remove(means, found, seen, &steady, pruned).await
 }
 
 /// Whether a time that began at a moment is over.
@@ -140,7 +145,7 @@ async fn ask_for_the_date(means: &Means<'_>, seen: &Survey) -> Result<Option<Fin
 }
 
 /// Whether the clock goes on as time does.
-struct Steady {
+pub(super) struct Steady {
     wall: Timestamp,
     began: Instant,
 }
@@ -165,6 +170,39 @@ impl Steady {
 }
 
 impl Means<'_> {
+    /// Before each thing that cannot be undone: the clock goes right, the run is still ours, and the catalog answers. Gives what was proven since the plans were made.
+    pub(super) async fn or_stop(&self, steady: &Steady) -> Result<BTreeSet<BackupId>, Broke> {
+        steady.or_stop()?;
+        self.house.still_ours().await?;
+        self.proven_since().await
+    }
+
+    /// The same before a backup goes: true if it was proven since, so that it stays.
+    async fn stays(&self, steady: &Steady, backup: &BackupId, pruned: &mut StorePruned) -> Result<bool, Broke> {
+        let proven = self.or_stop(steady).await?.contains(backup);
+        if proven {
+            pruned.spared.push(format!("{backup}: a drill proved it since the plan was made"));
+        }
+        Ok(proven)
+    }
+
+    /// Backups that a drill proved since the plans were made. Whether the last proven one stays can only be told while the catalog answers, so without it nothing is deleted.
+    async fn proven_since(&self) -> Result<BTreeSet<BackupId>, Broke> {
+        if let Some(broke) = self.away.get() {
+            return Err(broke.clone());
+        }
+        match self.house.catalog.proofs(&self.policy.name).await {
+            Ok(proofs) => {
+                Ok(proofs.into_iter().filter(|proof| !self.proofs.contains(proof)).map(|proof| proof.backup).collect())
+            }
+            Err(broke) => {
+                let error = format!("the catalog does not answer, so nothing more is deleted: {}", broke.error);
+                let hint = "what was done is whole; the next prune goes on from there, when the catalog is back";
+                Err(self.away.get_or_init(|| Broke::hinted(error, hint)).clone())
+            }
+        }
+    }
+
     pub(super) async fn record(&self, event: Event) -> Result<(), Broke> {
         self.house.record(&self.policy.name, self.run, event).await
     }

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::act::{Means, PRUNE};
+use super::act::{Means, PRUNE, Steady};
 use super::report::LogPruned;
 use super::survey::{AT_ONCE, Survey};
 use super::{Found, StorePruned};
@@ -68,17 +68,20 @@ pub(super) async fn remove(
     means: &Means<'_>,
     found: &Found,
     seen: &Survey,
+    steady: &Steady,
     pruned: &mut StorePruned,
 ) -> Result<(), Broke> {
     let plan = pruned.log.plan.clone();
     if plan.delete.is_empty() || found.seen.is_empty() {
         return Ok(());
     }
+    means.or_stop(steady).await?;
     for hole in &plan.holes {
         answer_for(means, seen, *hole).await?;
     }
     for names in plan.delete.chunks(TOGETHER) {
         let (Some(first), Some(last)) = (names.first(), names.last()) else { continue };
+        means.or_stop(steady).await?;
         let bytes: u64 = names.iter().map(|name| length(means, seen, *name)).sum();
         // Written down before: of what is gone there is a record, whatever comes between.
         let event = Event::LogRemoved {

@@ -7,7 +7,7 @@ mod report;
 mod survey;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use crate::domain::check::{Broke, Finding};
 use crate::domain::ids::PlaceName;
 use crate::domain::policy::Policy;
-use crate::domain::run::{Event, RunOutcome, RunState, Work};
+use crate::domain::run::{Event, Proof, RunOutcome, RunState, Work};
 use crate::domain::units::Span;
 use crate::judge::retention::clock::{self, Written};
 use crate::judge::retention::{self, Job, Shelf};
@@ -106,7 +106,9 @@ pub async fn prune_in(
     let run = house.begin(&policy.name, Work::Prune).await?;
     let done = async {
         let mut found = look(house, policy, stores, &trusted, asked, now).await?;
-        let means = act::Means { house, policy, run, trusted: &trusted, signer: &signer, asked, now };
+        let proofs = std::mem::take(&mut found.proofs);
+        let (trusted, signer, proofs, away) = (&trusted, &signer, &proofs, OnceLock::new());
+        let means = act::Means { house, policy, run, trusted, signer, asked, now, proofs, away };
         for at in 0..found.seen.len() {
             act::act(&means, &mut found, at).await;
         }
@@ -130,6 +132,8 @@ struct Found {
     /// For each that is meant, what is to be done and what was done.
     stores: BTreeMap<PlaceName, StorePruned>,
     troubles: Vec<Trouble>,
+    /// By which the plans were made.
+    proofs: Vec<Proof>,
 }
 
 impl Found {
@@ -155,7 +159,7 @@ async fn look(
 ) -> Result<Found, Broke> {
     let proofs = house.catalog.proofs(&policy.name).await?;
     let taken = house.catalog.taken(&policy.name).await?;
-    let mut found = Found { seen: Vec::new(), stores: BTreeMap::new(), troubles: stores.unseen };
+    let mut found = Found { seen: Vec::new(), stores: BTreeMap::new(), troubles: stores.unseen, proofs: Vec::new() };
     for (place, store) in stores.open {
         match survey::survey(&place, store, &policy.name, trusted, &proofs).await {
             Ok(seen) => found.seen.push(seen),
@@ -197,6 +201,7 @@ async fn look(
         pruned.leaving = seen.leaving.keys().cloned().collect();
         found.stores.insert(seen.place.clone(), pruned);
     }
+    found.proofs = proofs;
     Ok(found)
 }
 

@@ -22,7 +22,7 @@ pub(in crate::engine) struct Chosen {
     pub why: String,
 }
 
-pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Progress) -> Result<Chosen, Stop> {
+pub(super) async fn choose(request: &Request, wanted: &[Method], progress: &dyn Progress) -> Result<Chosen, Stop> {
     let found = candidates(request, wanted, COMPARED, progress).await?;
     let newest = found.into_iter().max_by_key(|chosen| chosen.sealed.manifest.recovery_point.at);
     let chosen = newest.ok_or_else(|| Broke::new("there is no backup to choose"))?;
@@ -30,17 +30,20 @@ pub(super) async fn choose(request: &Request, wanted: Method, progress: &dyn Pro
         return Ok(chosen);
     }
     let point = chosen.sealed.manifest.recovery_point.at;
-    let why = format!("the newest {} one in {}, it brings back {point}", wanted.as_str(), chosen.store.url());
+    let method = chosen.sealed.manifest.method.as_str();
+    let why = format!("the newest {method} one in {}, it brings back {point}", chosen.store.url());
     Ok(Chosen { why, ..chosen })
 }
 
-/// The one that was asked for, or the newest `count` of the wanted method, the one begun last first. Never none.
+/// The one that was asked for, or the newest `count` of the wanted methods, the one begun last first. Never none. Of several methods the first is the one that is
+/// told to be wanted.
 pub(in crate::engine) async fn candidates(
     request: &Request,
-    wanted: Method,
+    wanted: &[Method],
     count: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Chosen>, Stop> {
+    let named = wanted.first().map_or("any", |method| method.as_str());
     let (policy, held) = held(request).await?;
     if let Some(id) = &request.backup {
         let mut stores = held.iter().filter(|(backup, _)| backup == id);
@@ -56,12 +59,9 @@ pub(in crate::engine) async fn candidates(
             );
         };
         let sealed = seal::load_manifest(&**store, &policy, id, &request.trusted).await?;
-        if sealed.manifest.method != wanted {
-            let error = format!(
-                "backup {id} is {}, and the target takes a {} one",
-                sealed.manifest.method.as_str(),
-                wanted.as_str()
-            );
+        if !wanted.contains(&sealed.manifest.method) {
+            let error =
+                format!("backup {id} is {}, and the target takes a {named} one", sealed.manifest.method.as_str());
             let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
             return Err(Broke::hinted(error, hint).into());
         }
@@ -79,7 +79,7 @@ pub(in crate::engine) async fn candidates(
             }
             Err(Stop::Broke(broke)) => return Err(broke.into()),
         };
-        if sealed.manifest.method == wanted {
+        if wanted.contains(&sealed.manifest.method) {
             found.push(Chosen { store: Arc::clone(store), sealed, why: String::new() });
             if found.len() == count {
                 break;
@@ -92,25 +92,11 @@ pub(in crate::engine) async fn candidates(
         if !passed_over.is_empty() {
             return Err(Stop::Found(passed_over));
         }
-        let error = format!("none of the {looked} backups of policy {policy} is {}", wanted.as_str());
+        let error = format!("none of the {looked} backups of policy {policy} is {named}");
         let hint = "a physical backup is brought back with --to DIR, a logical one with --to-database URL";
         return Err(Broke::hinted(error, hint).into());
     }
     Ok(found)
-}
-
-/// Whether what is asked for is lifeboat's own backup: by the newest manifest that can be read.
-pub(super) async fn is_of_control_plane(request: &Request) -> Result<bool, Broke> {
-    let (policy, held) = held(request).await?;
-    let held = held.iter().rev().filter(|(backup, _)| request.backup.as_ref().is_none_or(|asked| asked == backup));
-    for (backup, store) in held.take(COMPARED) {
-        match seal::load_manifest(&**store, &policy, backup, &request.trusted).await {
-            Ok(sealed) => return Ok(sealed.manifest.method == Method::ControlPlane),
-            Err(Stop::Found(_)) => {}
-            Err(Stop::Broke(broke)) => return Err(broke),
-        }
-    }
-    Ok(false)
 }
 
 /// What is said of a backup that was deleted and is not gone yet.

@@ -11,7 +11,7 @@ use crate::domain::queue::Planned;
 use crate::domain::run::Work;
 use crate::domain::units::Span;
 use crate::engine::verify::Reading;
-use crate::engine::{House, backup, copy, drill, ledger, prune};
+use crate::engine::{House, backup, copy, drift, drill, ledger, prune};
 use crate::progress::Progress;
 
 /// For how long what a scheduled prune marked can be brought back, and how long what belongs to nothing is left alone: as `lifeboat prune` does.
@@ -54,6 +54,7 @@ impl Performer for Engines {
                 let budget = house.config.schedule.budget;
                 ledger::walk(house, &[policy], None, budget, &sight, crate::clock::now()).await.map(drop)
             }
+            Work::Drift => drift::recorded(house, policy).await.map(drop),
             Work::Mutate { .. } | Work::Restore | Work::Find { .. } | Work::Verify => {
                 Err(Broke::new(format!("a {} is not done by schedule", planned.key.work.title())))
             }

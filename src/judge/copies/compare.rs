@@ -176,13 +176,18 @@ pub(super) fn unverified(ground: &Ground<'_>, drifts: &mut Vec<Drift>) {
         });
         let (count, log) = (unread.count(), ground.logs.iter().any(|log| log.store == place.name && !log.read));
         if count > 0 || (log && held().any(|held| matches!(held.seen, Observed::Known(_)))) {
+            let what = match count {
+                0 => "the log was".to_owned(),
+                1 => "1 backup was".to_owned(),
+                count => format!("{count} backups were"),
+            };
             drifts.push(Drift {
                 declared: "every byte is as its signed manifest says".to_owned(),
-                observed: format!(
-                    "{} listed, and not read",
-                    if count == 1 { "1 backup was".to_owned() } else { format!("{count} backups were") }
+                observed: format!("{what} listed, and not read"),
+                mend: format!(
+                    "lifeboat copies {0} --read; or lifeboat verify {0} --budget …, until all is read",
+                    ground.policy
                 ),
-                mend: format!("lifeboat copies {} --read", ground.policy),
                 ..drift(ground, Rule::Errors.code(), Severity::Unproven, format!("store {}", place.name))
             });
         }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::{Ground, Rule, Ruled, SOURCE_MEDIA};
-use crate::domain::copies::{CopyTerms, Held, Place, Spread};
+use crate::domain::copies::{CopyTerms, Held, Place, ReadBy, Spread};
 use crate::domain::ids::PlaceName;
 use crate::domain::observed::Observed;
 use crate::domain::transcript::Verdict;
@@ -139,7 +141,7 @@ fn immutable(good: &[&Place], open: &[(&Place, String)]) -> (Verdict, String) {
 
 fn errors(spread: &Spread) -> (Verdict, String) {
     let mut doubts = Vec::new();
-    let mut looked = 0;
+    let (mut looked, mut oldest): (usize, Option<Timestamp>) = (0, None);
     for held in &spread.held {
         match (&held.seen, &held.verified) {
             (Observed::Known(findings), _) if !findings.is_empty() => {
@@ -147,7 +149,12 @@ fn errors(spread: &Spread) -> (Verdict, String) {
                 let noun = if count == 1 { "finding" } else { "findings" };
                 return (Verdict::Failed, format!("{count} {noun} in {}", held.store));
             }
-            (Observed::Known(_), Observed::Known(_)) => looked += 1,
+            (Observed::Known(_), Observed::Known(at)) => {
+                looked += 1;
+                if held.read_by == Some(ReadBy::Ledger) {
+                    oldest = Some(oldest.map_or(*at, |oldest| oldest.min(*at)));
+                }
+            }
             (Observed::Known(_), Observed::Absent) => doubts.push(format!("it was never read in {}", held.store)),
             (Observed::Known(_), Observed::Unknown(why)) | (Observed::Unknown(why), _) => {
                 doubts.push(format!("{}: {why}", held.store));
@@ -155,9 +162,15 @@ fn errors(spread: &Spread) -> (Verdict, String) {
             (Observed::Absent, _) => {}
         }
     }
-    match (doubts.first(), looked) {
-        (Some(why), _) => (Verdict::Unproven, why.clone()),
-        (None, 0) => (Verdict::Unproven, "no store has it".to_owned()),
-        (None, _) => (Verdict::Proven, "every copy was read, and every hash was right".to_owned()),
+    match (doubts.first(), looked, oldest) {
+        (Some(why), ..) => (Verdict::Unproven, why.clone()),
+        (None, 0, _) => (Verdict::Unproven, "no store has it".to_owned()),
+        (None, _, None) => (Verdict::Proven, "every copy was read, and every hash was right".to_owned()),
+        (None, _, Some(oldest)) => {
+            let reason = format!(
+                "every copy was read back within the declared time, the oldest part at {oldest:.0}, and every hash was right (by the ledger)"
+            );
+            (Verdict::Proven, reason)
+        }
     }
 }

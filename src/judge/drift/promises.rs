@@ -1,15 +1,17 @@
 //! Backups, exposure and proofs against what the policy promises.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::of;
 use crate::domain::check::Broke;
 use crate::domain::drift::{Drift, Severity};
 use crate::domain::policy::{BackupJob, Method, Policy};
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
+use crate::domain::timetable::Housekeeping;
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 use crate::domain::wal::Waiting;
+use crate::judge::due;
 use crate::judge::freshness::Standing;
 use crate::judge::instants::Instants;
 
@@ -48,8 +50,8 @@ fn missed(
     // Without one of this job it counts from when the policy's first backup shows that it was at work.
     let from = newest.or_else(|| artifacts.iter().min_by_key(|one| one.started_at))?.started_at;
     let late = now.checked_sub(GRACE.0).unwrap_or(now);
-    let due = last_due(&schedule.text, &schedule.timezone, from, late)?;
     let work = Work::Backup { job: job.name.clone() };
+    let due = overdue(policy, &work, from, late)?;
     let run = runs.iter().filter(|run| run.work == work && run.planned_at > from).max_by_key(|run| run.planned_at);
     let then = match run.map(|run| &run.state) {
         // It is being taken.
@@ -67,6 +69,21 @@ fn missed(
     let declared = format!("{} ({}), last due at {due:.0}", schedule.text, schedule.timezone);
     let drift = drift.saying(declared, observed).since(Some(due));
     Some(drift.mended_by(format!("lifeboat backup {} --job {}; and see why it did not run", policy.name, job.name)))
+}
+
+/// The newest instant of a job whose run had to be begun by a moment: jitter and window put it off, as they do for whoever plans.
+fn overdue(policy: &Policy, work: &Work, since: Timestamp, late: Timestamp) -> Option<Timestamp> {
+    let lines = due::lines(std::slice::from_ref(policy), &Housekeeping::default());
+    let line = lines.into_iter().find(|line| line.work == *work)?;
+    let mut until = late;
+    // Each step is one instant further back: a window may hold many of them up.
+    loop {
+        let instant = line.instants.newest(since, until)?;
+        if line.begins(instant) <= late {
+            return Some(instant);
+        }
+        until = instant.checked_sub(SignedDuration::from_millis(1)).ok()?;
+    }
 }
 
 /// What would be lost now, against the RPO.

@@ -32,7 +32,7 @@ impl Class {
         match work {
             Work::Backup { .. } => Class::Backup,
             Work::Drill { .. } | Work::Mutate { .. } | Work::Restore | Work::Find { .. } => Class::Drill,
-            Work::Verify | Work::Prune | Work::Copy | Work::ReadBack => Class::Housekeeping,
+            Work::Verify | Work::Prune | Work::Copy | Work::ReadBack | Work::Drift => Class::Housekeeping,
         }
     }
 
@@ -119,6 +119,8 @@ pub fn lines(policies: &[Policy], house: &Housekeeping) -> Vec<Line> {
             add(Work::Copy, &house.copy, spread(), stores());
         }
         add(Work::ReadBack, &house.verify, spread(), stores());
+        // What a prune or a copy is at work on would look like drift.
+        add(Work::Drift, &house.drift, spread(), stores());
     }
     all
 }
@@ -136,6 +138,11 @@ fn server(url: &str) -> String {
 }
 
 impl Line {
+    /// When the run of an instant may be begun: after its jitter, in its window.
+    pub fn begins(&self, instant: Timestamp) -> Timestamp {
+        self.due(0, instant, 1, None, None).due_at
+    }
+
     /// The run of an instant. `from`: not before this moment, whatever the instant; none: by the terms alone.
     pub(super) fn due(
         &self,

@@ -262,6 +262,7 @@ fn runs_exclude_each_other_where_they_must_and_go_in_their_order() {
         prune: schedule("@daily"),
         copy: schedule("@daily"),
         verify: schedule("@daily"),
+        drift: schedule("every 6h"),
         ..Housekeeping::default()
     };
     let all = lines(&[policy.clone()], &house);
@@ -274,6 +275,7 @@ fn runs_exclude_each_other_where_they_must_and_go_in_their_order() {
             "prune".to_owned(),
             "copy".to_owned(),
             "verify with a budget".to_owned(),
+            "drift".to_owned(),
         ]
     );
     assert!(all[2..].iter().all(|line| line.alone_on == all[2].alone_on), "what changes stores goes one by one");

@@ -53,6 +53,8 @@ pub(in crate::load) struct RawSchedule {
     pub(in crate::load) verify: Option<Written<When>>,
     /// How much is read back each time. Default: 5%.
     pub(in crate::load) verify_budget: Option<Written<Budget>>,
+    /// When what is declared is compared with what is there (`lifeboat drift`); what is found is in metrics and alarms. Left out: never.
+    pub(in crate::load) drift: Option<Written<When>>,
     /// The IANA time zone of these. Default: UTC.
     pub(in crate::load) timezone: Option<Written<Zone>>,
     /// Spreads these over so much time, so that not all policies come at once. Default: 15m.
@@ -81,7 +83,7 @@ pub(in crate::load) struct RawServe {
     /// Drills at once. Default: 1.
     #[schemars(range(min = 0, max = 64))]
     pub(in crate::load) drills: Option<u8>,
-    /// Prunes, copies and verifications at once. Default: 1.
+    /// Prunes, copies, verifications and looks at drift at once. Default: 1.
     #[schemars(range(min = 0, max = 64))]
     pub(in crate::load) housekeeping: Option<u8>,
     /// How long what runs may take to its end when the service is asked to stop. Default: 10m.

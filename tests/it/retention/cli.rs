@@ -13,14 +13,18 @@ use crate::support::artifacts::{blocking, manifest};
 use crate::support::home::{Home, POLICY, walk};
 
 /// A home whose store has a backup of each of the last days, the newest last.
-struct Days {
-    home: Home,
-    ids: Vec<BackupId>,
+pub struct Days {
+    pub home: Home,
+    pub ids: Vec<BackupId>,
 }
 
 impl Days {
     fn new(count: i64, parts: usize) -> Days {
-        let home = Home::for_url("postgresql://nobody@/orders?host=/nowhere");
+        Days::of(Home::for_url("postgresql://nobody@/orders?host=/nowhere"), count, parts)
+    }
+
+    /// The same in a home that is there, with a catalog that is.
+    pub fn of(home: Home, count: i64, parts: usize) -> Days {
         home.edit_policy(|text| {
             // No drills, and of the two jobs only the physical one has a retention.
             let text = text.split("[[drill]]").next().unwrap().to_owned();

@@ -17,7 +17,7 @@ use lifeboat::progress::Silent;
 use lifeboat::seal::{self, Signer};
 use lifeboat::store::{Protection, Store};
 
-use super::bench::{Bench, Odd, days, place};
+use super::bench::{Bench, Meanwhile, Odd, Told, days, place};
 use crate::support::artifacts::{policy, write_mode};
 
 fn three_days() -> Retention {
@@ -284,4 +284,24 @@ async fn what_belongs_to_nothing_goes_after_a_while_and_never_while_a_backup_is_
     assert!(keys.iter().any(|key| key.ends_with("notes.txt")) && keys.iter().any(|key| key.ends_with("strange")));
     assert!(store.half_written("").await.unwrap().is_empty());
     assert_eq!(conclusion(&bench).await, Conclusion::NothingFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_drill_proves_while_a_prune_is_at_work_stays() {
+    let bench = Bench::new(three_days());
+    bench.take_days((0..7).rev()).await;
+    bench.prove(1, 0).await;
+    // The first mark goes to the oldest one; meanwhile a drill proves one that the plan deletes too.
+    let store = Meanwhile {
+        under: bench.yard.store.clone(),
+        catalog: Told(bench.house.catalog.clone()),
+        proof: Some(bench.proof(4, 0)).into(),
+    };
+    let pruned = bench.prune_through(Arc::new(store), &bench.asked(days(1)), lifeboat::clock::now()).await.unwrap();
+    assert_eq!(fates(&bench, &pruned, Fate::Delete), [6, 5, 4, 3]);
+    let deleted: Vec<i64> = pruned.stores[0].deleted.iter().map(|id| bench.ago(id)).collect();
+    assert_eq!(deleted, [6, 5, 3]);
+    let spared = &pruned.stores[0].spared;
+    assert!(spared.len() == 1 && spared[0].contains("proved it since"), "{spared:?}");
+    assert_eq!(bench.counted().await, [4, 2, 1, 0]);
 }

@@ -5,3 +5,5 @@ mod cli;
 mod kills;
 mod life;
 mod log;
+
+pub use cli::Days;

@@ -9,6 +9,8 @@ mod seen;
 mod served;
 mod traces;
 
+pub use outbox::{deliver_what_waits, leave_alarms_and_letters};
+
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};

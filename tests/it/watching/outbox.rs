@@ -182,3 +182,57 @@ async fn of_two_who_take_at_once_one_gets_it() {
     all.sort();
     assert_eq!(all, (1..=20).map(|number| LetterId(uuid::Uuid::from_u128(number))).collect::<Vec<_>>());
 }
+
+/// Alarms, one of them acknowledged and one over; a letter that was tried in vain, one that somebody is delivering, and some that are done; and what drift was seen.
+pub async fn leave_alarms_and_letters(outbox: &dyn lifeboat::catalog::Outbox) {
+    use lifeboat::domain::alarm::{Acknowledgement, Told};
+    let (chat, now) = ("chat".parse().unwrap(), at("2026-01-01T00:00:01Z"));
+    let of = |subject: &str| {
+        let key = AlarmKey { subject: subject.to_owned(), ..condition().key };
+        Alarm { what: Condition { key, ..condition() }, ..alarm() }
+    };
+    let acknowledged =
+        Acknowledgement { at: now, by: "ada".to_owned(), why: Some("at \u{1F527}".to_owned()), until: Some(now) };
+    let told = Told { first: now, last: now, severity: Severity::Critical, acknowledged: true, resolved: false };
+    let taken_on =
+        Alarm { acknowledged: Some(acknowledged), told: [("chat".parse().unwrap(), told)].into(), ..of("taken on") };
+    let over = Alarm { resolved_at: Some(now), resolved_why: Some("it passed".to_owned()), episode: 3, ..of("over") };
+    let letters =
+        vec![letter(11, "chat"), letter(12, "chat"), letter(13, "mail"), letter(14, "mail"), letter(15, "pager")];
+    let version = outbox.alarms().await.unwrap().version;
+    assert!(outbox.settle(version, vec![alarm(), taken_on, over], letters).await.unwrap());
+    let minute = Span::from_secs(60);
+    let tried = outbox.take(&chat, now, minute).await.unwrap().unwrap();
+    assert_eq!(outbox.put_off(&tried, now + SignedDuration::from_secs(5), "503").await.unwrap(), Hold::Held);
+    let mail = "mail".parse().unwrap();
+    let done = outbox.take(&mail, now, minute).await.unwrap().unwrap();
+    assert_eq!(outbox.delivered(&done, now, "250").await.unwrap(), Hold::Held);
+    // In somebody's hands while it is carried away.
+    outbox.take(&mail, now, minute).await.unwrap().unwrap();
+    let pager = outbox.take(&"pager".parse().unwrap(), now, minute).await.unwrap().unwrap();
+    assert_eq!(outbox.give_up(&pager, now, "404").await.unwrap(), Hold::Held);
+    let drift = Drift {
+        code: "tls_weak".to_owned(),
+        severity: Severity::Warning,
+        policy: Some("orders".parse().unwrap()),
+        object: "source".to_owned(),
+        declared: "a".to_owned(),
+        observed: "b".to_owned(),
+        since: None,
+        mend: "c".to_owned(),
+    };
+    outbox.note_drift(now, vec![(Some("orders".parse().unwrap()), vec![drift]), (None, vec![])]).await.unwrap();
+}
+
+/// What waits after [`leave_alarms_and_letters`] is delivered, in its order.
+pub async fn deliver_what_waits(outbox: &dyn lifeboat::catalog::Outbox) {
+    let now = at("2026-01-01T01:00:00Z");
+    let mut seen = Vec::new();
+    for to in ["chat", "mail", "pager"] {
+        while let Some(held) = outbox.take(&to.parse().unwrap(), now, Span::from_secs(60)).await.unwrap() {
+            seen.push((held.waiting.letter.id.0.as_u128(), held.waiting.tries));
+            assert_eq!(outbox.delivered(&held, now, "200").await.unwrap(), Hold::Held);
+        }
+    }
+    assert_eq!(seen, [(11, 2), (12, 1), (14, 2)]);
+}

@@ -51,7 +51,11 @@ fn a_run_is_a_trace_and_each_step_a_span() {
     for wanted in ["choose a backup", "provision", "restore", "await readiness", "content", "destroy", "run"] {
         assert!(names(&drill).iter().any(|name| name == wanted), "{wanted}: {:?}", names(&drill));
     }
-    for (run, work) in [(&backup, "backup logical"), (&drill, "drill restore-logical")] {
+    home.run(&["verify", POLICY, "--budget", "100%"]);
+    let walk = spans(&ears)[backup.len() + drill.len()..].to_vec();
+    assert_eq!(names(&walk), ["look what there is", "read", "run"]);
+    for (run, work) in [(&backup, "backup logical"), (&drill, "drill restore-logical"), (&walk, "verify with a budget")]
+    {
         let root = run.iter().find(|span| span.name == "run").unwrap();
         assert!(root.parent_span_id.is_empty());
         let told = attributes(root);
