@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench bench-replay bench-s3 faults
+.PHONY: help setup build demo test unit lint fmt release mutants fuzz majors bench bench-replay bench-s3 bench-many faults
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,12 +20,15 @@ demo: build ## the whole main job on a throw-away server
 majors: ## PostgreSQL 13, 14, 16, 17, 18 beside the system's own, for tests
 	@deploy/postgres-majors.sh
 
+# Many tests wait for a server now and then: one more at a time than there are cores.
+TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
+
 test: setup ## all tests, on real servers
 	@deploy/postgres-majors.sh || echo "going on without other major versions: their tests say that they are skipped"
 	@deploy/s3-servers.sh || echo "going on without S3 servers: their tests say that they are skipped"
 	@deploy/watchers.sh || echo "going on without Prometheus, Alertmanager and an SMTP server: their tests say that they are skipped"
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --no-fail-fast; \
+		$(CARGO) nextest run --no-fail-fast --test-threads $(TEST_THREADS); \
 	else \
 		echo "cargo-nextest is not installed: running the same tests with cargo test"; \
 		$(CARGO) test --no-fail-fast; \
@@ -68,3 +71,6 @@ bench-replay: release ## replay by several restore_commands (SEGMENTS=64 RUNS=5)
 
 bench-s3: release ## a bucket against a folder (SCALE=100 RUNS=5); a table in Markdown
 	@deploy/s3-servers.sh && benches/s3.sh
+
+bench-many: release ## many policies: serve, metrics, status (POLICIES=10000); a table in Markdown
+	@benches/many.sh

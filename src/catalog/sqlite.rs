@@ -183,9 +183,14 @@ fn insert_once(
         on conflict (id) where id is not null do nothing";
     let (body, ends) = (portable(event).map_err(QueryError::Event)?, EndedAs::of(event));
     let run = run.to_string();
-    connection
-        .prepare_cached(if ends.is_some() { END } else { ANY })?
-        .execute(params![id.to_string(), at.to_string(), policy.as_str(), run, kind(event), body])?;
+    connection.prepare_cached(if ends.is_some() { END } else { ANY })?.execute(params![
+        id.to_string(),
+        at.to_string(),
+        policy.as_str(),
+        run,
+        kind(event),
+        body
+    ])?;
     match ends {
         Some(how) => queue::end(connection, &run, at, how),
         None => Ok(()),

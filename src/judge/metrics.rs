@@ -144,6 +144,24 @@ pub struct Reload {
     pub taken_at: Timestamp,
 }
 
+/// The queue, as far as it is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Runs that somebody does.
+    pub running: u64,
+    /// When each of the others is due, or was.
+    pub due_at: Vec<Timestamp>,
+}
+
+impl Waiting {
+    /// Of these places.
+    pub fn of(places: &[Place]) -> Waiting {
+        let waits = |place: &&Place| place.holder.is_none();
+        let due_at: Vec<Timestamp> = places.iter().filter(waits).map(|place| place.planned.due_at).collect();
+        Waiting { running: (places.len() - due_at.len()) as u64, due_at }
+    }
+}
+
 /// All that is known at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -156,7 +174,7 @@ pub struct World {
     /// What became of letters; none: see there.
     pub post: Option<Post>,
     /// The queue; none: there is none, or it could not be read.
-    pub queue: Option<Vec<Place>>,
+    pub queue: Option<Waiting>,
     /// How many runs ended how.
     pub ended: Option<BTreeMap<String, u64>>,
     /// Bytes of scratch clusters.
@@ -207,8 +225,8 @@ pub fn samples_of(families: Range<usize>, world: &World, version: &str, now: Tim
         to.put(DELIVERED, &name, Some(count.delivered as f64));
         to.put(GIVEN_UP, &name, Some(count.given_up as f64));
     }
-    if let Some(places) = &world.queue {
-        queue(places, now, &mut to);
+    if let Some(waiting) = &world.queue {
+        queue(waiting, now, &mut to);
     }
     if let Some(ended) = &world.ended {
         for how in ["finished", "abandoned", "missed"] {
@@ -304,14 +322,12 @@ fn drill(policy: &str, drill: &DrillFacts, now: Timestamp, to: &mut Sheet) {
     to.put(PROOF_AGE, &of, drill.proven_at.map(|at| age(at, now)));
 }
 
-fn queue(places: &[Place], now: Timestamp, to: &mut Sheet) {
-    let running = places.iter().filter(|place| place.holder.is_some()).count();
-    let due = || places.iter().filter(|place| place.holder.is_none() && place.planned.due_at <= now);
-    to.put(QUEUE, &["running"], Some(running as f64));
+fn queue(queue: &Waiting, now: Timestamp, to: &mut Sheet) {
+    let due = || queue.due_at.iter().filter(|at| **at <= now);
+    to.put(QUEUE, &["running"], Some(queue.running as f64));
     to.put(QUEUE, &["due"], Some(due().count() as f64));
-    to.put(QUEUE, &["waiting"], Some((places.len() - running - due().count()) as f64));
-    let oldest = due().map(|place| place.planned.due_at).min();
-    to.put(QUEUE_AGE, &[], Some(oldest.map_or(0.0, |at| age(at, now))));
+    to.put(QUEUE, &["waiting"], Some((queue.due_at.len() - due().count()) as f64));
+    to.put(QUEUE_AGE, &[], Some(due().min().map_or(0.0, |at| age(*at, now))));
 }
 
 /// The word for a severity.

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{Shared, sweep_up};
+use crate::catalog::Queue;
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
 use crate::domain::queue::Planned;
@@ -28,6 +29,9 @@ const SET: Duration = Duration::from_secs(5);
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// So many runs that ended without having been done are looked at in one look; by who begins, the newest of them.
 const ENDED_AT_ONCE: u32 = 20_000;
+
+/// After a look at all that waits, so many times as long as it took nobody looks again: of thousands of policies much waits.
+const SPARING: u32 = 40;
 
 /// What came of one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,24 +56,26 @@ pub struct Planner {
     answers: Option<(Duration, Duration, Timestamp)>,
     /// Runs of which it was said that nobody takes them.
     untaken: BTreeSet<RunId>,
+    /// When all that waits is to be looked at again.
+    waiting_at: Option<Duration>,
 }
 
 impl Planner {
     /// For a house.
     pub fn new(house: Arc<House>) -> Planner {
-        Planner { house, agenda: None, ended_up_to: None, answers: None, untaken: BTreeSet::new() }
+        Planner { house, agenda: None, ended_up_to: None, answers: None, untaken: BTreeSet::new(), waiting_at: None }
     }
 
     /// From here on with these policies.
     pub fn use_house(&mut self, house: Arc<House>) {
-        (self.house, self.agenda) = (house, None);
+        (self.house, self.agenda, self.waiting_at) = (house, None, None);
     }
 
     /// Looks once. `steady`: a clock that is never set, such as the time since the process began. After an error everything is asked for again.
     pub async fn tick(&mut self, steady: Duration) -> Result<Ticked, Broke> {
         let ticked = self.look(steady).await;
         if ticked.is_err() {
-            (self.agenda, self.answers) = (None, None);
+            (self.agenda, self.answers, self.waiting_at) = (None, None, None);
         }
         ticked
     }
@@ -101,6 +107,18 @@ impl Planner {
             }
         }
         ticked.next = agenda.next();
+        if self.waiting_at.is_none_or(|at| steady >= at) {
+            let began = Instant::now();
+            ticked.missed = self.look_at_waiting(&*queue, now).await?;
+            self.waiting_at = Some(steady + began.elapsed() * SPARING);
+        }
+        self.ended_up_to = ended.last().map(|newest| newest.number).or(after);
+        Ok(ticked)
+    }
+
+    /// Tells of runs that nobody takes, and gives up those that will not be done; how many those are.
+    async fn look_at_waiting(&mut self, queue: &dyn Queue, now: Timestamp) -> Result<usize, Broke> {
+        let Some(agenda) = &self.agenda else { return Ok(0) };
         let places = queue.places().await?;
         let untaken: BTreeMap<RunId, String> =
             places.iter().filter_map(|place| Some((place.planned.run, due::untaken(place, &places, now)?))).collect();
@@ -110,12 +128,12 @@ impl Planner {
                 tracing::warn!(%run, why, "a run waits for a machine that offers what it needs: see [worker] labels on every machine");
             }
         }
+        let mut missed = 0;
         for (run, why) in agenda.hopeless(&places, now) {
             tracing::warn!(%run, why, "a run is missed");
-            ticked.missed += usize::from(queue.miss(now, run, why).await?);
+            missed += usize::from(queue.miss(now, run, why).await?);
         }
-        self.ended_up_to = ended.last().map(|newest| newest.number).or(after);
-        Ok(ticked)
+        Ok(missed)
     }
 
     /// Asks the queue how far everything was planned.

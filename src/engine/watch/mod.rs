@@ -21,7 +21,7 @@ use crate::domain::check::Broke;
 use crate::domain::ids::PolicyName;
 use crate::domain::units::Span;
 use crate::judge::alarm::{self, Decision, Scene};
-use crate::judge::metrics::{Reload, World};
+use crate::judge::metrics::{Reload, Waiting, World};
 use crate::telemetry::metrics::{Form, parts};
 use crate::telemetry::vitals::Vitals;
 use seen::Seen;
@@ -35,6 +35,8 @@ const GOOD_FOR: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often alarms are decided on and letters delivered, at most.
 const EVERY: Duration = Duration::from_secs(10);
+/// And at least.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// A planner looks once a minute at least; this long without a look, and it hangs.
 const PLANNER_SILENT: Duration = Duration::from_secs(600);
 /// How often who decides on alarms that changed meanwhile tries again.
@@ -152,12 +154,13 @@ impl Watcher {
         kept.looked_at = Some(Instant::now());
         let told = |what: &str, broke: &Broke| tracing::warn!("{what} could not be looked up: {broke}");
         let alarms = house.outbox.alarms().await.inspect_err(|broke| told("alarms", broke)).ok();
+        let queue = house.queue.places().await.inspect_err(|broke| told("the queue", broke)).ok();
         let world = World {
             policies: kept.policies.all(),
             unseen: kept.policies.unseen() as u64,
             alarms: alarms.map(|known| known.alarms),
             post: house.outbox.post().await.ok(),
-            queue: house.queue.places().await.inspect_err(|broke| told("the queue", broke)).ok(),
+            queue: queue.map(|places| Waiting::of(&places)),
             ended: house.outbox.ended().await.ok(),
             scratch: facts::scratch_bytes(&house.config.scratch.dir).await,
             reload: standing
@@ -239,8 +242,8 @@ impl Watcher {
                 Err(broke) => tracing::warn!("alarms could not be decided on: {broke}"),
             }
             tokio::select! {
-                // Watching thousands of policies is never more than a tenth of a core.
-                () = tokio::time::sleep(EVERY.max(began.elapsed() * 10)) => {}
+                // Watching thousands of policies is a small part of a core.
+                () = tokio::time::sleep((began.elapsed() * 40).clamp(EVERY, AT_LEAST_EVERY)) => {}
                 // A sender that is gone has stopped too.
                 _ = stop.wait_for(|stop| *stop) => break,
             }

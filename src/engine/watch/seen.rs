@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::facts;
 use crate::domain::check::Broke;
+use crate::domain::config::CatalogPlace;
 use crate::domain::drift::Drift;
 use crate::domain::facts::PolicyFacts;
 use crate::domain::ids::PolicyName;
@@ -102,8 +103,10 @@ impl Seen {
     ) -> Result<(), Broke> {
         let (mut broken, mut in_a_row) = (None, 0);
         let mut rest = policies.into_iter();
+        // A file answers one question at a time.
+        let at_once = if matches!(house.config.catalog, CatalogPlace::Sqlite(_)) { 1 } else { AT_ONCE };
         while in_a_row < ENOUGH && until.is_none_or(|until| Instant::now() < until) {
-            let some: Vec<_> = rest.by_ref().take(AT_ONCE).collect();
+            let some: Vec<_> = rest.by_ref().take(at_once).collect();
             if some.is_empty() {
                 break;
             }
