@@ -52,7 +52,7 @@ impl Outline {
     }
 
     fn refer<'a>(&mut self, what: What, nodes: impl IntoIterator<Item = &'a Node>) {
-        self.refers.extend(nodes.into_iter().filter_map(|node| Some((what, said(&node)?))));
+        self.refers.extend(nodes.into_iter().filter_map(|node| Some((what, said(node)?))));
     }
 
     /// Of a policy.

@@ -25,8 +25,8 @@ const AT_ONCE: usize = 8;
 /// When so many policies in a row cannot be looked at, it is not they: the others would only wait for the same.
 const ENOUGH: usize = 5;
 
-/// What the newest look at a policy's drift found.
-type Drifts = BTreeMap<PolicyName, (Timestamp, Vec<Drift>)>;
+/// What the newest look at a policy's drift found, if there was one.
+type Drifted = Option<(Timestamp, Vec<Drift>)>;
 
 /// Of a catalog's policies.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Seen {
             let changed = house.outbox.changed(since).await?;
             let drifts = house.outbox.drift_seen().await?;
             let drifts = drifts.into_iter().filter_map(|(policy, at, found)| Some((policy?, (at, found))));
-            Ok((changed, drifts.collect::<Drifts>()))
+            Ok((changed, drifts.collect::<BTreeMap<_, _>>()))
         };
         let (changed, mut drifts) = asked.await.inspect_err(|broke: &Broke| {
             tracing::warn!("the catalog could not be asked: {broke}");
@@ -97,7 +97,7 @@ impl Seen {
     async fn look_at(
         &mut self,
         house: &House,
-        policies: Vec<(&Policy, Option<(Timestamp, Vec<Drift>)>)>,
+        policies: Vec<(&Policy, Drifted)>,
         until: Option<Instant>,
         now: Timestamp,
     ) -> Result<(), Broke> {
