@@ -1,7 +1,6 @@
 //! Where policies stand, for terminals and machines.
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
+mod document;
 
 use crate::domain::check::Finding;
 use crate::domain::copies::CopyRecord;
@@ -13,14 +12,14 @@ use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 use crate::judge::freshness::Standing;
 use crate::judge::ledger::Backups;
+use jiff::Timestamp;
 
 use super::layout::{Cell, Paint, Tone, hanging, table};
 use super::mutations;
 use super::report::tone;
 use super::words::{self, ago, plain};
 
-/// The `schema` of the JSON.
-pub const STATUS_SCHEMA: &str = "lifeboat.status/1";
+pub use document::{STATUS_SCHEMA, document};
 
 /// A policy, where it stands, and what that was judged from (newest first).
 pub struct Stand<'a> {
@@ -474,65 +473,6 @@ fn drilled(transcript: &Transcript) -> String {
     let name = &transcript.drill.name;
     let from = transcript.drill.from.as_ref().filter(|from| !name.as_str().contains(from.as_str()));
     from.map_or(name.to_string(), |from| format!("{name} (from {from} alone)"))
-}
-
-/// The same for machines; spans are seconds.
-pub fn document(stands: &[Stand<'_>], paging: Option<Paging>, now: Timestamp) -> Value {
-    let policies: Vec<Value> = stands
-        .iter()
-        .map(|stand| {
-            let (policy, standing) = (stand.policy, &stand.standing);
-            let times = recovery_times(&stand.transcripts);
-            json!({
-                "policy": policy.name,
-                "owner": policy.owner,
-                "verdict": standing.verdict,
-                "wrong": standing.wrong,
-                "next_steps": next_steps(stand),
-                "objectives": policy.objectives,
-                "exposure": standing.exposure,
-                "covered": standing.covered,
-                "exposure_window": standing.window.map(|window| json!({
-                    "from": window.from, "to": window.to, "worst": window.worst, "worst_at": window.worst_at,
-                    "within_rpo_percent": f64::from(window.within) / 100.0,
-                })),
-                "rpa": standing.rpa,
-                "rta": standing.rta,
-                "rta_history": times.map(|t| json!({ "drills": t.drills, "p50": t.p50, "p95": t.p95, "worst": t.worst })),
-                "last_backup": standing.last_backup,
-                "last_proven": standing.last_proven.map(|(run, at, age)| json!({ "run": run, "at": at, "age": age })),
-                "backups": by_backup(&stand.artifacts).len(),
-                "copies": stand.artifacts.len() - by_backup(&stand.artifacts).len(),
-                "newest_copies": newest_copies(stand).into_iter().map(|(store, within, copy)| json!({
-                    "store": store, "within": within, "copy": copy,
-                })).collect::<Vec<_>>(),
-                "read_back": stand.read_back.map(|backups| json!({
-                    "within": policy.read_back_within, "percent": f64::from(backups.share) / 100.0, "oldest": backups.oldest, "wrong": backups.wrong,
-                })),
-                "detection": mutations::newest(&stand.tests).into_iter().map(|test| json!({
-                    "run": test.run,
-                    "drill": test.drill,
-                    "finished_at": test.finished_at,
-                    "score": test.score,
-                })).collect::<Vec<_>>(),
-                "drills": stand.transcripts.iter().map(|transcript| json!({
-                    "run": transcript.run,
-                    "drill": transcript.drill.name,
-                    "finished_at": transcript.finished_at,
-                    "verdict": transcript.judgement.verdict,
-                    "rpa": transcript.judgement.rpa,
-                    "rta": transcript.judgement.rta,
-                })).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let mut document = json!({ "schema": STATUS_SCHEMA, "at": now, "verdict": overall(stands), "policies": policies });
-    if let Some(paging) = paging {
-        let Paging { page, per_page, policies } = paging;
-        document["page"] =
-            json!({ "number": page, "of": paging.pages(), "per_page": per_page, "policies_in_all": policies });
-    }
-    document
 }
 
 #[cfg(test)]
