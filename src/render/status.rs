@@ -2,6 +2,8 @@
 
 mod document;
 
+use jiff::Timestamp;
+
 use crate::domain::check::Finding;
 use crate::domain::copies::CopyRecord;
 use crate::domain::ids::PlaceName;
@@ -12,7 +14,6 @@ use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 use crate::judge::freshness::Standing;
 use crate::judge::ledger::Backups;
-use jiff::Timestamp;
 
 use super::layout::{Cell, Paint, Tone, hanging, table};
 use super::mutations;

@@ -233,13 +233,16 @@ async fn one_missing_one_stale_one_corrupted_are_reported_as_exactly_that() {
         ("copy_corrupt".to_owned(), format!("backup {} in dr-region: part base/00002.zst.age", corrupted.backup));
     let behind = ("copy_stale".to_owned(), "job nightly in dr-region".to_owned());
 
+    // A list does not show bytes of the same length: that is unproven, and what it shows is found all the same.
+    let listed = bench.run(&["copies", "orders", "--output", "json"]).expect(3).json();
+    assert_eq!(drifts(&listed), [missing.clone(), behind.clone()]);
     let read = bench.run(&["copies", "orders", "--read", "--output", "json"]).expect(3).json();
     assert_eq!(drifts(&read), [corrupt.clone(), missing.clone(), behind.clone()]);
     let declared = read["policies"][0]["drift"][2]["declared"].as_str().unwrap();
     assert!(declared.contains(stale.backup.as_str()), "{declared}");
-    // A list does not show bytes of the same length: that is unproven, and what it shows is found all the same.
+    // What was wrong when it was read stays so in a list.
     let listed = bench.run(&["copies", "orders", "--output", "json"]).expect(3).json();
-    assert_eq!(drifts(&listed), [missing, behind.clone()]);
+    assert_eq!(drifts(&listed), [corrupt.clone(), missing, behind.clone()]);
     // Cut short, it does.
     let part = bench.object("far", &corrupted.backup, "base/00002.zst.age");
     let bytes = std::fs::read(&part).unwrap();
