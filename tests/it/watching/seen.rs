@@ -59,7 +59,25 @@ fn ask(mut stream: impl Read + Write, path: &str, accept: &str) -> (u16, String)
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let status = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
-    (status, answer)
+    (status, whole(answer))
+}
+
+/// The answer with its body in one piece; one that was broken off in the middle is no answer.
+fn whole(answer: String) -> String {
+    let (head, mut rest) = answer.split_once("\r\n\r\n").unwrap();
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return answer;
+    }
+    let mut text = format!("{head}\r\n\r\n");
+    loop {
+        let (size, after) = rest.split_once("\r\n").expect("another piece");
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return text;
+        }
+        text.push_str(&after[..size]);
+        rest = after[size..].strip_prefix("\r\n").expect("the end of a piece");
+    }
 }
 
 /// Whether a program of Debian's is here.
