@@ -8,6 +8,7 @@ use crate::domain::artifact::{Manifest, Part};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::copies::{CopyTerms, Held, ReadBy, Spread};
 use crate::domain::ids::{BackupId, JobName, PlaceName};
+use crate::domain::ledger::Wrong;
 use crate::domain::observed::Observed;
 use crate::judge::ledger::ReadBack;
 use crate::seal::{self, Original, Witness};
@@ -149,11 +150,8 @@ impl Look<'_> {
             ReadBack::Lately(at) => (held.verified, held.read_by) = (Observed::Known(at), Some(ReadBy::Ledger)),
             ReadBack::Not(why) => held.verified = Observed::Unknown(why),
             ReadBack::Wrong(wrong, key) => {
-                let finding = in_a_copy(wrong.finding);
-                let message =
-                    format!("{}; so it was read back at {:.0}, and it was not right since", finding.message, wrong.at);
                 held.verified = Observed::Unknown(format!("{key} was wrong when it was last read back"));
-                held.seen = Observed::Known(vec![Finding { message, ..finding }]);
+                held.seen = Observed::Known(vec![wrong_before(*wrong)]);
             }
         }
     }
@@ -207,4 +205,11 @@ pub(super) fn in_a_copy(finding: Finding) -> Finding {
     let missing = matches!(finding.code.as_str(), "part_missing" | "wal_missing" | "manifest_missing");
     let code = if missing { "copy_object_missing" } else { "copy_corrupt" };
     Finding { code: code.to_owned(), ..finding }
+}
+
+/// What the ledger knows to be wrong, as a finding of a copy.
+pub(super) fn wrong_before(wrong: Wrong) -> Finding {
+    let finding = in_a_copy(wrong.finding);
+    let message = format!("{}; so it was read back at {:.0}, and it was not right since", finding.message, wrong.at);
+    Finding { message, ..finding }
 }

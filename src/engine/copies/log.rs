@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::backup::in_a_copy;
+use super::backup::{in_a_copy, wrong_before};
 use super::{Look, ReadShelf};
 use crate::domain::check::{Broke, Finding, Stop};
 use crate::domain::copies::LogSpread;
@@ -44,10 +44,7 @@ impl Look<'_> {
         match self.by_ledger(to, &ReadShelf::Log, &objects).await {
             ReadBack::Lately(_) => spread.read = true,
             ReadBack::Wrong(wrong, key) => {
-                let finding = in_a_copy(wrong.finding);
-                let message =
-                    format!("{}; so it was read back at {:.0}, and it was not right since", finding.message, wrong.at);
-                spread.findings.push(Finding { message, object: format!("log {key}"), ..finding });
+                spread.findings.push(Finding { object: format!("log {key}"), ..wrong_before(*wrong) });
             }
             ReadBack::Not(_) => {}
         }

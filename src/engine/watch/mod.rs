@@ -62,7 +62,6 @@ struct Kept {
     looked_at: Option<Instant>,
     took: Duration,
     policies: Seen,
-    world: Arc<World>,
 }
 
 /// What came of deciding.
@@ -119,17 +118,16 @@ impl Watcher {
             (Err(_), None) => self.kept.lock().await,
         };
         let good_for = GOOD_FOR.max(kept.took * 10);
-        if kept.looked_at.is_none_or(|at| at.elapsed() > good_for) {
-            self.look(&mut kept).await;
+        match self.latest() {
+            Some(latest) if kept.looked_at.is_some_and(|at| at.elapsed() <= good_for) => latest,
+            _ => self.look(&mut kept).await,
         }
-        Arc::clone(&kept.world)
     }
 
     /// The same, looked up now.
     pub async fn world_now(&self) -> Arc<World> {
         let mut kept = self.kept.lock().await;
-        self.look(&mut kept).await;
-        Arc::clone(&kept.world)
+        self.look(&mut kept).await
     }
 
     /// All metrics as text, part after part. What is known is a few seconds old at most.
@@ -143,7 +141,7 @@ impl Watcher {
         }
     }
 
-    async fn look(&self, kept: &mut Kept) {
+    async fn look(&self, kept: &mut Kept) -> Arc<World> {
         let (house, began, now) = (self.house(), Instant::now(), now());
         if !kept.house.as_ref().is_some_and(|known| Arc::ptr_eq(known, &house)) {
             *kept = Kept { house: Some(Arc::clone(&house)), since: Some(now), ..Kept::default() };
@@ -173,8 +171,9 @@ impl Watcher {
             gathered_at: Some(now),
             took: Some(Span::from_std(kept.took)),
         };
-        kept.world = Arc::new(world);
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&kept.world));
+        let world = Arc::new(world);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&world));
+        world
     }
 
     /// Decides what is open and what is over, and writes that down with the letters that tell of it.

@@ -53,6 +53,20 @@ fn letter(number: u128, to: &str) -> Letter {
     Letter { id, to: to.parse().unwrap(), at: at("2026-01-01T00:00:00Z"), repeat_seconds: None, items: vec![item] }
 }
 
+/// A difference that a look at drift may find.
+fn weak_tls() -> Drift {
+    Drift {
+        code: "tls_weak".to_owned(),
+        severity: Severity::Warning,
+        policy: Some("orders".parse().unwrap()),
+        object: "source".to_owned(),
+        declared: "a".to_owned(),
+        observed: "b".to_owned(),
+        since: None,
+        mend: "c".to_owned(),
+    }
+}
+
 /// Every implementation passes this, from an empty catalog.
 async fn contract(opened: &Opened) {
     let outbox = &*opened.outbox;
@@ -112,16 +126,7 @@ async fn contract(opened: &Opened) {
     assert_eq!(post.by_notifier[&mail].delivered, 1);
 
     // What drift was seen: the later look stands.
-    let drift = Drift {
-        code: "tls_weak".to_owned(),
-        severity: Severity::Warning,
-        policy: Some("orders".parse().unwrap()),
-        object: "source".to_owned(),
-        declared: "a".to_owned(),
-        observed: "b".to_owned(),
-        since: None,
-        mend: "c".to_owned(),
-    };
+    let drift = weak_tls();
     let orders = Some("orders".parse().unwrap());
     outbox.note_drift(next, vec![(orders.clone(), vec![drift.clone()]), (None, vec![])]).await.unwrap();
     outbox.note_drift(now, vec![(orders.clone(), vec![])]).await.unwrap();
@@ -211,16 +216,7 @@ pub async fn leave_alarms_and_letters(outbox: &dyn lifeboat::catalog::Outbox) {
     outbox.take(&mail, now, minute).await.unwrap().unwrap();
     let pager = outbox.take(&"pager".parse().unwrap(), now, minute).await.unwrap().unwrap();
     assert_eq!(outbox.give_up(&pager, now, "404").await.unwrap(), Hold::Held);
-    let drift = Drift {
-        code: "tls_weak".to_owned(),
-        severity: Severity::Warning,
-        policy: Some("orders".parse().unwrap()),
-        object: "source".to_owned(),
-        declared: "a".to_owned(),
-        observed: "b".to_owned(),
-        since: None,
-        mend: "c".to_owned(),
-    };
+    let drift = weak_tls();
     outbox.note_drift(now, vec![(Some("orders".parse().unwrap()), vec![drift]), (None, vec![])]).await.unwrap();
 }
 
