@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::recorded::{self, Asked, Reach, Recorded};
 use super::{Catalog, Trial};
 use crate::domain::check::Broke;
 use crate::domain::copies::CopyRecord;
@@ -48,6 +49,13 @@ pub trait Before: Send + Sync {
     /// See [`Catalog::copies`].
     async fn knows_copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
         self.behind().copies(policy).await
+    }
+    /// See [`Catalog::recorded`]. One by one, for some answers may be changed here.
+    async fn tells(&self, asked: &[Asked], reach: Reach) -> Result<Vec<Recorded>, Broke>
+    where
+        Self: Sized,
+    {
+        recorded::one_by_one(self, asked, reach).await
     }
     /// See [`Catalog::adopt`].
     async fn adopts(&self, at: Timestamp, records: Vec<ArtifactRecord>) -> Result<u64, Broke> {
@@ -110,6 +118,10 @@ impl<T: Before> Catalog for T {
     async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
         self.first().await;
         self.knows_copies(policy).await
+    }
+    async fn recorded(&self, asked: &[Asked], reach: Reach) -> Result<Vec<Recorded>, Broke> {
+        self.first().await;
+        self.tells(asked, reach).await
     }
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {
         self.first().await;

@@ -8,6 +8,7 @@ mod opened;
 pub mod outbox;
 mod postgres;
 mod queue;
+mod recorded;
 mod remembered;
 mod spool;
 mod sqlite;
@@ -33,6 +34,7 @@ pub use opened::{Opened, open};
 pub use outbox::Outbox;
 pub use postgres::{Migrated, PostgresCatalog, ServerError, look, migrate};
 pub use queue::Queue;
+pub use recorded::{Asked, Reach, Recorded};
 pub use remembered::Remembered;
 pub use spool::{Spooling, Waiting, waiting};
 pub use sqlite::SqliteCatalog;
@@ -70,6 +72,10 @@ pub trait Catalog: Send + Sync {
     async fn artifacts(&self, policy: &PolicyName) -> Result<Vec<ArtifactRecord>, Broke>;
     /// The copies of a policy's backups that became durable, as they were written down, newest first.
     async fn copies(&self, policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke>;
+    /// All that is on record of several policies, in the order in which they were asked for.
+    async fn recorded(&self, asked: &[Asked], reach: Reach) -> Result<Vec<Recorded>, Broke> {
+        recorded::one_by_one(self, asked, reach).await
+    }
     /// Scratches that were made and not yet destroyed: run and name.
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke>;
     /// Takes in what a store holds (`catalog rebuild`): artifacts that are not known yet. Gives how many were new.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
-use crate::domain::queue::{Claim, Ended, Hold, Place, Planned, PlannedUpTo, Worker};
+use crate::domain::queue::{Claim, Ended, Hold, Place, Planned, PlannedUpTo, Tally, Worker};
 use crate::domain::run::{Event, EventId};
 use crate::domain::units::Span;
 
@@ -41,6 +41,10 @@ pub trait Queue: Send + Sync {
     async fn miss(&self, at: Timestamp, run: RunId, why: String) -> Result<bool, Broke>;
     /// All runs that have not ended, in the order in which they would be claimed; those that are claimed first.
     async fn places(&self) -> Result<Vec<Place>, Broke>;
+    /// Of these, those that are claimed and those whose instant is not after `by`: of thousands of schedules, all others wait for a time to come.
+    async fn places_come(&self, by: Timestamp) -> Result<Vec<Place>, Broke>;
+    /// How many there are, and when they are due.
+    async fn tally(&self) -> Result<Tally, Broke>;
     /// Runs whose places ended without what was wanted of them ([`EndedAs::is_undone`]) and that have no further attempt yet, in the order in which they ended: what is
     /// to be tried again is decided from these. Those with a number greater than `after`, the first `at_most` of them; without one the newest.
     ///

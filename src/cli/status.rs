@@ -5,22 +5,20 @@ use std::num::NonZeroUsize;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
+use crate::catalog::Recorded;
 use crate::domain::check::Broke;
 use crate::domain::policy::Policy;
 use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::engine::House;
-use crate::judge::freshness::{Known, standing};
-use crate::judge::{ledger, spool};
+use crate::engine::standing::{self, Question, Stood};
 use crate::load::{self, Page};
 use crate::render::status::{self, Paging, Stand};
 
 use super::{Cli, Exit, Failure, Output, output};
 
-/// Runs and drills that are looked back on. A policy's daily backups and weekly drills of several years fit in.
-const LOOK_BACK: usize = 1_000;
-/// Policies that are asked for at once: a catalog on a server answers several as quickly as one.
-const AT_ONCE: usize = 8;
+/// Questions that are asked at once: a catalog on a server answers two as quickly as one.
+const AT_ONCE: usize = 2;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -80,8 +78,10 @@ async fn show(
         Some(name) => vec![house.policy(name).map_err(Failure::usage)?],
         None => house.policies.iter().collect(),
     };
-    let stands = policies.into_iter().map(|policy| stand(house, policy, args.window, now));
-    let stands: Vec<Stand<'_>> = futures_util::stream::iter(stands).buffered(AT_ONCE).try_collect().await?;
+    let question = Question { back: args.window, whole: true };
+    let stood = policies.chunks(standing::AT_ONCE).map(|some| standing::of(house, some, question, now));
+    let stands: Vec<Vec<Stood<'_>>> = futures_util::stream::iter(stood).buffered(AT_ONCE).try_collect().await?;
+    let stands: Vec<Stand<'_>> = stands.into_iter().flatten().map(stand).collect();
     let (width, color) = (output::width(), output::color_on_stdout());
     let text = match (form, stands.as_slice()) {
         (Output::Json, _) => format!("{:#}", status::document(&stands, paging, now)),
@@ -91,20 +91,11 @@ async fn show(
     Ok((text, exit(status::overall(&stands))))
 }
 
-async fn stand<'a>(house: &House, policy: &'a Policy, back: Span, now: Timestamp) -> Result<Stand<'a>, Failure> {
-    let artifacts = house.catalog.artifacts(&policy.name).await?;
-    let transcripts = house.catalog.transcripts(&policy.name, LOOK_BACK).await?;
-    let runs = house.catalog.runs(Some(&policy.name), LOOK_BACK).await?;
-    let tests = house.catalog.drill_tests(&policy.name, LOOK_BACK).await?;
-    let coverage = house.catalog.covered(&policy.name, now.checked_sub(back.0).unwrap_or(Timestamp::MIN)).await?;
-    let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
-    let mut standing = standing(policy, known, back, now);
-    let since = ledger::since(policy.read_back_within, now);
-    let read_back = ledger::of_backups(&artifacts, &house.catalog.shelves_read(&policy.name, since).await?);
-    ledger::weigh(&mut standing, read_back.as_ref());
-    spool::weigh(&mut standing, crate::engine::wal::waiting(policy).await.as_ref());
-    let copies = house.catalog.copies(&policy.name).await?;
-    Ok(Stand { policy, standing, artifacts, transcripts, runs, tests, copies, read_back })
+/// For page and document.
+fn stand(stood: Stood<'_>) -> Stand<'_> {
+    let Stood { policy, standing, recorded, read_back, .. } = stood;
+    let Recorded { artifacts, transcripts, runs, tests, copies, .. } = recorded;
+    Stand { policy, standing, artifacts, transcripts, runs, tests, copies, read_back }
 }
 
 /// The exit code of a verdict.

@@ -98,6 +98,15 @@ pub struct Place {
     pub holder: Option<Holder>,
 }
 
+/// How much is in the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Runs that somebody does.
+    pub running: u64,
+    /// When each of the others is due, or was.
+    pub due_at: Vec<Timestamp>,
+}
+
 /// Who does a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {

@@ -21,6 +21,7 @@ pub mod process;
 pub mod prune;
 pub mod restore;
 pub mod serve;
+pub mod standing;
 pub mod sweep;
 pub mod verify;
 pub mod wal;

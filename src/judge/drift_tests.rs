@@ -1,9 +1,10 @@
 use jiff::SignedDuration;
 
-use super::promises::{backups, exposure, last_due, proofs, spool};
+use super::promises::{backups, drills, exposure, last_due, proofs, spool};
 use super::stored;
 use super::{source, *};
 use crate::domain::check::{Broke, Finding};
+use crate::domain::drill::{Check, Step};
 use crate::domain::ledger::{Depth, LastRead, Shelf, Wrong};
 use crate::domain::policy::{Databases, Method, Schedule, Spool, TlsMode, WalPlan};
 use crate::domain::posture::{Archiver, Posture, Slot};
@@ -163,6 +164,41 @@ fn proofs_go_stale_and_fail_and_are_mended_by_a_new_one() {
     }
     policy.drills.clear();
     assert_eq!(codes(&proofs(&policy, &[], then)), ["proof_missing"]);
+}
+
+#[test]
+fn a_drill_that_checks_less_than_its_last_proofs_is_told() {
+    let policy = sample::policy();
+    let proof = sample::judged(sample::physical());
+    let (whole_drill, then) = (proof.drill.clone(), proof.finished_at);
+    assert_eq!(drills(&policy, &[whole_drill.clone()], std::slice::from_ref(&proof), then), []);
+    let mut cut = whole_drill.clone();
+    let at = cut.steps.iter().rposition(|step| matches!(step, Step::Check(check) if check.required)).unwrap();
+    let Step::Check(check) = cut.steps.remove(at) else { unreachable!() };
+    // A newer proof by the weaker drill does not hide that there was a stronger one.
+    let mut newer = proof.clone();
+    (newer.drill, newer.finished_at) = (cut.clone(), then + SignedDuration::from_hours(24));
+    let found = drills(&policy, &[cut.clone()], &[newer.clone(), proof.clone()], newer.finished_at);
+    assert_eq!(
+        (codes(&found), found[0].severity, found[0].since),
+        (vec!["drill_weaker"], Severity::Warning, Some(then))
+    );
+    assert!(found[0].observed.ends_with(&format!("rests on more: {}", check.title())), "{found:?}");
+    whole(&found);
+    // Long ago it was decided; a run that proved nothing says nothing; a check that is not required is not missed.
+    let month = SignedDuration::from_hours(30 * 24);
+    assert_eq!(codes(&drills(&policy, &[cut.clone()], std::slice::from_ref(&proof), then + month)), ["drill_weaker"]);
+    let later = then + month + SignedDuration::from_secs(1);
+    assert_eq!(drills(&policy, &[cut.clone()], std::slice::from_ref(&proof), later), []);
+    let mut failed = proof.clone();
+    failed.judgement.verdict = Verdict::Failed;
+    assert_eq!(drills(&policy, &[cut.clone()], &[failed], then), []);
+    let mut other = proof;
+    other.drill.name = "another".parse().unwrap();
+    assert_eq!(drills(&policy, &[cut], &[other], then), []);
+    let mut stronger = whole_drill;
+    stronger.steps.insert(at, Step::Check(Check { required: true, ..check }));
+    assert_eq!(drills(&policy, &[stronger], &[newer], later), [], "more than before is no drift");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::domain::alarm::{Alarm, Post};
 use crate::domain::drift::Severity;
 use crate::domain::facts::{AttemptState, DrillFacts, JobFacts, PolicyFacts};
 use crate::domain::observed::Observed;
-use crate::domain::queue::Place;
+use crate::domain::queue::Tally;
 use crate::domain::transcript::Verdict;
 use crate::domain::units::{ByteSize, Span};
 
@@ -144,24 +144,6 @@ pub struct Reload {
     pub taken_at: Timestamp,
 }
 
-/// The queue, as far as it is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// Runs that somebody does.
-    pub running: u64,
-    /// When each of the others is due, or was.
-    pub due_at: Vec<Timestamp>,
-}
-
-impl Waiting {
-    /// Of these places.
-    pub fn of(places: &[Place]) -> Waiting {
-        let waits = |place: &&Place| place.holder.is_none();
-        let due_at: Vec<Timestamp> = places.iter().filter(waits).map(|place| place.planned.due_at).collect();
-        Waiting { running: (places.len() - due_at.len()) as u64, due_at }
-    }
-}
-
 /// All that is known at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -174,7 +156,7 @@ pub struct World {
     /// What became of letters; none: see there.
     pub post: Option<Post>,
     /// The queue; none: there is none, or it could not be read.
-    pub queue: Option<Waiting>,
+    pub queue: Option<Tally>,
     /// How many runs ended how.
     pub ended: Option<BTreeMap<String, u64>>,
     /// Bytes of scratch clusters.
@@ -322,7 +304,7 @@ fn drill(policy: &str, drill: &DrillFacts, now: Timestamp, to: &mut Sheet) {
     to.put(PROOF_AGE, &of, drill.proven_at.map(|at| age(at, now)));
 }
 
-fn queue(queue: &Waiting, now: Timestamp, to: &mut Sheet) {
+fn queue(queue: &Tally, now: Timestamp, to: &mut Sheet) {
     let due = || queue.due_at.iter().filter(|at| **at <= now);
     to.put(QUEUE, &["running"], Some(queue.running as f64));
     to.put(QUEUE, &["due"], Some(due().count() as f64));

@@ -1,6 +1,6 @@
 //! Drills: the rules between their keys, and their way into the domain.
 
-use super::document::{Document, Node};
+use super::document::{Document, Node, Value};
 use super::problem::Problems;
 use super::raw::drill::{RawCheck, RawDrill, RawKeyChoice, RawStep};
 use crate::domain::check::{Assertion, Expectation};
@@ -33,11 +33,34 @@ fn moment_rules(document: &Document, root: &Node, problems: &mut Problems) {
     }
 }
 
+/// A file that was cut off at the end of a step looks whole; its head knows better.
+fn count_rule(document: &Document, root: &Node, problems: &mut Problems) {
+    let Some(declared) = root.get("drill.steps") else { return };
+    let here = root.get("steps").map_or(0, |steps| steps.items().len());
+    if let Value::Integer(wanted) = declared.value
+        && usize::try_from(wanted) != Ok(here)
+    {
+        let noun = if wanted == 1 { "step" } else { "steps" };
+        let (message, hint) = match usize::try_from(wanted).is_ok_and(|wanted| here > wanted) {
+            true => (
+                format!("{wanted} {noun} are declared, and the file has {here}"),
+                "was one added? Write how many there are now",
+            ),
+            false => (
+                format!("{wanted} {noun} are declared, and the file has {here}: the end of it is missing"),
+                "bring the rest of the file back; if steps were taken out on purpose, write how many there are now",
+            ),
+        };
+        problems.add(document.problem(&declared.span, message).hint(hint));
+    }
+}
+
 /// What the shape alone cannot say. Works on files that have other errors too.
 pub(super) fn rules(document: &Document, problems: &mut Problems) {
     let root = &document.root;
     scratch_rules(document, root, problems);
     moment_rules(document, root, problems);
+    count_rule(document, root, problems);
     let steps = root.get("steps").map(Node::items).unwrap_or_default();
     let (mut restored, mut told) = (false, false);
     for step in steps {

@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use lifeboat::catalog::{Catalog, SqliteCatalog};
+use lifeboat::catalog::{Asked, Catalog, Reach, Recorded, SqliteCatalog};
 use lifeboat::domain::check::Finding;
 use lifeboat::domain::exposure::Covered;
 use lifeboat::domain::ids::RunId;
 use lifeboat::domain::ledger::{Depth, LastRead, Reading, Shelf};
 use lifeboat::domain::policy::Method;
-use lifeboat::domain::run::{Event, EventId, RunOutcome, RunState, Work};
+use lifeboat::domain::run::{Event, EventId, Removed, RunOutcome, RunState, Work};
 use lifeboat::domain::transcript::Verdict;
 use lifeboat::domain::units::{ByteSize, Span};
 
@@ -132,6 +132,70 @@ pub(crate) async fn contract(catalog: &dyn Catalog) {
     assert_eq!(catalog.next_sequence(&other).await.unwrap(), 1);
     // A run that was adopted is no run that somebody planned.
     assert_eq!(catalog.runs(None, 10).await.unwrap().len(), 4);
+}
+
+/// Every implementation passes this as well: asked for several policies at once it says what it says of each alone.
+pub(crate) async fn recorded(catalog: &dyn Catalog) {
+    let (orders, empty, other) = (policy(), "empty".parse().unwrap(), "billing".parse().unwrap());
+    let shelf = "20261120T030000Z-00000007";
+    for (n, policy) in [(1, &orders), (2, &other)] {
+        for nth in 0..3_u32 {
+            let run = sample::run(u128::from(n * 10 + nth));
+            let when = at(&format!("2026-11-2{nth}T03:00:00Z"));
+            catalog.append(when, policy, run, planned("nightly")).await.unwrap();
+            catalog.append(when, policy, run, started()).await.unwrap();
+            let mut artifact = sample::artifact(Method::Physical, &when.to_string(), u64::from(nth) + 1);
+            artifact.policy = policy.clone();
+            artifact.backup = format!("2026112{nth}T030000Z-0000000{n}").parse().unwrap();
+            let backup = artifact.backup.clone();
+            catalog.append(when, policy, run, Event::Committed(artifact)).await.unwrap();
+            let mut transcript = sample::physical();
+            (transcript.run, transcript.policy) = (run, policy.clone());
+            catalog.append(when, policy, run, Event::Drilled(Box::new(transcript))).await.unwrap();
+            if nth == 1 {
+                let outcome = RunOutcome::Broke { error: "no room".to_owned(), hint: None };
+                catalog.append(when, policy, run, Event::Finished { outcome }).await.unwrap();
+                let store = "primary".parse().unwrap();
+                let removed = Removed { backup, store, objects: 3, bytes: ByteSize(300), reasons: Vec::new() };
+                catalog.append(when, policy, run, Event::Removed(removed)).await.unwrap();
+            }
+            catalog.cover(policy, Covered { at: when, covered: when, until: None }).await.unwrap();
+        }
+        let reading = Reading {
+            store: "primary".parse().unwrap(),
+            policy: policy.clone(),
+            shelf: shelf.parse().unwrap(),
+            key: format!("{policy}/{shelf}/part-1"),
+            bytes: ByteSize(100),
+            at: at("2026-11-20T04:00:00Z"),
+            depth: Depth::Sealed,
+            run: None,
+            finding: None,
+        };
+        catalog.read_back(vec![reading]).await.unwrap();
+    }
+    let read_since = at("2026-11-20T00:00:00Z");
+    let late = at("2026-11-21T00:00:00Z");
+    for (look_back, whole) in [(100, true), (2, false)] {
+        let reach = Reach { look_back, covered_since: at("2026-11-21T12:00:00Z"), whole };
+        // In the order in which they are asked for, and one that is asked for twice is told twice.
+        let asked = [(&other, late), (&empty, read_since), (&orders, read_since), (&other, read_since)];
+        let asked = asked.map(|(policy, read_since)| Asked { policy: policy.clone(), read_since });
+        let told = catalog.recorded(&asked, reach).await.unwrap();
+        assert_eq!(told.len(), 4);
+        for (Asked { policy, read_since }, told) in asked.iter().zip(&told) {
+            assert_eq!(told.artifacts, catalog.artifacts(policy).await.unwrap());
+            assert_eq!(told.transcripts, catalog.transcripts(policy, look_back).await.unwrap());
+            assert_eq!(told.runs, catalog.runs(Some(policy), look_back).await.unwrap());
+            assert_eq!(told.coverage, catalog.covered(policy, reach.covered_since).await.unwrap());
+            assert_eq!(told.shelves, catalog.shelves_read(policy, *read_since).await.unwrap());
+        }
+        assert_eq!(told[1], Recorded::default());
+        let lists = |one: &Recorded| (one.artifacts.len(), one.transcripts.len(), one.runs.len(), one.coverage.len());
+        assert_eq!(lists(&told[2]), (2, look_back.min(3), look_back.min(3), 2));
+        assert_eq!((told[0].shelves[0].recent, told[3].shelves[0].recent), (ByteSize(0), ByteSize(100)));
+    }
+    assert!(catalog.recorded(&[], Reach { look_back: 1, covered_since: late, whole: true }).await.unwrap().is_empty());
 }
 
 /// Every implementation passes this as well: what was read back.
@@ -301,6 +365,7 @@ async fn sqlite_keeps_the_contract() {
     contract(&SqliteCatalog::open(&path).unwrap()).await;
     ledger(&SqliteCatalog::open(&path).unwrap()).await;
     late(&SqliteCatalog::open(&path).unwrap()).await;
+    recorded(&SqliteCatalog::open(&folder.path().join("second.db")).unwrap()).await;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     for side in ["-wal", "-shm"] {
         if let Ok(meta) = std::fs::metadata(path.with_file_name(format!("lifeboat.db{side}"))) {

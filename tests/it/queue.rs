@@ -229,6 +229,11 @@ async fn claims_follow_the_order(Opened { queue, .. }: &Opened) {
     assert!(places[..3].iter().all(|place| place.holder.as_ref().is_some_and(|holder| holder.worker == "a")));
     assert_eq!(places[0].holder.as_ref().unwrap().token, tokens[0]);
     assert_eq!((places[3].planned.run, &places[3].holder), (planned(10).run, &None));
+    // Those whose instant has come are the claimed ones and no others, as long as it has not.
+    assert_eq!(queue.places_come(noon(9)).await.unwrap(), places[..3]);
+    assert_eq!(queue.places_come(noon(10)).await.unwrap(), places);
+    let tally = queue.tally().await.unwrap();
+    assert_eq!((tally.running, tally.due_at), (3, vec![planned(10).due_at]));
     for one in &claims {
         finish(&**queue, one).await;
     }

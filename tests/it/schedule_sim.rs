@@ -14,7 +14,7 @@ use lifeboat::catalog::{Opened, Queue, SqliteCatalog};
 use lifeboat::domain::check::Broke;
 use lifeboat::domain::ids::RunId;
 use lifeboat::domain::policy::{DrillUse, Policy, Schedule};
-use lifeboat::domain::queue::{Claim, Ended, Hold, Place, Planned, PlannedUpTo, Worker};
+use lifeboat::domain::queue::{Claim, Ended, Hold, Place, Planned, PlannedUpTo, Tally, Worker};
 use lifeboat::domain::run::{Event, EventId, RunOutcome, Work};
 use lifeboat::domain::timetable::{Terms, Window};
 use lifeboat::domain::transcript::Verdict;
@@ -99,6 +99,14 @@ impl Queue for Faulty {
     async fn places(&self) -> Result<Vec<Place>, Broke> {
         self.before()?;
         self.inner.places().await
+    }
+    async fn places_come(&self, by: Timestamp) -> Result<Vec<Place>, Broke> {
+        self.before()?;
+        self.inner.places_come(by).await
+    }
+    async fn tally(&self) -> Result<Tally, Broke> {
+        self.before()?;
+        self.inner.tally().await
     }
     async fn undone(&self, after: Option<u64>, at_most: u32) -> Result<Vec<Ended>, Broke> {
         self.before()?;

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::error::Trouble;
 use super::link::Lent;
 use super::rows::{self, moment, number, text, to_json};
-use super::{PostgresCatalog, ledger, queue};
+use super::{PostgresCatalog, ledger, queue, recorded};
 use crate::catalog::fold::{fold, kind};
-use crate::catalog::{Catalog, Trial};
+use crate::catalog::{Asked, Catalog, Reach, Recorded, Trial};
 use crate::domain::check::Broke;
 use crate::domain::copies::CopyRecord;
 use crate::domain::exposure::Covered;
@@ -64,12 +64,12 @@ async fn events(lent: &Lent, sql: &'static str, with: &[&(dyn ToSql + Sync)]) ->
     lent.rows(sql, with).await?.iter().map(|row| Ok(rows::event(row)?.3)).collect()
 }
 
-/// Runs from their events, which lie together, oldest first.
-fn runs_of(rows: &[tokio_postgres::Row]) -> Result<Vec<Run>, Trouble> {
+/// Runs from their events, which lie together, oldest first; their columns from this one on.
+pub(super) fn runs_of(rows: &[tokio_postgres::Row], from: usize) -> Result<Vec<Run>, Trouble> {
     let (mut runs, mut events) = (Vec::new(), Vec::new());
     let mut of: Option<(RunId, PolicyName)> = None;
     for row in rows {
-        let (policy, run, at, event) = rows::event(row)?;
+        let (policy, run, at, event) = rows::event_from(row, from)?;
         if of.as_ref().is_none_or(|(last, _)| *last != run) {
             runs.extend(of.and_then(|(run, policy)| fold(run, &policy, &events)));
             events.clear();
@@ -130,8 +130,10 @@ impl Catalog for PostgresCatalog {
             select event.seq, at, policy, event.run, body::text from newest join event on event.run = newest.run
             where kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by newest.seq desc, event.seq";
         let policy = policy.map(PolicyName::as_str);
-        self.bounded("read runs", async { runs_of(&self.lend().await?.rows(SQL, &[&policy, &number(limit)]).await?) })
-            .await
+        self.bounded("read runs", async {
+            runs_of(&self.lend().await?.rows(SQL, &[&policy, &number(limit)]).await?, 0)
+        })
+        .await
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Run>, Broke> {
@@ -139,7 +141,7 @@ impl Catalog for PostgresCatalog {
             select seq, at, policy, run, body::text from event
             where run = $1 and kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by seq";
         let found =
-            self.bounded("read a run", async { runs_of(&self.lend().await?.rows(SQL, &[&run.0]).await?) }).await?;
+            self.bounded("read a run", async { runs_of(&self.lend().await?.rows(SQL, &[&run.0]).await?, 0) }).await?;
         Ok(found.into_iter().next())
     }
 
@@ -191,6 +193,10 @@ impl Catalog for PostgresCatalog {
             .into_iter()
             .filter_map(|event| if let Event::Copied(one) = event { Some(one) } else { None })
             .collect())
+    }
+
+    async fn recorded(&self, asked: &[Asked], reach: Reach) -> Result<Vec<Recorded>, Broke> {
+        self.bounded("read what is on record", async { recorded::of(&self.lend().await?, asked, reach).await }).await
     }
 
     async fn scratches_owed(&self) -> Result<Vec<(PolicyName, RunId, String)>, Broke> {

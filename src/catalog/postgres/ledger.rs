@@ -97,19 +97,21 @@ pub(super) async fn shelves(lent: &Lent, policy: &PolicyName, since: Timestamp) 
             min(sealed_at) filter (where wrong is null), count(wrong)
         from ledger where policy = $1 group by store, shelf order by store, shelf";
     let found = lent.rows(SQL, &[&policy.as_str(), &since.as_microsecond()]).await?;
-    let of = |row: &Row| {
-        let unsigned = |column: usize| row.try_get::<_, i64>(column).map(i64::unsigned_abs);
-        Ok(ShelfRead {
-            store: text(row, 0)?,
-            shelf: text(row, 1)?,
-            objects: unsigned(2)?,
-            bytes: ByteSize(unsigned(3)?),
-            recent: ByteSize(unsigned(4)?),
-            oldest: maybe_moment(row, 5)?,
-            wrong: unsigned(6)?,
-        })
-    };
-    found.iter().map(of).collect()
+    found.iter().map(|row| shelf_read(row, 0)).collect()
+}
+
+/// The sums of a shelf, from this column on.
+pub(super) fn shelf_read(row: &Row, from: usize) -> Result<ShelfRead, Trouble> {
+    let unsigned = |column: usize| row.try_get::<_, i64>(from + column).map(i64::unsigned_abs);
+    Ok(ShelfRead {
+        store: text(row, from)?,
+        shelf: text(row, from + 1)?,
+        objects: unsigned(2)?,
+        bytes: ByteSize(unsigned(3)?),
+        recent: ByteSize(unsigned(4)?),
+        oldest: maybe_moment(row, from + 5)?,
+        wrong: unsigned(6)?,
+    })
 }
 
 pub(super) fn read(row: &Row) -> Result<LastRead, Trouble> {

@@ -20,6 +20,7 @@ mod migrate;
 mod notice;
 mod outbox;
 mod queue;
+mod recorded;
 mod rows;
 
 pub use error::ServerError;

@@ -18,7 +18,7 @@ use crate::catalog::error::CatalogError;
 use crate::catalog::queue::lapsed;
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
-use crate::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Holder, Place, Planned, PlannedUpTo, Worker};
+use crate::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Holder, Place, Planned, PlannedUpTo, Tally, Worker};
 use crate::domain::run::{Event, EventId, Work};
 use crate::domain::units::Span;
 
@@ -94,6 +94,21 @@ pub(super) fn place(row: &tokio_postgres::Row) -> Result<Place, Trouble> {
 fn end_of(at: Timestamp, lease: Span) -> Result<Timestamp, Broke> {
     let end = at.checked_add(lease.0).ok().and_then(|end| Timestamp::from_microsecond(end.as_microsecond()).ok());
     end.ok_or_else(|| Broke::new("the end of a lease is out of range"))
+}
+
+impl PostgresCatalog {
+    /// Those that are claimed, and those whose instant is not after a moment.
+    async fn places_by(&self, by: i64) -> Result<Vec<Place>, Broke> {
+        const SQL: &str = "
+            select planned::text, worker, token, until from queue
+            where not ended and (token is not null or scheduled_for <= $1)
+            order by token is null, priority, due_at, run";
+        self.bounded("read the queue", async {
+            let found = self.lend().await?.rows(SQL, &[&by]).await?;
+            found.iter().map(place).collect()
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -294,12 +309,24 @@ impl Queue for PostgresCatalog {
     }
 
     async fn places(&self) -> Result<Vec<Place>, Broke> {
-        const SQL: &str = "
-            select planned::text, worker, token, until from queue where not ended
-            order by token is null, priority, due_at, run";
-        self.bounded("read the queue", async {
-            let found = self.lend().await?.rows(SQL, &[]).await?;
-            found.iter().map(place).collect()
+        self.places_by(i64::MAX).await
+    }
+
+    async fn places_come(&self, by: Timestamp) -> Result<Vec<Place>, Broke> {
+        self.places_by(by.as_microsecond()).await
+    }
+
+    async fn tally(&self) -> Result<Tally, Broke> {
+        const SQL: &str = "select due_at, token is not null from queue where not ended";
+        self.bounded("count what waits", async {
+            let mut tally = Tally::default();
+            for row in &self.lend().await?.rows(SQL, &[]).await? {
+                match row.try_get(1)? {
+                    true => tally.running += 1,
+                    false => tally.due_at.push(moment(row, 0)?),
+                }
+            }
+            Ok(tally)
         })
         .await
     }

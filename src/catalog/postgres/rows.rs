@@ -10,12 +10,18 @@ use crate::domain::run::Event;
 
 /// One row of `seq, at, policy, run, body::text`.
 pub(super) fn event(row: &Row) -> Result<(PolicyName, RunId, Timestamp, Event), Trouble> {
-    let seq: i64 = row.try_get(0)?;
+    event_from(row, 0)
+}
+
+/// The same from this column on.
+pub(super) fn event_from(row: &Row, from: usize) -> Result<(PolicyName, RunId, Timestamp, Event), Trouble> {
+    let seq: i64 = row.try_get(from)?;
     let bad = |what: &str, why: String| Trouble::Row(format!("event {seq} has no good {what}: {why}"));
-    let at = row.try_get::<_, &str>(1)?.parse().map_err(|error: jiff::Error| bad("time", error.to_string()))?;
-    let policy = row.try_get::<_, &str>(2)?.parse()?;
-    let run = RunId(row.try_get::<_, Uuid>(3)?);
-    let body = serde_json::from_str(row.try_get::<_, &str>(4)?).map_err(|error| bad("body", error.to_string()))?;
+    let at = row.try_get::<_, &str>(from + 1)?.parse().map_err(|error: jiff::Error| bad("time", error.to_string()))?;
+    let policy = row.try_get::<_, &str>(from + 2)?.parse()?;
+    let run = RunId(row.try_get::<_, Uuid>(from + 3)?);
+    let body =
+        serde_json::from_str(row.try_get::<_, &str>(from + 4)?).map_err(|error| bad("body", error.to_string()))?;
     Ok((policy, run, at, body))
 }
 

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, OnceCell};
 
 use self::file::{Pen, Word};
-use super::Catalog;
 use super::before::Before;
+use super::{Asked, Catalog, Reach, Recorded};
 use crate::domain::check::Broke;
 use crate::domain::exposure::Covered;
 use crate::domain::ids::{PolicyName, RunId};
@@ -248,6 +248,10 @@ impl Before for Spooling {
                 self.spool.deliver_later(&mut state, &self.catalog);
             }
         }
+    }
+
+    async fn tells(&self, asked: &[Asked], reach: Reach) -> Result<Vec<Recorded>, Broke> {
+        self.catalog.recorded(asked, reach).await
     }
 
     async fn says(

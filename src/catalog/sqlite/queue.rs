@@ -11,7 +11,7 @@ use crate::catalog::Queue;
 use crate::catalog::error::CatalogError;
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
-use crate::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Holder, Place, Planned, PlannedUpTo, Worker};
+use crate::domain::queue::{CaughtUp, Claim, Ended, EndedAs, Hold, Holder, Place, Planned, PlannedUpTo, Tally, Worker};
 use crate::domain::run::{Event, EventId, Work};
 use crate::domain::units::Span;
 
@@ -37,6 +37,26 @@ const UNDONE: &str = "
       and not exists (select 1 from queue next where next.policy = gone.policy and next.work = gone.work
                       and next.scheduled_for = gone.scheduled_for and next.attempt = gone.attempt + 1)
     order by ended_no";
+
+impl SqliteCatalog {
+    /// Those that are claimed, and those whose instant is not after a moment.
+    async fn places_by(&self, by: i64) -> Result<Vec<Place>, Broke> {
+        self.with("read the queue", move |connection| {
+            let sql = format!(
+                "select planned, worker, token, until from queue
+                 where ended = 0 and (token is not null or scheduled_for <= ?1) order by token is null, {ORDER}"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([by])?;
+            let mut places = Vec::new();
+            while let Some(row) = rows.next()? {
+                places.push(place(row)?);
+            }
+            Ok(places)
+        })
+        .await
+    }
+}
 
 #[async_trait]
 impl Queue for SqliteCatalog {
@@ -156,17 +176,26 @@ impl Queue for SqliteCatalog {
     }
 
     async fn places(&self) -> Result<Vec<Place>, Broke> {
-        self.with("read the queue", |connection| {
-            let sql = format!(
-                "select planned, worker, token, until from queue where ended = 0 order by token is null, {ORDER}"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
+        self.places_by(i64::MAX).await
+    }
+
+    async fn places_come(&self, by: Timestamp) -> Result<Vec<Place>, Broke> {
+        self.places_by(by.as_microsecond()).await
+    }
+
+    async fn tally(&self) -> Result<Tally, Broke> {
+        self.with("count what waits", |connection| {
+            let mut statement =
+                connection.prepare_cached("select due_at, token is not null from queue where ended = 0")?;
             let mut rows = statement.query([])?;
-            let mut places = Vec::new();
+            let mut tally = Tally::default();
             while let Some(row) = rows.next()? {
-                places.push(place(row)?);
+                match row.get(1)? {
+                    true => tally.running += 1,
+                    false => tally.due_at.push(moment(row.get(0)?)?),
+                }
             }
-            Ok(places)
+            Ok(tally)
         })
         .await
     }

@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::copies::{self, Looking};
 use super::ledger::{self, Eyes, Survey};
 use super::prune::{self, Asked};
+use super::standing::LOOK_BACK;
 use super::{House, immutability, sweep, wal};
 use crate::backup::wal::slot;
 use crate::domain::check::Broke;
@@ -26,9 +27,6 @@ use crate::judge::freshness::{self, Known};
 use crate::probe;
 use crate::progress::Silent;
 use crate::telemetry::run_span;
-
-/// Runs and drills that are looked back on.
-const LOOK_BACK: usize = 1_000;
 
 /// All that was looked at, before anything is judged. Sources are asked first: what is then not in a store was not there either when they answered.
 struct World {
@@ -111,6 +109,7 @@ async fn of_promises(house: &House, policy: &Policy, now: Timestamp) -> Result<V
     let mut found = promises::backups(policy, &artifacts, &runs, now);
     found.extend(promises::exposure(policy, &standing, now));
     found.extend(promises::proofs(policy, &transcripts, now));
+    found.extend(promises::drills(policy, &house.drills, &transcripts, now));
     found.extend(promises::spool(policy, wal::waiting(policy).await.as_ref(), now));
     Ok(found)
 }

@@ -11,11 +11,11 @@ use super::{Shared, sweep_up};
 use crate::catalog::Queue;
 use crate::domain::check::Broke;
 use crate::domain::ids::RunId;
-use crate::domain::queue::Planned;
+use crate::domain::queue::{Place, Planned};
 use crate::domain::run::Work;
 use crate::engine::House;
 use crate::engine::house::new_run;
-use crate::judge::due::{self, Agenda, Due};
+use crate::judge::due::{self, Agenda, Due, Had};
 
 /// It looks at least so often: for what others ended, lapsed or changed.
 const EVERY: Duration = Duration::from_secs(15);
@@ -56,7 +56,7 @@ pub struct Planner {
     answers: Option<(Duration, Duration, Timestamp)>,
     /// Runs of which it was said that nobody takes them.
     untaken: BTreeSet<RunId>,
-    /// When all that waits is to be looked at again.
+    /// When what waits is to be looked at again; none: now, and all of it.
     waiting_at: Option<Duration>,
 }
 
@@ -88,12 +88,12 @@ impl Planner {
         if fresh {
             self.ask().await?;
         }
-        let mut due = self.agenda.as_mut().map(|agenda| agenda.look(now)).unwrap_or_default();
+        let mut due = self.due(now);
         if !fresh && due.iter().any(|one| one.caught_up.is_some()) {
             // Others may have planned meanwhile what is told here as planned by nobody.
             self.ask().await?;
             fresh = true;
-            due = self.agenda.as_mut().map(|agenda| agenda.look(now)).unwrap_or_default();
+            due = self.due(now);
         }
         let mut ticked = Ticked { lapsed, ..Ticked::default() };
         let Some(agenda) = &self.agenda else { return Ok(ticked) };
@@ -109,19 +109,34 @@ impl Planner {
         ticked.next = agenda.next();
         if self.waiting_at.is_none_or(|at| steady >= at) {
             let began = Instant::now();
-            ticked.missed = self.look_at_waiting(&*queue, now).await?;
+            // What waits for a time to come is as it was, as long as the policies are.
+            let places = match self.waiting_at {
+                Some(_) => queue.places_come(now).await?,
+                None => queue.places().await?,
+            };
+            ticked.missed = self.look_at_waiting(&*queue, &places, now).await?;
             self.waiting_at = Some(steady + began.elapsed() * SPARING);
         }
         self.ended_up_to = ended.last().map(|newest| newest.number).or(after);
         Ok(ticked)
     }
 
+    /// What is to be planned now.
+    fn due(&mut self, now: Timestamp) -> Vec<Due> {
+        let Some(agenda) = &mut self.agenda else { return Vec::new() };
+        let began = Instant::now();
+        let due = agenda.look(now);
+        let (schedules, took) = (agenda.lines().len(), began.elapsed().as_micros());
+        tracing::debug!(schedules, due = due.len(), took_microseconds = took, "what is due was computed");
+        due
+    }
+
     /// Tells of runs that nobody takes, and gives up those that will not be done; how many those are.
-    async fn look_at_waiting(&mut self, queue: &dyn Queue, now: Timestamp) -> Result<usize, Broke> {
+    async fn look_at_waiting(&mut self, queue: &dyn Queue, places: &[Place], now: Timestamp) -> Result<usize, Broke> {
         let Some(agenda) = &self.agenda else { return Ok(0) };
-        let places = queue.places().await?;
+        let had = Had::by(places);
         let untaken: BTreeMap<RunId, String> =
-            places.iter().filter_map(|place| Some((place.planned.run, due::untaken(place, &places, now)?))).collect();
+            places.iter().filter_map(|place| Some((place.planned.run, due::untaken(place, &had, now)?))).collect();
         self.untaken.retain(|run| untaken.contains_key(run));
         for (run, why) in &untaken {
             if self.untaken.insert(*run) {
@@ -129,7 +144,7 @@ impl Planner {
             }
         }
         let mut missed = 0;
-        for (run, why) in agenda.hopeless(&places, now) {
+        for (run, why) in agenda.hopeless(places, now) {
             tracing::warn!(%run, why, "a run is missed");
             missed += usize::from(queue.miss(now, run, why).await?);
         }

@@ -1,10 +1,11 @@
-//! What is known of a policy, looked up in the catalog and on this machine. No source and no store is asked: a scrape must not wait for them.
+//! What is told of a policy that was looked up.
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::domain::check::{Broke, Outcome};
+use crate::catalog::Recorded;
+use crate::domain::check::Outcome;
 use crate::domain::drift::Drift;
 use crate::domain::facts::{Attempt, AttemptState, DrillFacts, JobFacts, Judged, PolicyFacts, SpoolFacts, Success};
 use crate::domain::ids::DrillName;
@@ -13,37 +14,18 @@ use crate::domain::policy::{BackupJob, Policy};
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::{ByteSize, Span};
-use crate::engine::{House, wal};
-use crate::judge::freshness::{self, Known};
-use crate::judge::{ledger, spool};
+use crate::engine::standing::Stood;
 
-/// Runs and drills that are looked back on, as `lifeboat status` does.
-const LOOK_BACK: usize = 1_000;
 /// Files of scratch clusters that are counted at most.
 const SCRATCH_FILES: usize = 200_000;
 
-/// Looks a policy up.
-pub async fn of(
-    house: &House,
-    policy: &Policy,
-    drift: Option<(Timestamp, Vec<Drift>)>,
-    now: Timestamp,
-) -> Result<PolicyFacts, Broke> {
-    let name = &policy.name;
-    let artifacts = house.catalog.artifacts(name).await?;
-    let transcripts = house.catalog.transcripts(name, LOOK_BACK).await?;
-    let runs = house.catalog.runs(Some(name), LOOK_BACK).await?;
-    let coverage = house.catalog.covered(name, now).await?;
-    let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
-    let mut standing = freshness::standing(policy, known, Span::ZERO, now);
-    let since = ledger::since(policy.read_back_within, now);
-    let read_back = ledger::of_backups(&artifacts, &house.catalog.shelves_read(name, since).await?);
-    ledger::weigh(&mut standing, read_back.as_ref());
-    let waiting = wal::waiting(policy).await;
-    spool::weigh(&mut standing, waiting.as_ref());
+/// Of a policy that was looked up.
+pub fn of(stood: Stood<'_>, drift: Option<(Timestamp, Vec<Drift>)>) -> PolicyFacts {
+    let Stood { policy, standing, recorded, spool, .. } = stood;
+    let Recorded { artifacts, transcripts, runs, .. } = recorded;
     let newest = standing.last_backup.as_ref().map(|artifact| artifact.recovery_point);
-    Ok(PolicyFacts {
-        name: name.clone(),
+    PolicyFacts {
+        name: policy.name.clone(),
         owner: policy.owner.clone(),
         tier: policy.tier.clone(),
         rpo: policy.objectives.rpo,
@@ -56,14 +38,14 @@ pub async fn of(
         backups: artifacts.len() as u64,
         jobs: policy.backups.iter().map(|one| job(one, &artifacts, &runs)).collect(),
         drills: drills(policy, &transcripts, &runs),
-        spool: match (policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()), waiting) {
+        spool: match (policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()), spool) {
             (None, _) => Observed::Absent,
             (Some(_), Ok(None)) => Observed::Known(SpoolFacts { files: 0, bytes: ByteSize(0) }),
             (Some(_), Ok(Some(waiting))) => Observed::Known(SpoolFacts { files: waiting.files, bytes: waiting.bytes }),
             (Some(_), Err(broke)) => Observed::Unknown(broke.error),
         },
         drift,
-    })
+    }
 }
 
 fn job(job: &BackupJob, artifacts: &[ArtifactRecord], runs: &[Run]) -> JobFacts {

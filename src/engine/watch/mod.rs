@@ -21,7 +21,7 @@ use crate::domain::check::Broke;
 use crate::domain::ids::PolicyName;
 use crate::domain::units::Span;
 use crate::judge::alarm::{self, Decision, Scene};
-use crate::judge::metrics::{Reload, Waiting, World};
+use crate::judge::metrics::{Reload, World};
 use crate::telemetry::metrics::{Form, parts};
 use crate::telemetry::vitals::Vitals;
 use seen::Seen;
@@ -152,13 +152,13 @@ impl Watcher {
         kept.looked_at = Some(Instant::now());
         let told = |what: &str, broke: &Broke| tracing::warn!("{what} could not be looked up: {broke}");
         let alarms = house.outbox.alarms().await.inspect_err(|broke| told("alarms", broke)).ok();
-        let queue = house.queue.places().await.inspect_err(|broke| told("the queue", broke)).ok();
+        let queue = house.queue.tally().await.inspect_err(|broke| told("the queue", broke)).ok();
         let world = World {
             policies: kept.policies.all(),
             unseen: kept.policies.unseen() as u64,
             alarms: alarms.map(|known| known.alarms),
             post: house.outbox.post().await.ok(),
-            queue: queue.map(|places| Waiting::of(&places)),
+            queue,
             ended: house.outbox.ended().await.ok(),
             scratch: facts::scratch_bytes(&house.config.scratch.dir).await,
             reload: standing

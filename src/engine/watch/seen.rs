@@ -9,21 +9,25 @@ use jiff::Timestamp;
 
 use super::facts;
 use crate::domain::check::Broke;
-use crate::domain::config::CatalogPlace;
 use crate::domain::drift::Drift;
 use crate::domain::facts::PolicyFacts;
 use crate::domain::ids::PolicyName;
 use crate::domain::policy::Policy;
+use crate::domain::units::Span;
 use crate::engine::House;
+use crate::engine::standing::{self, Question};
 
-/// After so long everything is looked up anew, whatever the events say.
-const ALL_AFTER: Duration = Duration::from_secs(600);
-/// For so long in one look those are looked at that change without events; what does not fit is looked at first the next time.
+/// After so long a policy is looked at anew, whatever the events say: its spool and its log go on without any, and so does time.
+const ANEW_AFTER: Duration = Duration::from_secs(600);
+/// For so long in one look those are looked at of which no event tells; what does not fit is looked at first the next time.
 const MOVING_FOR: Duration = Duration::from_millis(500);
-/// Policies that are asked for at once: a catalog on a server answers several as quickly as one.
-const AT_ONCE: usize = 8;
 /// When so many policies in a row cannot be looked at, it is not they: the others would only wait for the same.
 const ENOUGH: usize = 5;
+/// Where it is not known who cannot be looked at, so many are asked for one by one at the same time.
+const SINGLE: usize = 8;
+
+/// Nothing but where policies stand.
+const QUESTION: Question = Question { back: Span::ZERO, whole: false };
 
 /// What the newest look at a policy's drift found, if there was one.
 type Drifted = Option<(Timestamp, Vec<Drift>)>;
@@ -31,8 +35,8 @@ type Drifted = Option<(Timestamp, Vec<Drift>)>;
 /// Of a catalog's policies.
 #[derive(Default)]
 pub(super) struct Seen {
-    up_to: u64,
-    all_at: Option<Instant>,
+    /// Up to which event everything is known; none: nothing was ever looked at.
+    up_to: Option<u64>,
     known: BTreeMap<PolicyName, (Arc<PolicyFacts>, Instant)>,
     unseen: BTreeSet<PolicyName>,
 }
@@ -50,9 +54,8 @@ impl Seen {
 
     /// Looks up each policy of which there is something new. What cannot be looked up is not told as it was before.
     pub(super) async fn look(&mut self, house: &House, now: Timestamp) -> Result<(), Broke> {
-        let all = self.all_at.is_none_or(|at| at.elapsed() > ALL_AFTER);
         // Of two writers the later number may be seen first: a little is looked at twice.
-        let since = if all { u64::MAX >> 1 } else { self.up_to.saturating_sub(100) };
+        let since = self.up_to.map_or(u64::MAX >> 1, |up_to| up_to.saturating_sub(100));
         let asked = async {
             let changed = house.outbox.changed(since).await?;
             let drifts = house.outbox.drift_seen().await?;
@@ -64,9 +67,6 @@ impl Seen {
             *self = Seen::default();
             self.unseen = house.policies.iter().map(|policy| policy.name.clone()).collect();
         })?;
-        if all {
-            (self.known, self.all_at) = (BTreeMap::new(), Some(Instant::now()));
-        }
         self.unseen.clear();
         let new: BTreeSet<&PolicyName> = changed.policies.iter().collect();
         let (mut wanted, mut moving) = (Vec::new(), Vec::new());
@@ -78,8 +78,7 @@ impl Seen {
                     if known.drift != drift {
                         Arc::make_mut(known).drift.clone_from(&drift);
                     }
-                    // Its log goes on without events, and so does its spool.
-                    if policy.wal.is_some() {
+                    if policy.wal.is_some() || looked_at.elapsed() > ANEW_AFTER {
                         moving.push((*looked_at, policy, drift));
                     }
                 }
@@ -89,7 +88,7 @@ impl Seen {
         let looked = self.look_at(house, wanted, None, now).await;
         let moving = moving.into_iter().map(|(_, policy, drift)| (policy, drift)).collect();
         let moved = self.look_at(house, moving, Some(Instant::now() + MOVING_FOR), now).await;
-        self.up_to = changed.up_to;
+        self.up_to = Some(changed.up_to);
         looked.and(moved)
     }
 
@@ -103,16 +102,12 @@ impl Seen {
     ) -> Result<(), Broke> {
         let (mut broken, mut in_a_row) = (None, 0);
         let mut rest = policies.into_iter();
-        // A file answers one question at a time.
-        let at_once = if matches!(house.config.catalog, CatalogPlace::Sqlite(_)) { 1 } else { AT_ONCE };
         while in_a_row < ENOUGH && until.is_none_or(|until| Instant::now() < until) {
-            let some: Vec<_> = rest.by_ref().take(at_once).collect();
+            let some: Vec<_> = rest.by_ref().take(standing::AT_ONCE).collect();
             if some.is_empty() {
                 break;
             }
-            let names: Vec<&PolicyName> = some.iter().map(|(policy, _)| &policy.name).collect();
-            let looks: Vec<_> = some.into_iter().map(|(policy, drift)| facts::of(house, policy, drift, now)).collect();
-            for (name, looked) in names.into_iter().zip(join_all(looks).await) {
+            for (name, looked) in ask(house, some, now).await {
                 match looked {
                     Ok(found) => {
                         in_a_row = 0;
@@ -137,4 +132,39 @@ impl Seen {
         self.known.remove(name);
         self.unseen.insert(name.clone());
     }
+}
+
+/// Of each of these what was found. Asked for all at once; if that cannot be answered, one by one: whom it cannot be answered for is one of them, perhaps.
+async fn ask<'a>(
+    house: &House,
+    policies: Vec<(&'a Policy, Drifted)>,
+    now: Timestamp,
+) -> Vec<(&'a PolicyName, Result<PolicyFacts, Broke>)> {
+    let (wanted, drifts): (Vec<&Policy>, Vec<Drifted>) = policies.into_iter().unzip();
+    if let Ok(stood) = standing::of(house, &wanted, QUESTION, now).await {
+        return stood
+            .into_iter()
+            .zip(drifts)
+            .map(|(one, drift)| (&one.policy.name, Ok(facts::of(one, drift))))
+            .collect();
+    }
+    let mut all = Vec::with_capacity(wanted.len());
+    let mut rest = wanted.into_iter().zip(drifts);
+    while rest.len() > 0 {
+        let some: Vec<_> =
+            rest.by_ref().take(SINGLE).map(|(policy, drift)| ask_one(house, policy, drift, now)).collect();
+        all.extend(join_all(some).await);
+    }
+    all
+}
+
+async fn ask_one<'a>(
+    house: &House,
+    policy: &'a Policy,
+    drift: Drifted,
+    now: Timestamp,
+) -> (&'a PolicyName, Result<PolicyFacts, Broke>) {
+    let stood = standing::of(house, &[policy], QUESTION, now).await;
+    let only = stood.and_then(|stood| stood.into_iter().next().ok_or_else(|| Broke::new("the catalog did not answer")));
+    (&policy.name, only.map(|one| facts::of(one, drift)))
 }

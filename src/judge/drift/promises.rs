@@ -1,10 +1,13 @@
 //! Backups, exposure and proofs against what the policy promises.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::of;
 use crate::domain::check::Broke;
 use crate::domain::drift::{Drift, Severity};
+use crate::domain::drill::{Drill, Step};
 use crate::domain::policy::{BackupJob, Method, Policy};
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
 use crate::domain::timetable::Housekeeping;
@@ -17,6 +20,9 @@ use crate::judge::instants::Instants;
 
 /// So long after it was due a backup may begin: cron's minute, a busy machine.
 pub const GRACE: Span = Span::from_secs(600);
+
+/// A drill's checks are held against those of its proofs of so long a time.
+const REMEMBERED: Span = Span::from_secs(30 * 86_400);
 
 /// The newest moment at which a schedule was due, at or before `until` and after `since`; none: it was not, or its zone is not known here.
 pub fn last_due(text: &str, timezone: &str, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
@@ -183,5 +189,41 @@ fn proof(policy: &Policy, drill: &str, newest: Option<&Transcript>, now: Timesta
     (expired < now).then(|| {
         let drift = begin("proof_stale", Severity::Warning).saying(declared, format!("the newest proof is {age} old"));
         drift.since(Some(expired)).mended_by(again)
+    })
+}
+
+/// Drills that check less than they did a while ago: a file that was cut off, or a check that was taken out. Transcripts newest first.
+pub fn drills(policy: &Policy, drills: &[Drill], transcripts: &[Transcript], now: Timestamp) -> Vec<Drift> {
+    let used = policy.drills.iter().filter_map(|used| drills.iter().find(|drill| drill.name == used.drill));
+    used.filter_map(|drill| weaker(policy, drill, transcripts, now)).collect()
+}
+
+fn weaker(policy: &Policy, drill: &Drill, transcripts: &[Transcript], now: Timestamp) -> Option<Drift> {
+    let since = now.checked_sub(REMEMBERED.0).unwrap_or(Timestamp::MIN);
+    let had = transcripts.iter().filter(|one| {
+        one.drill.name == drill.name && one.finished_at >= since && one.judgement.verdict == Verdict::Proven
+    });
+    let now_checked: BTreeSet<String> = demanded(drill).collect();
+    let mut gone: BTreeMap<String, Timestamp> = BTreeMap::new();
+    for transcript in had {
+        for check in demanded(&transcript.drill).filter(|check| !now_checked.contains(check)) {
+            gone.entry(check).or_insert(transcript.finished_at);
+        }
+    }
+    let last = gone.values().max().copied()?;
+    let names = gone.into_keys().collect::<Vec<_>>().join(", ");
+    let declared = format!("{} checks, as its file says now", now_checked.len());
+    let observed = format!("a proof of the last {REMEMBERED} rests on more: {names}");
+    let drift = of(policy, "drill_weaker", Severity::Warning, format!("drill {}", drill.name));
+    let mend = "put it back, if nobody took it out on purpose; `steps` in [drill] says how many steps the file has, so that one that is cut off is an error";
+    Some(drift.saying(declared, observed).since(Some(last)).mended_by(mend))
+}
+
+/// What must hold for it to pass.
+fn demanded(drill: &Drill) -> impl Iterator<Item = String> {
+    drill.steps.iter().filter_map(|step| match step {
+        Step::Check(check) if check.required => Some(check.title()),
+        Step::AwaitReady(_) => Some("await-ready".to_owned()),
+        Step::Check(_) | Step::Provision | Step::Restore(_) | Step::Sabotage(_) | Step::Destroy => None,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Agenda, Due, Line, untaken};
+use super::{Agenda, Due, Had, Line, untaken};
 use crate::domain::ids::{PlaceName, RunId};
 use crate::domain::queue::{Holder, Place, PlannedUpTo, RunKey};
 use crate::domain::timetable::OWN_LABELS;
@@ -55,8 +55,9 @@ pub fn ahead(
 ) -> Vec<Entry> {
     let mut agenda = Agenda::new(lines, planned, now);
     let hopeless: BTreeMap<RunId, String> = agenda.hopeless(places, now).into_iter().collect();
+    let had = Had::by(places);
     let mut entries: Vec<Entry> =
-        places.iter().map(|place| queued(&agenda, place, places, &hopeless, offered, now)).collect();
+        places.iter().map(|place| queued(&agenda, place, (places, &had), &hopeless, offered, now)).collect();
     let known: BTreeSet<String> = places.iter().map(|place| place.planned.key.to_string()).collect();
     let due = agenda.look(now);
     let mut next: BTreeSet<(Timestamp, usize)> = BTreeSet::new();
@@ -86,7 +87,7 @@ pub fn ahead(
 fn queued(
     agenda: &Agenda,
     place: &Place,
-    places: &[Place],
+    (places, had): (&[Place], &Had<'_>),
     hopeless: &BTreeMap<RunId, String>,
     offered: &BTreeSet<PlaceName>,
     now: Timestamp,
@@ -113,7 +114,7 @@ fn queued(
                     other.planned.key.policy
                 )),
                 _ => {
-                    let untaken = untaken(place, places, now);
+                    let untaken = untaken(place, had, now);
                     why.push(untaken.unwrap_or_else(|| "waits for a free worker".to_owned()));
                 }
             }

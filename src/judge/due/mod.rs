@@ -24,7 +24,7 @@ use crate::domain::units::Span;
 pub use again::again;
 pub use ahead::{Entry, Stage, ahead};
 pub use line::{Class, Line, TOO_LATE, label, lines, overdue, place};
-pub use untaken::{UNTAKEN_AFTER, untaken};
+pub use untaken::{Had, UNTAKEN_AFTER, untaken};
 pub use window::{closes, opens};
 
 /// A run that is to be planned: all but its name.
@@ -84,7 +84,7 @@ impl Agenda {
     }
 
     /// The lines.
-    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = &Line> {
         self.watches.iter().map(|watch| &watch.line)
     }
 
@@ -119,9 +119,10 @@ impl Agenda {
     /// Of the runs that wait, those that will not be done, and why.
     pub fn hopeless(&self, places: &[Place], now: Timestamp) -> Vec<(RunId, String)> {
         let waiting = places.iter().filter(|place| place.holder.is_none());
+        let had = Had::by(places);
         let why = |place: &Place| {
             let why = self.why_hopeless(place, now)?;
-            Some(match untaken(place, places, now) {
+            Some(match untaken(place, &had, now) {
                 Some(untaken) => format!("{why}; {untaken}"),
                 None => why,
             })

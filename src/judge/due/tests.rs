@@ -180,10 +180,10 @@ fn what_nobody_takes_is_told_with_what_it_needs() {
     let lines: Vec<Line> = agenda.lines().cloned().collect();
     let mut waits = Place { planned: planned(&due[0], &lines[0], 1), holder: None };
     let (soon, later) = (at("2026-11-20T03:09:59Z"), at("2026-11-20T05:00:00Z"));
-    assert_eq!(untaken(&waits, &[], later), None, "anybody may take it");
+    assert_eq!(untaken(&waits, &Had::default(), later), None, "anybody may take it");
     waits.planned.needs.extend(["pg17".parse().unwrap(), "big-disk".parse().unwrap()]);
-    assert_eq!(untaken(&waits, &[], soon), None, "not for long");
-    let told = untaken(&waits, &[], later).unwrap();
+    assert_eq!(untaken(&waits, &Had::default(), soon), None, "not for long");
+    let told = untaken(&waits, &Had::default(), later).unwrap();
     assert_eq!(told, "no machine that offers big-disk, pg17 has taken it for 2h");
     // When it is missed, that is in its reason.
     let gone = at("2026-11-21T03:00:00Z");
@@ -197,9 +197,9 @@ fn what_nobody_takes_is_told_with_what_it_needs() {
     let holder = Holder { worker: "w".to_owned(), token: 1, until: later };
     waits.planned.alone_on = Some("db1".to_owned());
     let other = Place { holder: Some(holder.clone()), ..waits.clone() };
-    assert_eq!(untaken(&waits, &[other], later), None);
-    assert!(untaken(&waits, &[], later).is_some());
-    assert_eq!(untaken(&Place { holder: Some(holder), ..waits }, &[], later), None, "somebody does it");
+    assert_eq!(untaken(&waits, &Had::by(&[other]), later), None);
+    assert!(untaken(&waits, &Had::default(), later).is_some());
+    assert_eq!(untaken(&Place { holder: Some(holder), ..waits }, &Had::default(), later), None, "somebody does it");
 }
 
 #[test]

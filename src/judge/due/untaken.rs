@@ -1,5 +1,7 @@
 //! What waits and is taken by nobody: perhaps no machine offers what it needs.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::domain::ids::PlaceName;
@@ -10,14 +12,25 @@ use crate::domain::units::Span;
 /// From here on a run that waits for a machine with a label is told of: machines may be busy for a while, and begun a little later than others.
 pub const UNTAKEN_AFTER: Span = Span::from_secs(600);
 
+/// What claimed runs have for themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Had<'a>(BTreeSet<&'a str>);
+
+impl<'a> Had<'a> {
+    /// Of these.
+    pub fn by(places: &'a [Place]) -> Had<'a> {
+        let claimed = places.iter().filter(|place| place.holder.is_some());
+        Had(claimed.filter_map(|place| place.planned.alone_on.as_deref()).collect())
+    }
+}
+
 /// Why a waiting run may wait for ever, in words; none: it needs no label of its own, or waits for something else, or not for long.
 ///
 /// Nobody knows of machines that never came. So it is not said that no machine offers the label, but what was seen: that none has taken the run.
-pub fn untaken(place: &Place, places: &[Place], now: Timestamp) -> Option<String> {
+pub fn untaken(place: &Place, had: &Had<'_>, now: Timestamp) -> Option<String> {
     let planned = &place.planned;
     let since = planned.due_at.checked_add(UNTAKEN_AFTER.0).ok()?;
-    let alone = |other: &Place| other.holder.is_some() && other.planned.alone_on == planned.alone_on;
-    let blocked = planned.alone_on.is_some() && places.iter().any(alone);
+    let blocked = planned.alone_on.as_deref().is_some_and(|thing| had.0.contains(thing));
     if place.holder.is_some() || now < since || blocked {
         return None;
     }

@@ -34,6 +34,9 @@ pub(in crate::load) struct RawHead {
     /// What it rehearses, for people.
     #[serde(default)]
     pub(in crate::load) description: String,
+    /// How many steps the file has. A file that was cut off at the end of a step is a good file with fewer checks: with this it is an error.
+    #[expect(dead_code, reason = "the rules hold it against the file; the drill itself has its steps")]
+    steps: Option<u32>,
     /// Which backup is brought back.
     #[serde(default)]
     pub(in crate::load) backup: RawBackup,

@@ -81,6 +81,73 @@ async fn scratches(sizes: &[&str]) {
     assert!(left(&home).is_empty(), "{:?}", left(&home));
 }
 
+#[tokio::test]
+async fn a_scratch_disk_that_breaks_in_the_middle_proves_nothing_false() {
+    breaking_scratches(&[24]).await;
+}
+
+#[tokio::test]
+#[ignore = "long form: make faults"]
+async fn long_scratch_disks_that_break_in_the_middle_prove_nothing_false() {
+    breaking_scratches(&(1..=24).map(|step| step * 4).collect::<Vec<_>>()).await;
+}
+
+/// A disk that says it is large and can keep only so many MiB: an image on a file system that is too small for it, by a loop device. What it cannot keep is
+/// an error when it is written, if the file system waits for that, or is lost and found out later. Its cache is emptied again and again, so it is found out.
+const BREAKING: &str = "
+    mkdir \"$1.disk\" && mount -t tmpfs -o size=SIZEm tmpfs \"$1.disk\" && truncate -s 400m \"$1.disk/image\" && mkfs.ext4 -q -F \"$1.disk/image\" &&
+    mount -o loop,SYNC \"$1.disk/image\" \"$1\" && rmdir \"$1/lost+found\" && chmod 755 \"$1\" || exit 99
+    while sleep 0.3; do echo 1 > /proc/sys/vm/drop_caches; done 2>/dev/null &
+    cleaner=$!
+    \"$2\" drill POLICY --drill DRILL; code=$?
+    kill $cleaner
+    exit $code";
+
+/// Drills of both methods, with scratch on disks that keep only so much.
+async fn breaking_scratches(sizes: &[u32]) {
+    if !can_mount() {
+        return;
+    }
+    let server = Server::start();
+    server.sql("postgres", &format!("create database {DATABASE}"));
+    server.sql(DATABASE, "create table item as select n as id, md5(n::text) as name from generate_series(1, 500) n");
+    let home = Home::new(&server, DATABASE);
+    home.run(&["backup", POLICY]).expect(0);
+    let good = remember(&home);
+    std::fs::create_dir_all(home.scratch()).unwrap();
+    let (mut codes, mut wrong) = (std::collections::BTreeMap::<String, u32>::new(), vec![]);
+    for size in sizes {
+        for (sync, drill) in ["sync", "async"]
+            .into_iter()
+            .flat_map(|sync| ["restore-logical", "restore-latest"].map(|drill| (sync, drill)))
+        {
+            let script = BREAKING.replace("SIZE", &size.to_string()).replace("SYNC", sync);
+            let script = script.replace("POLICY", POLICY).replace("DRILL", drill);
+            let ran = apart(&home, &script, &home.scratch());
+            let _ = std::fs::remove_dir(home.scratch().with_extension("disk"));
+            if ran.code == 99 {
+                println!("SKIPPED: no loop device can be had here: no disk that breaks was tried: {}", ran.stderr);
+                return;
+            }
+            println!(
+                "breaking disk {size} MiB {sync} {drill} code={} {}",
+                ran.code,
+                ran.stdout.lines().next().unwrap_or_default()
+            );
+            *codes.entry(format!("{sync} {}", ran.code)).or_default() += 1;
+            if !matches!(ran.code, 0 | 4) {
+                wrong.push(format!("{size} MiB {sync} {drill}: exit {}: {}{}", ran.code, ran.stdout, ran.stderr));
+            }
+            wrong.extend(broken(&home, &good).await);
+        }
+    }
+    println!("{codes:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(codes.contains_key("sync 4"), "it broke for nobody: {codes:?}");
+    home.run(&["drill", POLICY]).expect(0);
+    assert!(left(&home).is_empty(), "{:?}", left(&home));
+}
+
 async fn stores() {
     if !can_mount() {
         return;
