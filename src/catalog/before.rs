@@ -14,6 +14,7 @@ use crate::domain::ids::{BackupId, PlaceName, PolicyName, RunId};
 use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
+use crate::domain::summary::DrillSummary;
 use crate::domain::transcript::Transcript;
 
 /// Something before a catalog. Whatever is not said here is the catalog's own answer.
@@ -102,6 +103,14 @@ impl<T: Before> Catalog for T {
     async fn transcripts(&self, policy: &PolicyName, limit: usize) -> Result<Vec<Transcript>, Broke> {
         self.first().await;
         self.behind().transcripts(policy, limit).await
+    }
+    async fn drills(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillSummary>, Broke> {
+        self.first().await;
+        self.behind().drills(policy, limit).await
+    }
+    async fn newest_runs(&self, policy: &PolicyName, of_each: usize) -> Result<Vec<Run>, Broke> {
+        self.first().await;
+        self.behind().newest_runs(policy, of_each).await
     }
     async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke> {
         self.first().await;

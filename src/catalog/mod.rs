@@ -25,6 +25,7 @@ use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::observed::Observed;
 use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
+use crate::domain::summary::DrillSummary;
 use crate::domain::transcript::Transcript;
 
 pub use before::Before;
@@ -64,6 +65,10 @@ pub trait Catalog: Send + Sync {
     async fn transcript(&self, run: RunId) -> Result<Option<Transcript>, Broke>;
     /// Transcripts of a policy's drills, newest first; at most `limit`.
     async fn transcripts(&self, policy: &PolicyName, limit: usize) -> Result<Vec<Transcript>, Broke>;
+    /// The same in little.
+    async fn drills(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillSummary>, Broke>;
+    /// The newest runs of each work of a policy, at most `of_each`; all of them newest first.
+    async fn newest_runs(&self, policy: &PolicyName, of_each: usize) -> Result<Vec<Run>, Broke>;
     /// Tests of a policy's drills, newest first; at most `limit`.
     async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke>;
     /// The test of a drill that this run was.

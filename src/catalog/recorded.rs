@@ -10,7 +10,7 @@ use crate::domain::ids::PolicyName;
 use crate::domain::ledger::ShelfRead;
 use crate::domain::mutation::DrillTest;
 use crate::domain::run::{ArtifactRecord, Run};
-use crate::domain::transcript::Transcript;
+use crate::domain::summary::DrillSummary;
 
 /// Of which policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub struct Asked {
 /// How far back, and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// Runs, drills and tests of drills of each policy, at most.
+    /// Drills and tests of drills of each policy, at most.
     pub look_back: usize,
+    /// Runs of each work of each policy, at most.
+    pub of_each: usize,
     /// What was covered since then, and the last before it.
     pub covered_since: Timestamp,
     /// Also tests of drills and copies, which say nothing about where a policy stands.
@@ -37,9 +39,9 @@ pub struct Reach {
 pub struct Recorded {
     /// See [`Catalog::artifacts`].
     pub artifacts: Vec<ArtifactRecord>,
-    /// See [`Catalog::transcripts`].
-    pub transcripts: Vec<Transcript>,
-    /// See [`Catalog::runs`].
+    /// See [`Catalog::drills`].
+    pub drills: Vec<DrillSummary>,
+    /// See [`Catalog::newest_runs`].
     pub runs: Vec<Run>,
     /// See [`Catalog::covered`].
     pub coverage: Vec<Covered>,
@@ -61,8 +63,8 @@ pub(super) async fn one_by_one<C: Catalog + ?Sized>(
     for Asked { policy, read_since } in asked {
         let mut recorded = Recorded {
             artifacts: catalog.artifacts(policy).await?,
-            transcripts: catalog.transcripts(policy, reach.look_back).await?,
-            runs: catalog.runs(Some(policy), reach.look_back).await?,
+            drills: catalog.drills(policy, reach.look_back).await?,
+            runs: catalog.newest_runs(policy, reach.of_each).await?,
             coverage: catalog.covered(policy, reach.covered_since).await?,
             shelves: catalog.shelves_read(policy, *read_since).await?,
             ..Recorded::default()

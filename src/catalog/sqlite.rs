@@ -16,11 +16,12 @@ use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::queue::EndedAs;
 use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
+use crate::domain::summary::DrillSummary;
 use crate::domain::transcript::Transcript;
 
 use self::open::open;
 use super::error::CatalogError;
-use super::fold::{fold, kind, portable};
+use super::fold::{kind, portable};
 use super::{Catalog, Migrated, Trial};
 
 mod artifacts;
@@ -32,6 +33,7 @@ mod open;
 mod outbox;
 mod queue;
 mod retention;
+mod runs;
 
 /// SQLite: nothing to set up.
 pub struct SqliteCatalog {
@@ -197,23 +199,6 @@ fn insert_once(
     }
 }
 
-fn run_of(connection: &Connection, id: RunId) -> Result<Option<Run>, QueryError> {
-    // Transcripts are large and say nothing about where a run stands.
-    let mut statement = connection.prepare_cached(
-        "select seq, at, policy, run, body from event
-         where run = ?1 and kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by seq",
-    )?;
-    let mut rows = statement.query([id.to_string()])?;
-    let mut events = Vec::new();
-    let mut of = None;
-    while let Some(row) = rows.next()? {
-        let (policy, _, at, event) = read_event(row)?;
-        of.get_or_insert(policy);
-        events.push((at, event));
-    }
-    Ok(of.and_then(|policy| fold(id, &policy, &events)))
-}
-
 /// The events of one kind, newest first.
 fn events_where(
     connection: &Connection,
@@ -256,6 +241,21 @@ fn tests_where(
     Ok(tests.collect())
 }
 
+/// Drills of a policy in little, newest first.
+fn summaries(connection: &Connection, policy: &str, limit: usize) -> Result<Vec<DrillSummary>, QueryError> {
+    let sql = "select summary from drill_summary where policy = ?1 order by seq desc limit ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![policy, sql_limit(limit)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(
+            serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)
+                .map_err(QueryError::Event)?,
+        );
+    }
+    Ok(found)
+}
+
 fn sql_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
@@ -292,35 +292,12 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn runs(&self, policy: Option<&PolicyName>, limit: usize) -> Result<Vec<Run>, Broke> {
-        // The view of runs would be made whole for each policy that is asked for. (`?1 is null or` would keep SQLite
-        // from one index, and `kind` without the + lead it to another.)
-        let of = if policy.is_some() { "policy = ?1" } else { "?1 is null" };
-        let sql = format!(
-            "select run from event one
-             where kind = 'planned' and {of}
-               and not exists (
-                   select 1 from event earlier
-                   where earlier.run = one.run and +earlier.kind = 'planned' and earlier.seq < one.seq
-               )
-             order by seq desc limit ?2"
-        );
         let policy = policy.map(|policy| policy.as_str().to_owned());
-        self.with("read runs", move |connection| {
-            let ids: Vec<String> = connection
-                .prepare_cached(&sql)?
-                .query_map(params![policy, sql_limit(limit)], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            let mut runs = Vec::with_capacity(ids.len());
-            for id in ids {
-                runs.extend(run_of(connection, run_id(&id)?)?);
-            }
-            Ok(runs)
-        })
-        .await
+        self.with("read runs", move |connection| runs::of(connection, policy.as_deref(), limit)).await
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Run>, Broke> {
-        self.with("read a run", move |connection| run_of(connection, run)).await
+        self.with("read a run", move |connection| runs::one(connection, run)).await
     }
 
     async fn transcript(&self, run: RunId) -> Result<Option<Transcript>, Broke> {
@@ -334,6 +311,16 @@ impl Catalog for SqliteCatalog {
         let policy = policy.as_str().to_owned();
         self.with("read transcripts", move |connection| transcripts_where(connection, "policy = ?1", &policy, limit))
             .await
+    }
+
+    async fn drills(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillSummary>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read drills", move |connection| summaries(connection, &policy, limit)).await
+    }
+
+    async fn newest_runs(&self, policy: &PolicyName, of_each: usize) -> Result<Vec<Run>, Broke> {
+        let policy = policy.as_str().to_owned();
+        self.with("read runs", move |connection| runs::newest(connection, &policy, of_each)).await
     }
 
     async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke> {

@@ -7,6 +7,7 @@ pub mod progress;
 mod ack;
 mod alarms;
 mod alone;
+mod arenas;
 mod backup;
 mod backup_hold;
 mod catalog;
@@ -315,6 +316,10 @@ pub fn guard() {
 pub fn at_once(cli: &Cli) -> Option<Exit> {
     match &cli.verb {
         Verb::Wal(args) => args.at_once(cli),
+        Verb::Serve(_) | Verb::Worker(_) => {
+            arenas::few();
+            None
+        }
         _ => None,
     }
 }

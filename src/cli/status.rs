@@ -94,8 +94,8 @@ async fn show(
 /// For page and document.
 fn stand(stood: Stood<'_>) -> Stand<'_> {
     let Stood { policy, standing, recorded, read_back, .. } = stood;
-    let Recorded { artifacts, transcripts, runs, tests, copies, .. } = recorded;
-    Stand { policy, standing, artifacts, transcripts, runs, tests, copies, read_back }
+    let Recorded { artifacts, drills, runs, tests, copies, .. } = recorded;
+    Stand { policy, standing, artifacts, drills, runs, tests, copies, read_back }
 }
 
 /// The exit code of a verdict.

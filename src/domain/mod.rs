@@ -27,6 +27,7 @@ pub mod policy;
 pub mod posture;
 pub mod queue;
 pub mod run;
+pub mod summary;
 pub mod timetable;
 pub mod transcript;
 pub mod units;

@@ -12,9 +12,11 @@ use crate::judge::freshness::{self, Known, Standing};
 use crate::judge::ledger::{self, Backups};
 use crate::judge::spool;
 
-/// Runs and drills that are looked back on. A policy's daily backups and weekly drills of several years fit in.
+/// Drills that are looked back on: weekly ones of several years.
 pub const LOOK_BACK: usize = 1_000;
-/// Policies that are asked for in one question: more would keep too many transcripts in memory at once.
+/// Runs of each work that are looked back on. It is the newest that has ended that counts, and not many of one work are under way at once.
+const OF_EACH: usize = 10;
+/// Policies that are asked for in one question: more would keep too much in memory at once.
 pub const AT_ONCE: usize = 25;
 
 /// What is asked about policies.
@@ -53,7 +55,7 @@ pub async fn of<'a>(
     };
     let asked: Vec<Asked> = policies.iter().map(asked).collect();
     let covered_since = now.checked_sub(question.back.0).unwrap_or(Timestamp::MIN);
-    let reach = Reach { look_back: LOOK_BACK, covered_since, whole: question.whole };
+    let reach = Reach { look_back: LOOK_BACK, of_each: OF_EACH, covered_since, whole: question.whole };
     let recorded = house.catalog.recorded(&asked, reach).await?;
     let mut stood = Vec::with_capacity(recorded.len());
     for (policy, recorded) in policies.iter().zip(recorded) {
@@ -71,7 +73,7 @@ fn known(recorded: &Recorded) -> Known<'_> {
     Known {
         artifacts: &recorded.artifacts,
         coverage: &recorded.coverage,
-        transcripts: &recorded.transcripts,
+        drills: &recorded.drills,
         runs: &recorded.runs,
     }
 }

@@ -126,7 +126,7 @@ fn jitter_and_windows_put_off_what_is_late() {
 fn exposure_over_the_rpo_is_drift_and_a_clock_that_is_wrong_is_not_known() {
     let policy = sample::policy();
     let artifacts = [sample::artifact(Method::Physical, "2026-11-20T03:00:00Z", 1)];
-    let known = Known { artifacts: &artifacts, coverage: &[], transcripts: &[], runs: &[] };
+    let known = Known { artifacts: &artifacts, coverage: &[], drills: &[], runs: &[] };
     let judged = |now: Timestamp| exposure(&policy, &standing(&policy, known, Span::ZERO, now), now);
     let backed_up = artifacts[0].recovery_point;
     let rpo = policy.objectives.rpo;

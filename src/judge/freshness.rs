@@ -8,7 +8,8 @@ use crate::domain::exposure::Covered;
 use crate::domain::ids::{DrillName, RunId};
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
-use crate::domain::transcript::{Transcript, Verdict};
+use crate::domain::summary::DrillSummary;
+use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::judge::exposure::{self, Window};
 
@@ -43,7 +44,7 @@ struct Wrong {
     unproven: Vec<String>,
 }
 
-/// What a policy is judged from: transcripts, artifacts and runs newest first.
+/// What a policy is judged from: drills, artifacts and runs newest first.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
     /// Its backups.
@@ -51,17 +52,17 @@ pub struct Known<'a> {
     /// What the log in the stores covered, and when.
     pub coverage: &'a [Covered],
     /// Its drills.
-    pub transcripts: &'a [Transcript],
+    pub drills: &'a [DrillSummary],
     /// Its runs.
     pub runs: &'a [Run],
 }
 
 /// Judges where a policy stands. `back`: how far exposure is looked back on.
 pub fn standing(policy: &Policy, known: Known<'_>, back: Span, now: Timestamp) -> Standing {
-    let Known { artifacts, coverage, transcripts, runs } = known;
+    let Known { artifacts, coverage, drills: drilled, runs } = known;
     let mut wrong = Wrong::default();
     // A drill that breaks its scratch on purpose says nothing about the backups, neither good nor bad.
-    let honest: Vec<&Transcript> = transcripts.iter().filter(|transcript| !transcript.sabotages()).collect();
+    let honest: Vec<&DrillSummary> = drilled.iter().filter(|drill| !drill.sabotages).collect();
     let last_backup = artifacts.iter().max_by_key(|artifact| artifact.recovery_point).cloned();
     // A log brings nothing back without a backup.
     let covered = coverage.iter().filter(|_| last_backup.is_some()).max_by_key(|one| one.covered).copied();
@@ -71,7 +72,7 @@ pub fn standing(policy: &Policy, known: Known<'_>, back: Span, now: Timestamp) -
 
     let last_proven = honest
         .iter()
-        .find(|transcript| transcript.judgement.verdict == Verdict::Proven)
+        .find(|summary| summary.judgement.verdict == Verdict::Proven)
         .map(|t| (t.run, t.finished_at, Span::between(t.finished_at, now)));
     let verdict = match (wrong.failed.is_empty(), wrong.unproven.is_empty()) {
         (false, _) => Verdict::Failed,
@@ -86,8 +87,8 @@ pub fn standing(policy: &Policy, known: Known<'_>, back: Span, now: Timestamp) -
         covered,
         window: looked_back_on(policy, artifacts, coverage, back, now),
         last_proven,
-        rpa: honest.iter().find_map(|transcript| transcript.judgement.rpa),
-        rta: honest.iter().find_map(|transcript| transcript.judgement.rta),
+        rpa: honest.iter().find_map(|summary| summary.judgement.rpa),
+        rta: honest.iter().find_map(|summary| summary.judgement.rta),
         wrong: wrong.failed,
     }
 }
@@ -136,26 +137,26 @@ fn exposure(
     Some(exposure)
 }
 
-fn drills(policy: &Policy, transcripts: &[&Transcript], now: Timestamp, wrong: &mut Wrong) {
-    if policy.drills.is_empty() && transcripts.is_empty() {
+fn drills(policy: &Policy, drilled: &[&DrillSummary], now: Timestamp, wrong: &mut Wrong) {
+    if policy.drills.is_empty() && drilled.is_empty() {
         wrong.unproven.push("no drill is declared, so nothing can be proved".to_owned());
         return;
     }
     // The drills that are declared, and the newest of all, which may be one that was run by hand.
     let mut names: BTreeSet<&DrillName> = policy.drills.iter().map(|used| &used.drill).collect();
-    names.extend(transcripts.first().map(|transcript| &transcript.drill.name));
+    names.extend(drilled.first().map(|summary| &summary.drill));
     for name in names {
-        match transcripts.iter().find(|transcript| &transcript.drill.name == name) {
+        match drilled.iter().find(|summary| &summary.drill == name) {
             None => wrong.unproven.push(format!("the drill {name} has never run")),
-            Some(transcript) => drill(policy, transcript, now, wrong),
+            Some(summary) => drill(policy, summary, now, wrong),
         }
     }
 }
 
-fn drill(policy: &Policy, transcript: &Transcript, now: Timestamp, wrong: &mut Wrong) {
-    let name = &transcript.drill.name;
-    let judgement = &transcript.judgement;
-    let age = Span::between(transcript.finished_at, now);
+fn drill(policy: &Policy, summary: &DrillSummary, now: Timestamp, wrong: &mut Wrong) {
+    let name = &summary.drill;
+    let judgement = &summary.judgement;
+    let age = Span::between(summary.finished_at, now);
     let why = judgement.reasons.first().map_or("it does not say why", String::as_str);
     match judgement.verdict {
         Verdict::Failed => {
@@ -187,7 +188,7 @@ fn drill(policy: &Policy, transcript: &Transcript, now: Timestamp, wrong: &mut W
 }
 
 /// The newest run of each backup job, of each drill, and of verification, where it left nothing else behind.
-fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Timestamp, wrong: &mut Wrong) {
+fn last_runs(policy: &Policy, runs: &[Run], drilled: &[&DrillSummary], now: Timestamp, wrong: &mut Wrong) {
     let ended = |run: &&Run| matches!(run.state, RunState::Ended(_) | RunState::Abandoned(_) | RunState::Missed(_));
     let mut seen: Vec<&Work> = Vec::new();
     for run in runs.iter().filter(ended) {
@@ -212,7 +213,7 @@ fn last_runs(policy: &Policy, runs: &[Run], transcripts: &[&Transcript], now: Ti
             Work::Mutate { .. } => false,
         };
         // A drill that left a transcript is judged by that.
-        if !declared || transcripts.iter().any(|transcript| transcript.run == run.id) {
+        if !declared || drilled.iter().any(|summary| summary.run == run.id) {
             continue;
         }
         let title = run.work.title();

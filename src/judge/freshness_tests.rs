@@ -7,6 +7,7 @@ use crate::domain::exposure::Covered;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
 use crate::domain::sample::{self, at};
+use crate::domain::summary::DrillSummary;
 use crate::domain::transcript::{Transcript, Verdict};
 use crate::domain::units::Span;
 
@@ -61,7 +62,8 @@ fn well() -> Stage {
 
 fn judge_at(stage: &Stage, now: Timestamp) -> Standing {
     let Stage { artifacts, coverage, transcripts, runs, .. } = stage;
-    let known = Known { artifacts, coverage, transcripts, runs };
+    let drills: Vec<DrillSummary> = transcripts.iter().map(DrillSummary::from).collect();
+    let known = Known { artifacts, coverage, drills: &drills, runs };
     standing(&stage.policy, known, Span::from_secs(86_400), now)
 }
 

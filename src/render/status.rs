@@ -10,7 +10,8 @@ use crate::domain::ids::PlaceName;
 use crate::domain::mutation::DrillTest;
 use crate::domain::policy::Policy;
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState};
-use crate::domain::transcript::{Transcript, Verdict};
+use crate::domain::summary::DrillSummary;
+use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::judge::freshness::Standing;
 use crate::judge::ledger::Backups;
@@ -31,7 +32,7 @@ pub struct Stand<'a> {
     /// Its artifacts.
     pub artifacts: Vec<ArtifactRecord>,
     /// Its drills.
-    pub transcripts: Vec<Transcript>,
+    pub drills: Vec<DrillSummary>,
     /// Its runs.
     pub runs: Vec<Run>,
     /// Tests of its drills.
@@ -56,8 +57,8 @@ pub struct RecoveryTimes {
 }
 
 /// Percentiles by nearest rank; none without a measurement.
-pub fn recovery_times(transcripts: &[Transcript]) -> Option<RecoveryTimes> {
-    let mut times: Vec<Span> = transcripts.iter().filter_map(|transcript| transcript.judgement.rta).collect();
+pub fn recovery_times(drills: &[DrillSummary]) -> Option<RecoveryTimes> {
+    let mut times: Vec<Span> = drills.iter().filter_map(|drill| drill.judgement.rta).collect();
     times.sort();
     let rank = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied();
     Some(RecoveryTimes { drills: times.len(), p50: rank(50)?, p95: rank(95)?, worst: *times.last()? })
@@ -146,7 +147,7 @@ fn read_back(stand: &Stand<'_>, now: Timestamp) -> Option<String> {
 
 /// What the newest drill found about the source itself: it decides nothing about the backup, and must not be forgotten.
 fn of_the_source<'a>(stand: &'a Stand<'_>) -> Vec<&'a Finding> {
-    let newest = stand.transcripts.first().map(|transcript| transcript.environment.as_slice()).unwrap_or_default();
+    let newest = stand.drills.first().map(|drill| drill.environment.as_slice()).unwrap_or_default();
     newest.iter().filter(|finding| finding.code.starts_with("source_")).collect()
 }
 
@@ -190,7 +191,7 @@ pub fn next_steps(stand: &Stand<'_>) -> Vec<String> {
     if stand.standing.exposure.is_some_and(|exposure| exposure > stand.policy.objectives.rpo) {
         steps.push(format!("take a new backup: lifeboat backup {name}"));
     }
-    match stand.transcripts.first().map(|transcript| (transcript.judgement.verdict, transcript.run)) {
+    match stand.drills.first().map(|drill| (drill.judgement.verdict, drill.run)) {
         Some((Verdict::Failed | Verdict::Unproven, run)) => steps.push(format!("see why: lifeboat report {run}")),
         _ if stand.standing.verdict == Verdict::Proven || !steps.is_empty() => {}
         _ => steps.push(format!("prove it: lifeboat drill {name}")),
@@ -276,7 +277,7 @@ fn promises(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, p
     if let Some(sentence) = read_back(stand, now) {
         hanging(out, "  ", &sentence, width);
     }
-    if let Some(times) = recovery_times(&stand.transcripts) {
+    if let Some(times) = recovery_times(&stand.drills) {
         out.push_str(&format!(
             "  time to recover over {} drill{}: p50 {}, p95 {}, worst {}\n",
             times.drills,
@@ -440,39 +441,39 @@ fn copies(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, pai
 
 fn drills(out: &mut String, stand: &Stand<'_>, now: Timestamp, width: usize, paint: Paint) {
     const SHOWN: usize = 10;
-    let ran: Vec<&str> = stand.transcripts.iter().map(|transcript| transcript.drill.name.as_str()).collect();
+    let ran: Vec<&str> = stand.drills.iter().map(|drill| drill.drill.as_str()).collect();
     for used in stand.policy.drills.iter().filter(|used| !ran.contains(&used.drill.as_str())) {
         out.push_str(&format!("  {} has never run\n", used.drill));
     }
-    if stand.transcripts.is_empty() {
+    if stand.drills.is_empty() {
         return;
     }
     let rows: Vec<Vec<Cell>> = stand
-        .transcripts
+        .drills
         .iter()
         .take(SHOWN)
-        .map(|transcript| {
-            let judgement = &transcript.judgement;
+        .map(|drill| {
+            let judgement = &drill.judgement;
             vec![
                 word(judgement.verdict),
-                (drilled(transcript), None),
-                (ago(Span::between(transcript.finished_at, now)), Some(Tone::Faint)),
+                (drilled(drill), None),
+                (ago(Span::between(drill.finished_at, now)), Some(Tone::Faint)),
                 (or_none(judgement.rpa.map(|span| span.to_string())), None),
                 (or_none(judgement.rta.map(|span| span.to_string())), None),
-                (transcript.run.to_string(), Some(Tone::Faint)),
+                (drill.run.to_string(), Some(Tone::Faint)),
             ]
         })
         .collect();
     table(out, &["", "drill", "when", "RPA", "RTA", "run"], &rows, width, paint);
-    if stand.transcripts.len() > SHOWN {
-        out.push_str(&format!("  and {} older ones\n", stand.transcripts.len() - SHOWN));
+    if stand.drills.len() > SHOWN {
+        out.push_str(&format!("  and {} older ones\n", stand.drills.len() - SHOWN));
     }
 }
 
 /// Its name, and the store that it was made to get along with.
-fn drilled(transcript: &Transcript) -> String {
-    let name = &transcript.drill.name;
-    let from = transcript.drill.from.as_ref().filter(|from| !name.as_str().contains(from.as_str()));
+fn drilled(summary: &DrillSummary) -> String {
+    let name = &summary.drill;
+    let from = summary.from.as_ref().filter(|from| !name.as_str().contains(from.as_str()));
     from.map_or(name.to_string(), |from| format!("{name} (from {from} alone)"))
 }
 

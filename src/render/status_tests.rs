@@ -3,19 +3,25 @@
 use super::*;
 use crate::domain::policy::Method;
 use crate::domain::sample::{self, at};
+use crate::domain::transcript::Transcript;
 use crate::judge::freshness::{Known, standing};
 
 const NOW: &str = "2026-11-23T06:00:00Z";
 
 fn stand<'a>(policy: &'a Policy, artifacts: Vec<ArtifactRecord>, transcripts: Vec<Transcript>) -> Stand<'a> {
+    let drills = summaries(&transcripts);
     let standing = standing(
         policy,
-        Known { artifacts: &artifacts, coverage: &[], transcripts: &transcripts, runs: &[] },
+        Known { artifacts: &artifacts, coverage: &[], drills: &drills, runs: &[] },
         Span::from_secs(30 * 86_400),
         at(NOW),
     );
     let (runs, tests, copies) = (Vec::new(), Vec::new(), Vec::new());
-    Stand { policy, standing, artifacts, transcripts, runs, tests, copies, read_back: None }
+    Stand { policy, standing, artifacts, drills, runs, tests, copies, read_back: None }
+}
+
+fn summaries(transcripts: &[Transcript]) -> Vec<DrillSummary> {
+    transcripts.iter().map(DrillSummary::from).collect()
 }
 
 fn logical_proof() -> Transcript {
@@ -123,9 +129,9 @@ fn percentiles_are_by_nearest_rank_and_never_the_best() {
         })
         .collect();
     let seconds = Span::from_secs;
-    let times = recovery_times(&transcripts).unwrap();
+    let times = recovery_times(&summaries(&transcripts)).unwrap();
     assert_eq!((times.p50, times.p95, times.worst), (seconds(10), seconds(19), seconds(20)));
-    let times = recovery_times(&transcripts[..1]).unwrap();
+    let times = recovery_times(&summaries(&transcripts[..1])).unwrap();
     assert_eq!((times.p50, times.p95, times.worst), (seconds(1), seconds(1), seconds(1)));
-    assert_eq!(recovery_times(&[sample::physical()]), None);
+    assert_eq!(recovery_times(&summaries(&[sample::physical()])), None);
 }

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lifeboat::catalog::{Asked, Catalog, Reach, Recorded, SqliteCatalog};
-use lifeboat::domain::check::Finding;
+use lifeboat::domain::check::{Finding, Outcome};
+use lifeboat::domain::drill::{Sabotage, Step};
 use lifeboat::domain::exposure::Covered;
 use lifeboat::domain::ids::RunId;
 use lifeboat::domain::ledger::{Depth, LastRead, Reading, Shelf};
 use lifeboat::domain::policy::Method;
 use lifeboat::domain::run::{Event, EventId, Removed, RunOutcome, RunState, Work};
+use lifeboat::domain::summary::DrillSummary;
 use lifeboat::domain::transcript::Verdict;
 use lifeboat::domain::units::{ByteSize, Span};
 
@@ -134,6 +136,50 @@ pub(crate) async fn contract(catalog: &dyn Catalog) {
     assert_eq!(catalog.runs(None, 10).await.unwrap().len(), 4);
 }
 
+/// Every implementation passes this as well: a drill in little is the one of its transcript, whatever that is, and of each work there are the newest runs.
+pub(crate) async fn in_little(catalog: &dyn Catalog) {
+    let orders = policy();
+    let mut sabotaged = sample::physical();
+    sabotaged.drill.steps.push(Step::Sabotage(Sabotage { sql: "drop table t".to_owned(), database: None }));
+    sabotaged.drill.from = Some("tape".parse().unwrap());
+    let mut dark = sample::physical();
+    dark.checks[0].outcome = Outcome::Unchecked("it was not reached: \"quoted\"".to_owned());
+    dark.checks[1].outcome = Outcome::Broke { error: "no".to_owned(), hint: None };
+    let mut bare = sample::physical();
+    (bare.checks, bare.drill.steps, bare.backup) = (Vec::new(), Vec::new(), None);
+    bare.environment.push(Finding::new("source_old", "server", "15.1 has known faults"));
+    let transcripts = [sample::physical(), sample::logical_with_findings(), sabotaged, dark, bare];
+    for (nth, transcript) in (0_u32..).zip(&transcripts) {
+        let body = Event::Drilled(Box::new(transcript.clone()));
+        catalog.append(at("2026-11-20T03:00:00Z"), &orders, sample::run(u128::from(nth)), body).await.unwrap();
+    }
+    let told = catalog.drills(&orders, 10).await.unwrap();
+    assert_eq!(told, transcripts.iter().rev().map(DrillSummary::from).collect::<Vec<_>>());
+    assert_eq!(told.iter().filter(|one| one.sabotages).count(), 1);
+    assert_eq!((told[1].red.len(), told[1].dark.len()), (told[4].red.len(), 2));
+    assert!(!told[3].red.is_empty(), "{told:?}");
+    assert_eq!(catalog.drills(&orders, 2).await.unwrap(), told[..2]);
+
+    for n in 0..6_u32 {
+        let when = at(&format!("2026-11-20T0{n}:00:00Z"));
+        let job = if n == 0 { "weekly" } else { "nightly" };
+        catalog.append(when, &orders, sample::run(u128::from(100 + n)), planned(job)).await.unwrap();
+    }
+    let newest = catalog.newest_runs(&orders, 2).await.unwrap();
+    let ids: Vec<_> = newest.iter().map(|run| run.id).collect();
+    assert_eq!(ids, [105, 104, 100].map(sample::run), "the one of another work, though older than three of the first");
+    assert_eq!(
+        newest,
+        catalog
+            .runs(Some(&orders), 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|run| ids.contains(&run.id))
+            .collect::<Vec<_>>()
+    );
+}
+
 /// Every implementation passes this as well: asked for several policies at once it says what it says of each alone.
 pub(crate) async fn recorded(catalog: &dyn Catalog) {
     let (orders, empty, other) = (policy(), "empty".parse().unwrap(), "billing".parse().unwrap());
@@ -176,8 +222,8 @@ pub(crate) async fn recorded(catalog: &dyn Catalog) {
     }
     let read_since = at("2026-11-20T00:00:00Z");
     let late = at("2026-11-21T00:00:00Z");
-    for (look_back, whole) in [(100, true), (2, false)] {
-        let reach = Reach { look_back, covered_since: at("2026-11-21T12:00:00Z"), whole };
+    for (look_back, of_each, whole) in [(100, 10, true), (2, 1, false)] {
+        let reach = Reach { look_back, of_each, covered_since: at("2026-11-21T12:00:00Z"), whole };
         // In the order in which they are asked for, and one that is asked for twice is told twice.
         let asked = [(&other, late), (&empty, read_since), (&orders, read_since), (&other, read_since)];
         let asked = asked.map(|(policy, read_since)| Asked { policy: policy.clone(), read_since });
@@ -185,17 +231,25 @@ pub(crate) async fn recorded(catalog: &dyn Catalog) {
         assert_eq!(told.len(), 4);
         for (Asked { policy, read_since }, told) in asked.iter().zip(&told) {
             assert_eq!(told.artifacts, catalog.artifacts(policy).await.unwrap());
-            assert_eq!(told.transcripts, catalog.transcripts(policy, look_back).await.unwrap());
-            assert_eq!(told.runs, catalog.runs(Some(policy), look_back).await.unwrap());
+            let transcripts = catalog.transcripts(policy, look_back).await.unwrap();
+            assert_eq!(told.drills, transcripts.iter().map(DrillSummary::from).collect::<Vec<_>>());
+            assert_eq!(told.drills, catalog.drills(policy, look_back).await.unwrap());
+            assert_eq!(told.runs, catalog.newest_runs(policy, of_each).await.unwrap());
             assert_eq!(told.coverage, catalog.covered(policy, reach.covered_since).await.unwrap());
             assert_eq!(told.shelves, catalog.shelves_read(policy, *read_since).await.unwrap());
         }
         assert_eq!(told[1], Recorded::default());
-        let lists = |one: &Recorded| (one.artifacts.len(), one.transcripts.len(), one.runs.len(), one.coverage.len());
-        assert_eq!(lists(&told[2]), (2, look_back.min(3), look_back.min(3), 2));
+        let lists = |one: &Recorded| (one.artifacts.len(), one.drills.len(), one.runs.len(), one.coverage.len());
+        assert_eq!(lists(&told[2]), (2, look_back.min(3), of_each.min(3), 2));
         assert_eq!((told[0].shelves[0].recent, told[3].shelves[0].recent), (ByteSize(0), ByteSize(100)));
     }
-    assert!(catalog.recorded(&[], Reach { look_back: 1, covered_since: late, whole: true }).await.unwrap().is_empty());
+    assert!(
+        catalog
+            .recorded(&[], Reach { look_back: 1, of_each: 1, covered_since: late, whole: true })
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// Every implementation passes this as well: what was read back.
@@ -366,6 +420,7 @@ async fn sqlite_keeps_the_contract() {
     ledger(&SqliteCatalog::open(&path).unwrap()).await;
     late(&SqliteCatalog::open(&path).unwrap()).await;
     recorded(&SqliteCatalog::open(&folder.path().join("second.db")).unwrap()).await;
+    in_little(&SqliteCatalog::open(&folder.path().join("third.db")).unwrap()).await;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     for side in ["-wal", "-shm"] {
         if let Ok(meta) = std::fs::metadata(path.with_file_name(format!("lifeboat.db{side}"))) {

@@ -44,6 +44,7 @@ async fn postgres_keeps_the_contracts() {
     catalog::ledger(&*one.catalog).await;
     catalog::late(&*one.catalog).await;
     catalog::recorded(&*opened(&server, "recorded").await.catalog).await;
+    catalog::in_little(&*opened(&server, "little").await.catalog).await;
     let two = opened(&server, "second").await;
     queue::contract(&two).await;
     let three = opened(&server, "third").await;

@@ -18,6 +18,7 @@ use lifeboat::domain::policy::{
     BackupJob, ContentPlan, Databases, Encryption, Method, Objectives, PasswordSource, Policy, Source,
 };
 use lifeboat::domain::run::{ArtifactRecord, Event, EventId, Proof, Run, RunOutcome, Work};
+use lifeboat::domain::summary::DrillSummary;
 use lifeboat::domain::transcript::Transcript;
 use lifeboat::domain::units::{ByteSize, Span};
 use lifeboat::engine::House;
@@ -229,6 +230,12 @@ impl Catalog for Memory {
         Ok(vec![])
     }
     async fn copies(&self, _policy: &PolicyName) -> Result<Vec<CopyRecord>, Broke> {
+        Ok(vec![])
+    }
+    async fn drills(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<DrillSummary>, Broke> {
+        Ok(vec![])
+    }
+    async fn newest_runs(&self, _policy: &PolicyName, _of_each: usize) -> Result<Vec<Run>, Broke> {
         Ok(vec![])
     }
     async fn drill_tests(&self, _policy: &PolicyName, _limit: usize) -> Result<Vec<DrillTest>, Broke> {

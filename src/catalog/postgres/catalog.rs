@@ -19,6 +19,7 @@ use crate::domain::ledger::{LastRead, Reading, Shelf, ShelfRead};
 use crate::domain::mutation::DrillTest;
 use crate::domain::queue::EndedAs;
 use crate::domain::run::{ArtifactRecord, Event, EventId, Proof, Run};
+use crate::domain::summary::DrillSummary;
 use crate::domain::transcript::Transcript;
 
 /// Whoever takes in what stores hold does so alone ("lboa", and what for).
@@ -157,6 +158,19 @@ impl Catalog for PostgresCatalog {
         let with: [&(dyn ToSql + Sync); 2] = [&policy.as_str(), &number(limit)];
         self.bounded("read transcripts", async { Ok(transcripts(events(&self.lend().await?, SQL, &with).await?)) })
             .await
+    }
+
+    async fn drills(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillSummary>, Broke> {
+        const SQL: &str = "select summary::text from drill_summary where policy = $1 order by seq desc limit $2";
+        self.bounded("read drills", async {
+            let found = self.lend().await?.rows(SQL, &[&policy.as_str(), &number(limit)]).await?;
+            found.iter().map(|row| rows::json(row.try_get(0)?)).collect()
+        })
+        .await
+    }
+
+    async fn newest_runs(&self, policy: &PolicyName, of_each: usize) -> Result<Vec<Run>, Broke> {
+        self.bounded("read runs", async { recorded::newest_runs(&self.lend().await?, policy, of_each).await }).await
     }
 
     async fn drill_tests(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillTest>, Broke> {

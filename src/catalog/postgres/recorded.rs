@@ -13,7 +13,9 @@ use super::ledger;
 use super::link::Lent;
 use super::rows::{self, json, number};
 use crate::catalog::recorded::{Asked, Reach, Recorded};
-use crate::domain::run::{ArtifactRecord, Event};
+use crate::domain::ids::PolicyName;
+use crate::domain::run::{ArtifactRecord, Event, Run};
+use crate::domain::summary::DrillSummary;
 
 const ARTIFACTS: &str = "
     select wanted.n, ever.record::text
@@ -33,19 +35,28 @@ const EVENTS: &str = "
     ) event
     order by wanted.n, event.seq desc";
 
+const DRILLS: &str = "
+    select wanted.n, found.summary::text
+    from unnest($1::text[]) with ordinality as wanted (policy, n)
+    cross join lateral (
+        select seq, summary from drill_summary where policy = wanted.policy order by seq desc limit $2
+    ) found
+    order by wanted.n, found.seq desc";
+
 const RUNS: &str = "
     with newest as (
         select wanted.n, found.run, found.seq
         from unnest($1::text[]) with ordinality as wanted (policy, n)
         cross join lateral (
-            select run, seq from event one
+            select run, seq, row_number() over (partition by body #> '{planned,work}' order by seq desc) as nth
+            from event one
             where policy = wanted.policy and kind = 'planned'
               and not exists (
                   select 1 from event earlier
                   where earlier.run = one.run and earlier.kind = 'planned' and earlier.seq < one.seq
               )
-            order by seq desc limit $2
         ) found
+        where found.nth <= $2
     )
     select newest.n, event.seq, at, policy, event.run, body::text from newest join event on event.run = newest.run
     where kind in ('planned', 'started', 'finished', 'abandoned', 'missed') order by newest.n, newest.seq desc, event.seq";
@@ -76,21 +87,24 @@ pub(super) async fn of(lent: &Lent, asked: &[Asked], reach: Reach) -> Result<Vec
     let policies: Vec<&str> = asked.iter().map(|one| one.policy.as_str()).collect();
     let read_since: Vec<i64> = asked.iter().map(|one| one.read_since.as_microsecond()).collect();
     let (look_back, covered_since) = (number(reach.look_back), reach.covered_since.as_microsecond());
-    let kinds = if reach.whole { vec!["drilled", "drill_tested", "copied"] } else { vec!["drilled"] };
-    let limits: Vec<i64> = kinds.iter().map(|kind| if *kind == "copied" { i64::MAX } else { look_back }).collect();
-    let with: [&[&(dyn ToSql + Sync)]; 5] = [
+    let (kinds, limits): (&[&str], &[i64]) =
+        if reach.whole { (&["drill_tested", "copied"], &[look_back, i64::MAX]) } else { (&[], &[]) };
+    let of_each = number(reach.of_each);
+    let with: [&[&(dyn ToSql + Sync)]; 6] = [
         &[&policies],
         &[&policies, &kinds, &limits],
-        &[&policies, &look_back],
+        &[&policies, &of_each],
         &[&policies, &covered_since],
         &[&policies, &read_since],
+        &[&policies, &look_back],
     ];
-    let (artifacts, events, runs, covered, shelves) = tokio::try_join!(
+    let (artifacts, events, runs, covered, shelves, drills) = tokio::try_join!(
         lent.rows(ARTIFACTS, with[0]),
         lent.rows(EVENTS, with[1]),
         lent.rows(RUNS, with[2]),
         lent.rows(COVERED, with[3]),
         lent.rows(SHELVES, with[4]),
+        lent.rows(DRILLS, with[5]),
     )?;
     let mut all: Vec<Recorded> = asked.iter().map(|_| Recorded::default()).collect();
     for row in &artifacts {
@@ -100,11 +114,14 @@ pub(super) async fn of(lent: &Lent, asked: &[Asked], reach: Reach) -> Result<Vec
     for row in &events {
         let recorded = place(&mut all, row)?;
         match rows::event_from(row, 1)?.3 {
-            Event::Drilled(one) => recorded.transcripts.push(*one),
             Event::DrillTested(one) => recorded.tests.push(*one),
             Event::Copied(one) => recorded.copies.push(one),
             _ => {}
         }
+    }
+    for row in &drills {
+        let summary: DrillSummary = json(row.try_get(1)?)?;
+        place(&mut all, row)?.drills.push(summary);
     }
     for of_one in runs.chunk_by(|a, b| numbered(a).is_some() && numbered(a) == numbered(b)) {
         if let Some(first) = of_one.first() {
@@ -124,6 +141,11 @@ pub(super) async fn of(lent: &Lent, asked: &[Asked], reach: Reach) -> Result<Vec
         recorded.artifacts.sort_by_key(|record| Reverse((record.recovery_point, record.sequence)));
     }
     Ok(all)
+}
+
+/// Of one policy.
+pub(super) async fn newest_runs(lent: &Lent, policy: &PolicyName, of_each: usize) -> Result<Vec<Run>, Trouble> {
+    runs_of(&lent.rows(RUNS, &[&vec![policy.as_str()], &number(of_each)]).await?, 1)
 }
 
 fn numbered(row: &Row) -> Option<i64> {

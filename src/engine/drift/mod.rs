@@ -20,6 +20,7 @@ use crate::domain::ids::PolicyName;
 use crate::domain::policy::{Method, Policy};
 use crate::domain::posture::Posture;
 use crate::domain::run::{Event, RunOutcome, Work};
+use crate::domain::summary::DrillSummary;
 use crate::domain::transcript::Verdict;
 use crate::domain::units::Span;
 use crate::judge::drift::{self, promises, second, source};
@@ -104,7 +105,8 @@ async fn of_promises(house: &House, policy: &Policy, now: Timestamp) -> Result<V
     let transcripts = house.catalog.transcripts(name, LOOK_BACK).await?;
     let runs = house.catalog.runs(Some(name), LOOK_BACK).await?;
     let coverage = house.catalog.covered(name, now).await?;
-    let known = Known { artifacts: &artifacts, coverage: &coverage, transcripts: &transcripts, runs: &runs };
+    let drills: Vec<DrillSummary> = transcripts.iter().map(DrillSummary::from).collect();
+    let known = Known { artifacts: &artifacts, coverage: &coverage, drills: &drills, runs: &runs };
     let standing = freshness::standing(policy, known, Span::ZERO, now);
     let mut found = promises::backups(policy, &artifacts, &runs, now);
     found.extend(promises::exposure(policy, &standing, now));

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::catalog::Recorded;
-use crate::domain::check::Outcome;
+use crate::domain::check::CheckName;
 use crate::domain::drift::Drift;
 use crate::domain::facts::{Attempt, AttemptState, DrillFacts, JobFacts, Judged, PolicyFacts, SpoolFacts, Success};
 use crate::domain::ids::DrillName;
 use crate::domain::observed::Observed;
 use crate::domain::policy::{BackupJob, Policy};
 use crate::domain::run::{ArtifactRecord, Run, RunOutcome, RunState, Work};
-use crate::domain::transcript::{Transcript, Verdict};
+use crate::domain::summary::DrillSummary;
+use crate::domain::transcript::Verdict;
 use crate::domain::units::{ByteSize, Span};
 use crate::engine::standing::Stood;
 
@@ -22,7 +23,7 @@ const SCRATCH_FILES: usize = 200_000;
 /// Of a policy that was looked up.
 pub fn of(stood: Stood<'_>, drift: Option<(Timestamp, Vec<Drift>)>) -> PolicyFacts {
     let Stood { policy, standing, recorded, spool, .. } = stood;
-    let Recorded { artifacts, transcripts, runs, .. } = recorded;
+    let Recorded { artifacts, drills: drilled, runs, .. } = recorded;
     let newest = standing.last_backup.as_ref().map(|artifact| artifact.recovery_point);
     PolicyFacts {
         name: policy.name.clone(),
@@ -37,7 +38,7 @@ pub fn of(stood: Stood<'_>, drift: Option<(Timestamp, Vec<Drift>)>) -> PolicyFac
         stored_bytes: ByteSize(artifacts.iter().map(|artifact| artifact.sealed_bytes.0).sum()),
         backups: artifacts.len() as u64,
         jobs: policy.backups.iter().map(|one| job(one, &artifacts, &runs)).collect(),
-        drills: drills(policy, &transcripts, &runs),
+        drills: drills(policy, &drilled, &runs),
         spool: match (policy.wal.as_ref().and_then(|wal| wal.spool.as_ref()), spool) {
             (None, _) => Observed::Absent,
             (Some(_), Ok(None)) => Observed::Known(SpoolFacts { files: 0, bytes: ByteSize(0) }),
@@ -65,16 +66,16 @@ fn job(job: &BackupJob, artifacts: &[ArtifactRecord], runs: &[Run]) -> JobFacts 
 }
 
 /// The drills that the policy names, and others that were run by hand.
-fn drills(policy: &Policy, transcripts: &[Transcript], runs: &[Run]) -> Vec<DrillFacts> {
+fn drills(policy: &Policy, drilled: &[DrillSummary], runs: &[Run]) -> Vec<DrillFacts> {
     let mut names: Vec<&DrillName> = policy.drills.iter().map(|used| &used.drill).collect();
-    for transcript in transcripts {
-        if !names.contains(&&transcript.drill.name) {
-            names.push(&transcript.drill.name);
+    for summary in drilled {
+        if !names.contains(&&summary.drill) {
+            names.push(&summary.drill);
         }
     }
     let one = |name: &DrillName| {
         // One that breaks its scratch on purpose says nothing about the backups.
-        let of = || transcripts.iter().filter(|one| one.drill.name == *name && !one.sabotages());
+        let of = || drilled.iter().filter(|one| one.drill == *name && !one.sabotages);
         let used = policy.drills.iter().find(|used| used.drill == *name);
         DrillFacts {
             name: name.clone(),
@@ -88,20 +89,18 @@ fn drills(policy: &Policy, transcripts: &[Transcript], runs: &[Run]) -> Vec<Dril
     names.into_iter().map(one).collect()
 }
 
-fn judged(transcript: &Transcript) -> Judged {
-    let named = |wanted: fn(&Outcome) -> bool| -> Vec<String> {
-        transcript.checks.iter().filter(|check| wanted(&check.outcome)).map(|check| check.name.to_string()).collect()
-    };
+fn judged(summary: &DrillSummary) -> Judged {
+    let words = |checks: &[CheckName]| checks.iter().map(ToString::to_string).collect();
     Judged {
-        run: transcript.run,
-        at: transcript.finished_at,
-        verdict: transcript.judgement.verdict,
-        rpa: transcript.judgement.rpa,
-        rta: transcript.judgement.rta,
-        took: Span::between(transcript.started_at, transcript.finished_at),
-        red: named(|outcome| matches!(outcome, Outcome::Failed(_))),
-        dark: named(|outcome| !matches!(outcome, Outcome::Failed(_) | Outcome::Passed)),
-        valid_until: transcript.judgement.valid_until,
+        run: summary.run,
+        at: summary.finished_at,
+        verdict: summary.judgement.verdict,
+        rpa: summary.judgement.rpa,
+        rta: summary.judgement.rta,
+        took: Span::between(summary.started_at, summary.finished_at),
+        red: words(&summary.red),
+        dark: words(&summary.dark),
+        valid_until: summary.judgement.valid_until,
     }
 }
 

@@ -15,7 +15,7 @@ pub fn document(stands: &[Stand<'_>], paging: Option<Paging>, now: Timestamp) ->
         .iter()
         .map(|stand| {
             let (policy, standing) = (stand.policy, &stand.standing);
-            let times = recovery_times(&stand.transcripts);
+            let times = recovery_times(&stand.drills);
             json!({
                 "policy": policy.name,
                 "owner": policy.owner,
@@ -48,13 +48,13 @@ pub fn document(stands: &[Stand<'_>], paging: Option<Paging>, now: Timestamp) ->
                     "finished_at": test.finished_at,
                     "score": test.score,
                 })).collect::<Vec<_>>(),
-                "drills": stand.transcripts.iter().map(|transcript| json!({
-                    "run": transcript.run,
-                    "drill": transcript.drill.name,
-                    "finished_at": transcript.finished_at,
-                    "verdict": transcript.judgement.verdict,
-                    "rpa": transcript.judgement.rpa,
-                    "rta": transcript.judgement.rta,
+                "drills": stand.drills.iter().map(|drill| json!({
+                    "run": drill.run,
+                    "drill": drill.drill,
+                    "finished_at": drill.finished_at,
+                    "verdict": drill.judgement.verdict,
+                    "rpa": drill.judgement.rpa,
+                    "rta": drill.judgement.rta,
                 })).collect::<Vec<_>>(),
             })
         })
