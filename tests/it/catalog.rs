@@ -180,6 +180,18 @@ pub(crate) async fn in_little(catalog: &dyn Catalog) {
     );
 }
 
+/// A drill in a catalog of a version that told nothing in little.
+pub(crate) async fn leave_a_drill(catalog: &dyn Catalog) {
+    let body = Event::Drilled(Box::new(sample::logical_with_findings()));
+    catalog.append(at("2026-11-20T03:00:00Z"), &policy(), sample::run(77), body).await.unwrap();
+}
+
+/// What [`leave_a_drill`] left is told by a newer version.
+pub(crate) async fn the_drill_is_told_in_little(catalog: &dyn Catalog) {
+    let wanted = DrillSummary::from(&sample::logical_with_findings());
+    assert_eq!(catalog.drills(&policy(), 10).await.unwrap(), [wanted]);
+}
+
 /// Every implementation passes this as well: asked for several policies at once it says what it says of each alone.
 pub(crate) async fn recorded(catalog: &dyn Catalog) {
     let (orders, empty, other) = (policy(), "empty".parse().unwrap(), "billing".parse().unwrap());

@@ -61,15 +61,18 @@ async fn postgres_keeps_the_contracts() {
     // A catalog of a version in which ends had no numbers.
     let five = opened(&server, "fifth").await;
     queue::leave_ends(&five).await;
+    catalog::leave_a_drill(&*five.catalog).await;
     server.sql(
         "postgres",
-        "set search_path = fifth; drop trigger queue_end_is_numbered on queue; drop trigger queue_ended_is_numbered on queue;
+        "set search_path = fifth; drop trigger drill_is_summarized on event; drop function drill_is_summarized; drop view drill_summarized; drop table drill_summary;
+         drop trigger queue_end_is_numbered on queue; drop trigger queue_ended_is_numbered on queue;
          drop function queue_end_is_numbered, queue_ended_is_numbered; drop index queue_undone; drop sequence queue_ended_no;
          alter table queue drop column ended_no; alter table queue drop column lease; create index queue_ended on queue (ended_at) where ended;
-         delete from refinery_schema_history where version = 8",
+         delete from refinery_schema_history where version >= 8",
     );
     let here = place(&server, "fifth");
     assert_eq!(migrate(&here).await.unwrap().from, Some(7));
+    catalog::the_drill_is_told_in_little(&PostgresCatalog::open(&here).unwrap()).await;
     queue::ends_have_numbers(&PostgresCatalog::open(&here).unwrap().into()).await;
 
     // Nothing that happened can be changed.
@@ -79,6 +82,8 @@ async fn postgres_keeps_the_contracts() {
         "truncate lifeboat.event",
         "update lifeboat.coverage set covered = 0",
         "insert into lifeboat.event (seq, at, policy, run, kind, body) overriding system value select seq, at, policy, run, kind, body from lifeboat.event",
+        "update lifeboat.drill_summary set summary = '{}'",
+        "truncate lifeboat.drill_summary",
         "delete from second.queue",
         "truncate second.queue",
         "update second.queue set ended = false",

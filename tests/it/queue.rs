@@ -565,12 +565,15 @@ async fn sqlite_numbers_what_ended_before_there_were_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lifeboat.db");
     leave_ends(&sqlite(&path)).await;
+    crate::catalog::leave_a_drill(&*sqlite(&path).catalog).await;
     let older = "
+        drop trigger drill_is_summarized; drop view drill_summarized; drop table drill_summary;
         drop trigger queue_end_is_numbered; drop trigger queue_ended_is_numbered; drop index queue_undone; drop index queue_held;
         alter table queue drop column ended_no; alter table queue drop column lease; delete from counter where name = 'ended';
         create index queue_ended on queue (ended_at) where ended = 1;
-        delete from refinery_schema_history where version = 8";
+        delete from refinery_schema_history where version >= 8";
     rusqlite::Connection::open(&path).unwrap().execute_batch(older).unwrap();
+    crate::catalog::the_drill_is_told_in_little(&*sqlite(&path).catalog).await;
     ends_have_numbers(&sqlite(&path)).await;
     // And it is found by them: what was done long ago is not read again and again.
     let connection = rusqlite::Connection::open(&path).unwrap();

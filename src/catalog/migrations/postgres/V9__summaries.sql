@@ -12,7 +12,7 @@ select seq, policy, jsonb_build_object(
     'judgement', body #> '{drilled,judgement}',
     'environment', body #> '{drilled,environment}',
     'red', jsonb_path_query_array(body, '$.drilled.checks[*] ? (exists (@.outcome.failed)).name'),
-    'dark', jsonb_path_query_array(body, '$.drilled.checks[*] ? (!exists (@.outcome.failed) && !(@.outcome == "passed")).name')
+    'dark', jsonb_path_query_array(body, '$.drilled.checks[*] ? (!exists (@.outcome.failed) && !exists (@ ? (@.outcome == "passed"))).name')
 ) as summary
 from event
 where kind = 'drilled';
