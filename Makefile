@@ -20,8 +20,8 @@ demo: build ## the whole main job on a throw-away server
 majors: ## PostgreSQL 13, 14, 16, 17, 18 beside the system's own, for tests
 	@deploy/postgres-majors.sh
 
-# Many tests wait for a server now and then: one more at a time than there are cores.
-TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
+# Most tests wait for a server most of the time: twice as many at a time as there are cores.
+TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 
 test: setup ## all tests, on real servers
 	@deploy/postgres-majors.sh || echo "going on without other major versions: their tests say that they are skipped"

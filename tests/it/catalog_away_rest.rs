@@ -1,11 +1,23 @@
 //! The catalog goes away in the middle of a copy, a prune, a verification with a budget, a look at drift: each goes on as far as that is safe, and
 //! what it did is known afterwards.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use lifeboat::catalog::{Opened, PostgresCatalog};
+use lifeboat::domain::ids::RunId;
+use lifeboat::domain::queue::{Planned, RunKey};
+use lifeboat::domain::run::Work;
+use lifeboat::engine::house::new_run;
+use lifeboat::judge::due::{Class, label};
+use rustix::process::Signal;
 
 use crate::catalog_away::{begin, end, events, spooled, until};
 use crate::retention::Days;
+use crate::serve::Service;
+use crate::support::catalog::place;
 use crate::support::home::{Home, POLICY, walk};
 use crate::support::server::{Server, command};
 
@@ -123,6 +135,62 @@ fn a_prune_deletes_nothing_more_and_the_next_one_goes_on() {
     let next = home.run(&["prune", POLICY, "--output", "json"]).expect(0).json();
     assert_eq!(next["policies"][0]["stores"][0]["deleted"].as_array().unwrap().len(), 3, "{next}");
     assert_eq!(events(&catalog, "marked"), "4");
+    home.run(&["verify", POLICY]).expect(0);
+    home.run(&["catalog", "check"]).expect(0);
+}
+
+/// A run in the queue that is due now.
+fn plan_now(catalog: &Server, work: Work) -> RunId {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let opened = Opened::from(PostgresCatalog::open(&place(catalog, "lifeboat")).unwrap());
+        let now = opened.queue.now().await.unwrap();
+        let run = new_run();
+        let planned = Planned {
+            run,
+            needs: BTreeSet::from([label(Class::of(&work)).unwrap()]),
+            key: RunKey { policy: POLICY.parse().unwrap(), work, scheduled_for: now, attempt: 1 },
+            due_at: now,
+            not_after: None,
+            priority: 60,
+            alone_on: None,
+            caught_up: None,
+        };
+        assert_eq!(opened.queue.plan(now, vec![planned]).await.unwrap(), [run]);
+        run
+    })
+}
+
+#[test]
+fn a_claimed_prune_deletes_nothing_while_nobody_can_say_whether_it_is_still_its() {
+    let mut catalog = Server::start();
+    let days = days(&catalog);
+    let home = &days.home;
+    home.edit_config(|text| format!("{text}\n[serve]\nlease = \"3s\"\nworkers = 1\ndrain = \"60s\"\n"));
+    waits_at(&catalog, "event", "when (new.kind = 'marked')");
+    let run = plan_now(&catalog, Work::Prune);
+    let worker = Service::of(home.command(&["worker"]));
+    killed_while_it_waits(&mut catalog);
+    let marks = || walk(&home.store()).iter().filter(|path| path.display().to_string().contains("/marks/")).count();
+    // Longer than its lease: somebody else might have taken it over by now.
+    let back_at = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < back_at {
+        assert_eq!(marks(), 1, "nothing more is deleted");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    catalog.launch();
+    goes_on(&catalog);
+    let how = format!("select coalesce(how, '') from lifeboat.queue where run = '{run}'");
+    until("it comes to its end", || !catalog.sql("postgres", &how).is_empty());
+    worker.signal(Signal::TERM);
+    let (code, said) = worker.end();
+    assert_eq!(code, Some(0), "{said}");
+    // Its lease was nobody else's, so it went on, or it stopped where it was: what it did is known either way, and the next prune does what is left.
+    assert_eq!(events(&catalog, "marked"), marks().to_string(), "{said}");
+    let wanted = if marks() == 4 { "succeeded" } else { "broke" };
+    assert_eq!(catalog.sql("postgres", &how), wanted, "{said}");
+    home.run(&["prune", POLICY]).expect(0);
+    assert_eq!((events(&catalog, "marked").as_str(), marks()), ("4", 4));
     home.run(&["verify", POLICY]).expect(0);
     home.run(&["catalog", "check"]).expect(0);
 }

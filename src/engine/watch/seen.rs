@@ -67,6 +67,10 @@ impl Seen {
             *self = Seen::default();
             self.unseen = house.policies.iter().map(|policy| policy.name.clone()).collect();
         })?;
+        if self.up_to.is_some_and(|up_to| changed.up_to < up_to) {
+            // Another catalog has taken its place.
+            self.known.clear();
+        }
         self.unseen.clear();
         let new: BTreeSet<&PolicyName> = changed.policies.iter().collect();
         let (mut wanted, mut moving) = (Vec::new(), Vec::new());

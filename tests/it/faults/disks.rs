@@ -97,7 +97,7 @@ async fn long_scratch_disks_that_break_in_the_middle_prove_nothing_false() {
 const BREAKING: &str = "
     mkdir \"$1.disk\" && mount -t tmpfs -o size=SIZEm tmpfs \"$1.disk\" && truncate -s 400m \"$1.disk/image\" && mkfs.ext4 -q -F \"$1.disk/image\" &&
     mount -o loop,SYNC \"$1.disk/image\" \"$1\" && rmdir \"$1/lost+found\" && chmod 755 \"$1\" || exit 99
-    while sleep 0.3; do echo 1 > /proc/sys/vm/drop_caches; done 2>/dev/null &
+    while sleep 1; do echo 1 > /proc/sys/vm/drop_caches; done 2>/dev/null &
     cleaner=$!
     \"$2\" drill POLICY --drill DRILL; code=$?
     kill $cleaner
