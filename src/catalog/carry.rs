@@ -17,6 +17,7 @@ use crate::domain::ids::{PlaceName, PolicyName, RunId};
 use crate::domain::ledger::LastRead;
 use crate::domain::queue::{EndedAs, Holder, Planned};
 use crate::domain::run::{Event, EventId};
+use crate::domain::summary::DrillSummary;
 
 /// The format of an export.
 pub const EXPORT_FORMAT: &str = "lifeboat.catalog/2";
@@ -172,6 +173,29 @@ pub(super) fn bad_row(why: &str) -> Broke {
 
 /// An event that cannot be read. Nothing that comes of events can be told then.
 pub const UNREADABLE: &str = "event_unreadable";
+
+/// Whether a drill in little tells what its transcript tells; what is wrong, if it does not. `summary`: as it is kept beside this event.
+pub(super) fn summary_of(seq: i64, event: &Event, summary: Option<&str>) -> Option<Finding> {
+    let told = summary.map(serde_json::from_str::<DrillSummary>);
+    let why = match (event, told) {
+        (Event::Drilled(transcript), Some(Ok(told))) if told == DrillSummary::from(&**transcript) => return None,
+        (Event::Drilled(_), Some(_)) => "it tells something else than its transcript",
+        (Event::Drilled(_), None) => "there is none of this drill: where its policy stands is told without it",
+        (_, None) => return None,
+        (_, Some(_)) => "it is of no drill",
+    };
+    Some(Finding::new("summary_disagrees", format!("summary {seq}"), why))
+}
+
+/// A summary of an event that is not there.
+pub(super) fn summary_of_nothing(seq: i64) -> Finding {
+    Finding::new("summary_disagrees", format!("summary {seq}"), "it is of no event of its policy")
+}
+
+/// Summaries of such.
+pub(super) const OF_NOTHING: &str = "
+    select seq from drill_summary told
+    where not exists (select 1 from event where event.seq = told.seq and event.policy = told.policy) order by seq limit 20";
 
 /// What is told of it.
 pub(super) fn unreadable(seq: i64, why: String) -> Finding {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use lifeboat::catalog::{self, Carry, Opened, PostgresCatalog, SqliteCatalog};
 use lifeboat::domain::check::Broke;
+use lifeboat::domain::run::Event;
 use lifeboat::engine::carry::{export, import};
 
 use crate::support::home::{Home, POLICY};
+use crate::support::sample;
 use crate::support::server::Server;
 use crate::support::{catalog as stage, data};
 use crate::{catalog as contract, queue};
@@ -259,6 +261,21 @@ fn what_is_wrong_with_a_catalog_is_found() {
     server.sql("postgres", "alter table lifeboat.event disable trigger event_is_never_changed");
     assert_eq!(codes(), ["guard_missing"]);
     server.sql("postgres", "alter table lifeboat.event enable trigger event_is_never_changed");
+    // Drills in little that are gone, changed, or of nothing.
+    let body = serde_json::to_string(&Event::Drilled(Box::new(sample::physical()))).unwrap();
+    insert("drilled", &body.replace('\'', "''"));
+    home.run(&["catalog", "check"]).expect(0);
+    let unguarded = |sql: &str| {
+        let set = |how: &str| format!("alter table lifeboat.drill_summary {how} trigger drill_summary_is_never_changed;");
+        server.sql("postgres", &format!("{}{sql};{}", set("disable"), set("enable")));
+    };
+    unguarded("update lifeboat.drill_summary set summary = jsonb_set(summary, '{judgement,verdict}', '\"proven\"')");
+    assert_eq!(codes(), ["summary_disagrees"], "what says that it was proven, and was not");
+    unguarded("update lifeboat.drill_summary set policy = 'billing'");
+    assert_eq!(codes(), ["summary_disagrees", "summary_disagrees"], "missing here, and of nothing there");
+    unguarded("delete from lifeboat.drill_summary");
+    assert_eq!(codes(), ["summary_disagrees"]);
+    server.sql("postgres", "insert into lifeboat.drill_summary select seq, policy, summary from lifeboat.drill_summarized");
     // A run that a schedule planned, and that nobody will do.
     insert("planned", r#"{"planned":{"work":"verify","scheduled_for":"2026-11-20T03:00:00Z"}}"#);
     assert_eq!(codes(), ["run_without_place"]);
@@ -285,6 +302,8 @@ fn what_is_wrong_with_a_catalog_is_found() {
     raw.execute("insert into queue (run, policy, work, scheduled_for, attempt, due_at, priority, needs, planned) values ('01928c4e-7b00-7000-8000-000000000003', 'orders', '\"verify\"', 0, 1, 0, 1, '[]', ?1)",
         [r#"{"run":"01928c4e-7b00-7000-8000-000000000003","key":{"policy":"orders","work":"verify","scheduled_for":"2026-11-20T03:00:00Z","attempt":1},"due_at":"2026-11-20T03:00:00Z","not_after":null,"priority":1,"alone_on":null,"needs":[]}"#]).unwrap();
     assert_eq!(codes(), ["place_without_run"]);
+    raw.execute("insert into drill_summary (seq, policy, summary) values (7, 'orders', '{}')", []).unwrap();
+    assert_eq!(codes(), ["summary_disagrees", "place_without_run"]);
     drop(raw);
     for side in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(path.with_file_name(format!("lifeboat.db{side}")));

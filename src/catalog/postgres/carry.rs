@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::error::{ServerError, Trouble};
 use super::rows::{self, text, to_json};
 use super::{PostgresCatalog, carry_outbox as outbox, catalog, ledger, queue};
-use crate::catalog::carry::{Carried, Carry, Load, PlaceEnd, bad_row, broken_off, not_empty, unreadable};
+use crate::catalog::carry::{
+    Carried, Carry, Load, OF_NOTHING, PlaceEnd, bad_row, broken_off, not_empty, summary_of, summary_of_nothing, unreadable,
+};
 use crate::catalog::fold::kind;
 use crate::domain::check::{Broke, Finding};
 use crate::domain::queue::{EndedAs, Planned};
@@ -50,19 +52,26 @@ impl Carry for PostgresCatalog {
             client.batch_execute("begin isolation level repeatable read read only").await?;
             let mut found = guards(&client).await?;
             let none: [&(dyn ToSql + Sync); 0] = [];
-            let sql = "select seq, at, policy, run, body::text, kind from event order by seq";
+            let sql = "select event.seq, at, event.policy, run, body::text, kind, told.summary::text from event
+                       left join drill_summary told on told.seq = event.seq and told.policy = event.policy order by event.seq";
             let rows = client.query_raw(sql, none).await?;
             pin_mut!(rows);
             while let Some(row) = rows.next().await {
                 let row = row?;
                 let told: String = row.try_get(5)?;
                 let why = match rows::event(&row) {
-                    Ok((_, _, _, event)) if kind(&event) == told => continue,
+                    Ok((_, _, _, event)) if kind(&event) == told => {
+                        found.extend(summary_of(row.try_get(0)?, &event, row.try_get(6)?));
+                        continue;
+                    }
                     Ok(_) => format!("it is listed as `{told}`, and is none"),
                     Err(Trouble::Row(why)) => why,
                     Err(other) => return Err(other),
                 };
                 found.push(unreadable(row.try_get(0)?, why));
+            }
+            for row in &client.query(OF_NOTHING, &[]).await? {
+                found.push(summary_of_nothing(row.try_get(0)?));
             }
             Ok(found)
         })
@@ -100,13 +109,16 @@ impl PostgresCatalog {
 
 /// What keeps the tables append-only, and what makes them quick and unique: whether all of it is there and at work.
 async fn guards(client: &Client) -> Result<Vec<Finding>, Trouble> {
-    const TRIGGERS: [&str; 6] = [
+    const TRIGGERS: [&str; 9] = [
         "event_is_never_changed",
         "event_is_never_emptied",
         "coverage_is_never_changed",
         "coverage_is_never_emptied",
         "queue_is_kept",
         "queue_is_never_emptied",
+        "drill_is_summarized",
+        "drill_summary_is_never_changed",
+        "drill_summary_is_never_emptied",
     ];
     let enabled = client
         .query(

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use super::{
     QueryError, SqliteCatalog, carry_outbox as outbox, coverage, ledger, open, policy_name, queue, read_event,
 };
-use crate::catalog::carry::{Carried, Carry, Load, PlaceEnd, bad_row, broken_off, not_empty, unreadable};
+use crate::catalog::carry::{
+    Carried, Carry, Load, OF_NOTHING, PlaceEnd, bad_row, broken_off, not_empty, summary_of, summary_of_nothing, unreadable,
+};
 use crate::catalog::error::CatalogError;
 use crate::catalog::fold::{kind, portable};
 use crate::domain::check::{Broke, Finding};
@@ -49,17 +51,28 @@ impl Carry for SqliteCatalog {
                 }
             }
             let mut statement =
-                connection.prepare("select seq, at, policy, run, body, kind from event order by seq")?;
+                connection.prepare(
+                    "select event.seq, at, event.policy, run, body, kind, told.summary from event
+                     left join drill_summary told on told.seq = event.seq and told.policy = event.policy order by event.seq",
+                )?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let told: String = row.get(5)?;
                 let why = match read_event(row) {
-                    Ok((_, _, _, event)) if kind(&event) == told => continue,
+                    Ok((_, _, _, event)) if kind(&event) == told => {
+                        found.extend(summary_of(row.get(0)?, &event, row.get::<_, Option<String>>(6)?.as_deref()));
+                        continue;
+                    }
                     Ok(_) => format!("it is listed as `{told}`, and is none"),
                     Err(QueryError::Row(why)) => why,
                     Err(other) => return Err(other),
                 };
                 found.push(unreadable(row.get(0)?, why));
+            }
+            let mut statement = connection.prepare(OF_NOTHING)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                found.push(summary_of_nothing(row.get(0)?));
             }
             Ok(found)
         })
