@@ -266,7 +266,8 @@ fn what_is_wrong_with_a_catalog_is_found() {
     insert("drilled", &body.replace('\'', "''"));
     home.run(&["catalog", "check"]).expect(0);
     let unguarded = |sql: &str| {
-        let set = |how: &str| format!("alter table lifeboat.drill_summary {how} trigger drill_summary_is_never_changed;");
+        let set =
+            |how: &str| format!("alter table lifeboat.drill_summary {how} trigger drill_summary_is_never_changed;");
         server.sql("postgres", &format!("{}{sql};{}", set("disable"), set("enable")));
     };
     unguarded("update lifeboat.drill_summary set summary = jsonb_set(summary, '{judgement,verdict}', '\"proven\"')");
@@ -275,7 +276,10 @@ fn what_is_wrong_with_a_catalog_is_found() {
     assert_eq!(codes(), ["summary_disagrees", "summary_disagrees"], "missing here, and of nothing there");
     unguarded("delete from lifeboat.drill_summary");
     assert_eq!(codes(), ["summary_disagrees"]);
-    server.sql("postgres", "insert into lifeboat.drill_summary select seq, policy, summary from lifeboat.drill_summarized");
+    server.sql(
+        "postgres",
+        "insert into lifeboat.drill_summary select seq, policy, summary from lifeboat.drill_summarized",
+    );
     // A run that a schedule planned, and that nobody will do.
     insert("planned", r#"{"planned":{"work":"verify","scheduled_for":"2026-11-20T03:00:00Z"}}"#);
     assert_eq!(codes(), ["run_without_place"]);

@@ -14,7 +14,8 @@ use super::error::{ServerError, Trouble};
 use super::rows::{self, text, to_json};
 use super::{PostgresCatalog, carry_outbox as outbox, catalog, ledger, queue};
 use crate::catalog::carry::{
-    Carried, Carry, Load, OF_NOTHING, PlaceEnd, bad_row, broken_off, not_empty, summary_of, summary_of_nothing, unreadable,
+    Carried, Carry, Load, OF_NOTHING, PlaceEnd, bad_row, broken_off, not_empty, summary_of, summary_of_nothing,
+    unreadable,
 };
 use crate::catalog::fold::kind;
 use crate::domain::check::{Broke, Finding};

@@ -11,7 +11,8 @@ use super::{
     QueryError, SqliteCatalog, carry_outbox as outbox, coverage, ledger, open, policy_name, queue, read_event,
 };
 use crate::catalog::carry::{
-    Carried, Carry, Load, OF_NOTHING, PlaceEnd, bad_row, broken_off, not_empty, summary_of, summary_of_nothing, unreadable,
+    Carried, Carry, Load, OF_NOTHING, PlaceEnd, bad_row, broken_off, not_empty, summary_of, summary_of_nothing,
+    unreadable,
 };
 use crate::catalog::error::CatalogError;
 use crate::catalog::fold::{kind, portable};

@@ -1,6 +1,7 @@
 //! Real disks that are full or read-only, mounted over the store in a namespace of their own.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::data::{self, DATABASE};
@@ -42,11 +43,8 @@ async fn long_scratch_disks_of_every_size_prove_nothing_or_all() {
     scratches(&sizes.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
-/// Drills of both methods with these sizes of scratch disk, and with a read-only one.
-async fn scratches(sizes: &[&str]) {
-    if !can_mount() {
-        return;
-    }
+/// A small database with a backup of each method, what is good of it, and the folder of scratch, empty.
+fn small() -> (Server, Home, BTreeMap<PathBuf, Vec<u8>>) {
     let server = Server::start();
     server.sql("postgres", &format!("create database {DATABASE}"));
     server.sql(DATABASE, "create table item as select n as id, md5(n::text) as name from generate_series(1, 500) n");
@@ -54,6 +52,15 @@ async fn scratches(sizes: &[&str]) {
     home.run(&["backup", POLICY]).expect(0);
     let good = remember(&home);
     std::fs::create_dir_all(home.scratch()).unwrap();
+    (server, home, good)
+}
+
+/// Drills of both methods with these sizes of scratch disk, and with a read-only one.
+async fn scratches(sizes: &[&str]) {
+    if !can_mount() {
+        return;
+    }
+    let (_server, home, good) = small();
     let mut disks = vec!["mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"".to_owned()];
     disks.extend(sizes.iter().map(|size| format!("mount -t tmpfs -o size={size},mode=755 tmpfs \"$1\"")));
     let (mut unproven, mut wrong) = (0, vec![]);
@@ -108,14 +115,8 @@ async fn breaking_scratches(sizes: &[u32]) {
     if !can_mount() {
         return;
     }
-    let server = Server::start();
-    server.sql("postgres", &format!("create database {DATABASE}"));
-    server.sql(DATABASE, "create table item as select n as id, md5(n::text) as name from generate_series(1, 500) n");
-    let home = Home::new(&server, DATABASE);
-    home.run(&["backup", POLICY]).expect(0);
-    let good = remember(&home);
-    std::fs::create_dir_all(home.scratch()).unwrap();
-    let (mut codes, mut wrong) = (std::collections::BTreeMap::<String, u32>::new(), vec![]);
+    let (_server, home, good) = small();
+    let (mut codes, mut wrong) = (BTreeMap::<String, u32>::new(), vec![]);
     for size in sizes {
         for (sync, drill) in ["sync", "async"]
             .into_iter()
