@@ -218,6 +218,23 @@ fn a_second_signal_stops_at_once_and_leaves_nothing() {
 }
 
 #[test]
+fn a_service_begins_with_few_pools_of_memory_unless_somebody_says_how_many() {
+    let home = Home::for_url("postgresql://nobody@/orders?host=/nowhere");
+    for (said, wanted) in [(None, "MALLOC_ARENA_MAX=2"), (Some("7"), "MALLOC_ARENA_MAX=7")] {
+        let mut command = home.command(&["worker"]);
+        command.env_remove("GLIBC_TUNABLES").env_remove("MALLOC_ARENA_MAX");
+        command.envs(said.map(|number| ("MALLOC_ARENA_MAX", number)));
+        let mut service = Service::of(command);
+        service.hear("lifeboat serves");
+        let of = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", service.child.id())).unwrap();
+        assert_eq!(of("environ").split('\0').filter(|one| one.starts_with("MALLOC_")).collect::<Vec<_>>(), [wanted]);
+        assert_eq!(of("cmdline").split('\0').nth(1), Some("worker"), "the same process, begun in the same way");
+        service.signal(Signal::TERM);
+        assert_eq!(service.end().0, Some(0));
+    }
+}
+
+#[test]
 fn what_cannot_be_served_is_said() {
     let home = Home::for_url("postgresql://nobody@/orders?host=/nowhere");
     home.edit_config(|text| format!("{text}\n[serve]\nworkers = 0\n"));
