@@ -39,7 +39,7 @@ mod support {
 }
 RUST
 
-needed='async-trait|age|base64|blake3|bytes|cron|ed25519-dalek|futures-util|getrandom|hex|jiff|percent-encoding|rustix|secrecy|serde|serde_json|sha2|strsim|tempfile|thiserror|tokio|toml|tracing|url|uuid|walkdir|zstd'
+needed='async-trait|age|aws-config|aws-runtime|aws-sdk-s3|aws-smithy-http-client|base64|blake3|bytes|chrono|crc32c|cron|ed25519-dalek|futures-util|getrandom|hex|jiff|percent-encoding|rustix|rustls-pki-types|secrecy|serde|serde_json|sha2|strsim|tempfile|thiserror|tokio|toml|tracing|url|uuid|walkdir|zstd'
 {
     printf '[package]\nname = "lifeboat"\nversion = "0.0.0"\nedition = "2024"\n\n[lib]\ndoctest = false\n\n[workspace]\n\n[dependencies]\n'
     sed -n '/^\[dependencies\]/,/^\[dev-dependencies\]/p' Cargo.toml | grep -E "^($needed) *="

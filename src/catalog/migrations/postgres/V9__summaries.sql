@@ -27,7 +27,8 @@ insert into drill_summary (seq, policy, summary) select seq, policy, summary fro
 
 create index drill_summary_of_policy on drill_summary (policy, seq);
 
-create function drill_is_summarized() returns trigger language plpgsql as $$
+-- Whoever writes an event, and whatever the search path is then.
+create function drill_is_summarized() returns trigger language plpgsql set search_path from current as $$
 begin
     insert into drill_summary (seq, policy, summary) select seq, policy, summary from drill_summarized where seq = new.seq;
     return null;
