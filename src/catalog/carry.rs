@@ -174,6 +174,11 @@ pub(super) fn bad_row(why: &str) -> Broke {
 /// An event that cannot be read. Nothing that comes of events can be told then.
 pub const UNREADABLE: &str = "event_unreadable";
 
+/// What is told of it.
+pub(super) fn unreadable(seq: i64, why: String) -> Finding {
+    Finding::new(UNREADABLE, format!("event {seq}"), why)
+}
+
 /// Whether a drill in little tells what its transcript tells; what is wrong, if it does not. `summary`: as it is kept beside this event.
 pub(super) fn summary_of(seq: i64, event: &Event, summary: Option<&str>) -> Option<Finding> {
     let told = summary.map(serde_json::from_str::<DrillSummary>);
@@ -196,8 +201,3 @@ pub(super) fn summary_of_nothing(seq: i64) -> Finding {
 pub(super) const OF_NOTHING: &str = "
     select seq from drill_summary told
     where not exists (select 1 from event where event.seq = told.seq and event.policy = told.policy) order by seq limit 20";
-
-/// What is told of it.
-pub(super) fn unreadable(seq: i64, why: String) -> Finding {
-    Finding::new(UNREADABLE, format!("event {seq}"), why)
-}

@@ -161,12 +161,7 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn drills(&self, policy: &PolicyName, limit: usize) -> Result<Vec<DrillSummary>, Broke> {
-        const SQL: &str = "select summary::text from drill_summary where policy = $1 order by seq desc limit $2";
-        self.bounded("read drills", async {
-            let found = self.lend().await?.rows(SQL, &[&policy.as_str(), &number(limit)]).await?;
-            found.iter().map(|row| rows::json(row.try_get(0)?)).collect()
-        })
-        .await
+        self.bounded("read drills", async { recorded::drills(&self.lend().await?, policy, limit).await }).await
     }
 
     async fn newest_runs(&self, policy: &PolicyName, of_each: usize) -> Result<Vec<Run>, Broke> {
@@ -258,13 +253,8 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn covered(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Broke> {
-        const SQL: &str = "select at, covered, until from coverage where policy = $1 \
-            and at >= coalesce((select max(at) from coverage where policy = $1 and at < $2), $2) order by at";
-        self.bounded("read what was covered", async {
-            let found = self.lend().await?.rows(SQL, &[&policy.as_str(), &since.as_microsecond()]).await?;
-            found.iter().map(|row| covered_of(row, 0)).collect()
-        })
-        .await
+        let work = async { recorded::covered(&self.lend().await?, policy, since).await };
+        self.bounded("read what was covered", work).await
     }
 
     async fn immutability(&self, policy: &PolicyName) -> Result<Vec<Trial>, Broke> {
@@ -303,7 +293,7 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn shelves_read(&self, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Broke> {
-        let work = async { ledger::shelves(&self.lend().await?, policy, since).await };
+        let work = async { recorded::shelves(&self.lend().await?, policy, since).await };
         self.bounded("sum up what was read back", work).await
     }
 

@@ -1,6 +1,5 @@
 //! What was read back from the stores, when, and what was wrong: the same rules as in SQLite.
 
-use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -87,17 +86,6 @@ pub(super) async fn wrong(lent: &Lent, policy: &PolicyName) -> Result<Vec<LastRe
         select store, shelf, key, bytes, sealed_at, sealed_run, opened_at, wrong_since, wrong_at, wrong_depth, wrong_run, wrong::text
         from ledger where policy = $1 and wrong is not null order by store, key";
     lent.rows(SQL, &[&policy.as_str()]).await?.iter().map(read).collect()
-}
-
-/// Sums of each shelf. What is wrong was not right lately, whenever it was right before.
-pub(super) async fn shelves(lent: &Lent, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Trouble> {
-    const SQL: &str = "
-        select store, shelf, count(sealed_at), coalesce(sum(bytes) filter (where sealed_at is not null), 0)::int8,
-            coalesce(sum(bytes) filter (where wrong is null and sealed_at >= $2), 0)::int8,
-            min(sealed_at) filter (where wrong is null), count(wrong)
-        from ledger where policy = $1 group by store, shelf order by store, shelf";
-    let found = lent.rows(SQL, &[&policy.as_str(), &since.as_microsecond()]).await?;
-    found.iter().map(|row| shelf_read(row, 0)).collect()
 }
 
 /// The sums of a shelf, from this column on.

@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -13,7 +14,9 @@ use super::ledger;
 use super::link::Lent;
 use super::rows::{self, json, number};
 use crate::catalog::recorded::{Asked, Reach, Recorded};
+use crate::domain::exposure::Covered;
 use crate::domain::ids::PolicyName;
+use crate::domain::ledger::ShelfRead;
 use crate::domain::run::{ArtifactRecord, Event, Run};
 use crate::domain::summary::DrillSummary;
 
@@ -71,6 +74,7 @@ const COVERED: &str = "
     ) covered
     order by wanted.n, covered.at";
 
+/// Sums of each shelf. What is wrong was not right lately, whenever it was right before.
 const SHELVES: &str = "
     select wanted.n, shelf.*
     from unnest($1::text[], $2::int8[]) with ordinality as wanted (policy, since, n)
@@ -143,9 +147,25 @@ pub(super) async fn of(lent: &Lent, asked: &[Asked], reach: Reach) -> Result<Vec
     Ok(all)
 }
 
-/// Of one policy.
+/// The same of one policy, each by its own question.
 pub(super) async fn newest_runs(lent: &Lent, policy: &PolicyName, of_each: usize) -> Result<Vec<Run>, Trouble> {
-    runs_of(&lent.rows(RUNS, &[&vec![policy.as_str()], &number(of_each)]).await?, 1)
+    runs_of(&lent.rows(RUNS, &[&[policy.as_str()].as_slice(), &number(of_each)]).await?, 1)
+}
+
+pub(super) async fn drills(lent: &Lent, policy: &PolicyName, limit: usize) -> Result<Vec<DrillSummary>, Trouble> {
+    let found = lent.rows(DRILLS, &[&[policy.as_str()].as_slice(), &number(limit)]).await?;
+    found.iter().map(|row| json(row.try_get(1)?)).collect()
+}
+
+pub(super) async fn covered(lent: &Lent, policy: &PolicyName, since: Timestamp) -> Result<Vec<Covered>, Trouble> {
+    let found = lent.rows(COVERED, &[&[policy.as_str()].as_slice(), &since.as_microsecond()]).await?;
+    found.iter().map(|row| covered_of(row, 1)).collect()
+}
+
+pub(super) async fn shelves(lent: &Lent, policy: &PolicyName, since: Timestamp) -> Result<Vec<ShelfRead>, Trouble> {
+    let (policies, since) = ([policy.as_str()], [since.as_microsecond()]);
+    let found = lent.rows(SHELVES, &[&policies.as_slice(), &since.as_slice()]).await?;
+    found.iter().map(|row| ledger::shelf_read(row, 1)).collect()
 }
 
 fn numbered(row: &Row) -> Option<i64> {
