@@ -60,8 +60,9 @@ fuzz: ## every parser of foreign bytes, FUZZ_SECONDS each (needs cargo-fuzz; no 
 release: setup ## the binary to install
 	$(CARGO) build --release
 
-mutants: ## are the tests of the deciding rooms able to fail? (cargo-mutants, about an hour)
-	tests/mutants.sh
+mutants: ## are the tests of the deciding rooms able to fail? (cargo-mutants, several hours)
+	tests/mutants.sh judge
+	tests/mutants.sh seal
 
 bench: release ## lifeboat and its peers on one cluster (SCALE=100 RUNS=5); a table in Markdown
 	@benches/peers.sh

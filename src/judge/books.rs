@@ -214,10 +214,12 @@ fn disagrees(object: String, message: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::mark::{MARK_FORMAT, Mark};
     use crate::domain::policy::Method;
     use crate::domain::queue::RunKey;
-    use crate::domain::run::{RunOutcome, Work};
+    use crate::domain::run::{Removed, RunOutcome, Work};
     use crate::domain::sample::{self, at};
+    use crate::domain::units::ByteSize;
 
     fn planned(scheduled: bool) -> Event {
         Event::Planned { work: Work::Verify, scheduled_for: scheduled.then(|| at("2026-11-20T03:00:00Z")) }
@@ -277,6 +279,31 @@ mod tests {
         assert_eq!(books.artifacts(&orders, &[]).len(), 1);
         let swapped = ArtifactRecord { manifest_sha256: "other".to_owned(), ..record.clone() };
         assert_eq!(books.artifacts(&orders, &[swapped]).len(), 1);
+        assert_eq!((books.policies(), books.runs()), (BTreeSet::from([orders.clone()]), 0));
+        // What was deleted is no more there, what was brought back is, and what was removed is gone.
+        for (act, lacks) in [(Act::Tombstone, 0), (Act::Hold, 0), (Act::Undelete, 1), (Act::Release, 1)] {
+            let mark = Mark {
+                format: MARK_FORMAT.to_owned(),
+                policy: orders.clone(),
+                backup: record.backup.clone(),
+                number: 1,
+                act,
+                by: "anna".to_owned(),
+                reason: "asked for".to_owned(),
+                at: at("2026-11-21T03:00:00Z"),
+            };
+            books.event(&orders, sample::run(1), &Event::Marked { store: record.store.clone(), mark: Box::new(mark) });
+            assert_eq!(books.artifacts(&orders, &[]).len(), lacks, "{act:?}");
+        }
+        let removed = Removed {
+            backup: record.backup.clone(),
+            store: record.store.clone(),
+            objects: 3,
+            bytes: ByteSize(1),
+            reasons: Vec::new(),
+        };
+        books.event(&orders, sample::run(1), &Event::Removed(removed));
+        assert!(books.artifacts(&orders, &[]).is_empty());
         let name = "lifeboat-x".to_owned();
         books.event(&orders, sample::run(1), &Event::ScratchMade { name: name.clone() });
         assert_eq!(books.owed(&[]).len(), 1);
@@ -293,5 +320,6 @@ mod tests {
         assert!(books.proofs(&orders, &[Proof { backup, at: at("2026-11-20T03:00:00Z") }]).is_empty());
         books.event(&orders, sample::run(4), &planned(false));
         assert_eq!(codes(&books.states(&[])), ["view_disagrees"]);
+        assert_eq!(books.runs(), 1);
     }
 }

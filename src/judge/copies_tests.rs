@@ -89,7 +89,14 @@ impl Stage {
     }
 }
 
+/// What is told of where copies are; each with all that a person needs to mend it.
 fn codes(judged: &Judged) -> Vec<&str> {
+    for drift in judged.compared.iter().chain(&judged.short) {
+        let words = [&drift.declared, &drift.observed, &drift.mend];
+        assert!(words.iter().all(|text| !text.is_empty()), "{drift:?}");
+        let dated = ["copy_lag", "copy_missing", "copy_pending", "copy_stale"].contains(&drift.code.as_str());
+        assert!(drift.since.is_some() || !dated, "{drift:?}");
+    }
     judged.compared.iter().map(|drift| drift.code.as_str()).collect()
 }
 
@@ -120,11 +127,44 @@ fn one_missing_one_stale_one_corrupted_are_told_as_exactly_that() {
     assert_eq!(objects[2], "job nightly in dr-region");
     assert!(judged.compared[2].declared.contains("-00000003"), "{:?}", judged.compared[2]);
     assert_eq!(judged.comparison(), Verdict::Failed);
+    assert!(judged.compared[0].mend.starts_with("remove this copy"), "{:?}", judged.compared[0]);
+    assert!(judged.compared[1].mend.starts_with("`lifeboat copy`"), "{:?}", judged.compared[1]);
+}
+
+#[test]
+fn one_that_is_missing_among_newer_ones_is_missing_unless_it_is_nowhere() {
+    let older = |first: Held| spread(1, 60, vec![first, absent("dr-region")]);
+    let newer = || spread(2, 24, vec![good("primary"), good("dr-region")]);
+    let judged = Stage::new(vec![older(good("primary")), newer()]).judge();
+    assert_eq!(codes(&judged), ["copy_missing"]);
+    assert!(judged.compared[0].object.contains("-00000001 in dr-region"), "{:?}", judged.compared);
+    // In neither store, or nobody knows whether in the other.
+    let gone = Stage::new(vec![older(absent("primary")), newer()]).judge();
+    assert!(!codes(&gone).contains(&"copy_missing"), "{:?}", gone.compared);
+    let blind = Held { seen: Observed::Unknown("gone".to_owned()), ..absent("primary") };
+    assert_eq!(codes(&Stage::new(vec![older(blind), newer()]).judge()), ["copy_unseen"]);
+}
+
+#[test]
+fn each_number_says_what_it_demands_and_what_to_do_and_names_a_backup_that_falls_short() {
+    for rule in Rule::ALL {
+        assert!(rule.demand().starts_with(|first: char| first.is_ascii_digit()), "{}", rule.demand());
+        assert!(["store", "site", "verify"].iter().any(|word| rule.mend().contains(word)), "{}", rule.mend());
+    }
+    let short = spread(2, 36, vec![good("primary"), wrong("dr-region", "copy_corrupt")]);
+    let judged = Stage::new(vec![whole(), short.clone()]).judge();
+    let copies = judged.rules.iter().find(|ruled| ruled.rule == Rule::Copies).unwrap();
+    let named = format!("1 of 2 backups, such as {}: ", short.backup);
+    assert!(copies.verdict != Verdict::Proven && copies.reason.starts_with(&named), "{copies:?}");
 }
 
 #[test]
 fn a_copy_that_still_has_time_is_neither_missing_nor_good() {
     let young = || spread(2, 5, vec![good("primary"), absent("dr-region")]);
+    let why = |backup: Spread| Stage::new(vec![backup]).judge().rules[0].reason.clone();
+    assert_eq!(why(whole()), "the source and primary, dr-region: 3");
+    let told = why(young());
+    assert!(told.ends_with(": the source and primary: 2; dr-region may still be copied in time"), "{told}");
     let stage = Stage::new(vec![young(), whole()]);
     assert!(codes(&stage.judge()).is_empty());
     assert_eq!(stage.rule(Rule::Copies), Verdict::Unproven);
@@ -169,7 +209,10 @@ fn what_was_not_seen_is_unproven_and_never_good() {
     assert_eq!(codes(&dark.judge()), ["copy_unseen"]);
     let unread = Held { verified: Observed::Absent, ..good("dr-region") };
     let stage = Stage::new(vec![spread(1, 24, vec![good("primary"), unread])]);
-    assert_eq!(codes(&stage.judge()), ["copies_unverified"]);
+    let told = stage.judge();
+    assert_eq!(codes(&told), ["copies_unverified"]);
+    assert_eq!(told.compared[0].object, "store dr-region");
+    assert!(told.compared[0].observed.starts_with("1 backup was"), "{told:?}");
     assert_eq!((stage.judge().comparison(), stage.rule(Rule::Errors)), (Verdict::Unproven, Verdict::Unproven));
     assert_eq!(Stage::new(Vec::new()).judge().comparison(), Verdict::Unproven);
     let mut alone = Stage::new(vec![spread(1, 24, vec![good("primary")])]);
@@ -197,6 +240,9 @@ fn sites_media_and_locks_that_nobody_told_of_prove_nothing() {
         (set(|stage| stage.places[0].immutable = Observed::Known(false)), Rule::Immutable, Verdict::Failed),
         (set(|stage| stage.places[0].immutable = Observed::Absent), Rule::Immutable, Verdict::Failed),
         (set(|stage| stage.backups[0].held = vec![good("primary")]), Rule::Copies, Verdict::Failed),
+        // It had a day and was allowed six hours: it is not on its way any more.
+        (set(|stage| stage.backups[0].held[1] = absent("dr-region")), Rule::Copies, Verdict::Failed),
+        (set(|stage| stage.backups[0].held[1] = absent("dr-region")), Rule::OffSite, Verdict::Failed),
     ] {
         assert_eq!(stage.rule(rule), verdict, "{rule:?}: {:?}", stage.judge().rules);
         let judged = stage.judge();
@@ -208,6 +254,34 @@ fn sites_media_and_locks_that_nobody_told_of_prove_nothing() {
     for rule in Rule::ALL {
         assert_eq!(bad.rule(rule), Verdict::Failed, "{rule:?}");
     }
+}
+
+#[test]
+fn each_verdict_says_what_it_rests_on() {
+    let why = |rule: Rule, held: Vec<Held>, far: &str| {
+        let mut stage = Stage::new(vec![spread(1, 24, held)]);
+        stage.places[0].site = Some(name(far));
+        let judged = stage.judge();
+        judged.backups[0].rules.iter().find(|ruled| ruled.rule == rule).unwrap().reason.clone()
+    };
+    let both = || vec![good("primary"), good("dr-region")];
+    assert_eq!(why(Rule::OffSite, both(), "berlin"), "primary, dr-region stand where the source stands, at berlin");
+    assert_eq!(why(Rule::OffSite, both(), "dublin"), "dr-region is at dublin, the source at berlin");
+    let none = vec![absent("primary"), absent("dr-region")];
+    assert_eq!(why(Rule::OffSite, none, "dublin"), "no store away from the source has it");
+    let bad = vec![good("primary"), wrong("dr-region", "copy_corrupt")];
+    assert_eq!(why(Rule::Errors, bad.clone(), "dublin"), "1 finding in dr-region");
+    let mut worse = bad;
+    if let Observed::Known(findings) = &mut worse[1].seen {
+        findings.push(findings[0].clone());
+    }
+    assert_eq!(why(Rule::Errors, worse, "dublin"), "2 findings in dr-region");
+    assert_eq!(why(Rule::Errors, both(), "dublin"), "every copy was read, and every hash was right");
+    let by_ledger =
+        |when: &str, store| Held { verified: Observed::Known(at(when)), read_by: Some(ReadBy::Ledger), ..good(store) };
+    let read = vec![by_ledger("2026-01-31T03:00:00Z", "primary"), by_ledger("2026-01-30T03:00:00Z", "dr-region")];
+    let told = why(Rule::Errors, read, "dublin");
+    assert!(told.contains("the oldest part at 2026-01-30T03:00:00Z") && told.ends_with("(by the ledger)"), "{told}");
 }
 
 #[test]
@@ -226,13 +300,25 @@ fn a_copy_that_came_late_and_a_log_that_did_not_come_are_told() {
         unseen: None,
     };
     let mut stage = Stage::new(vec![whole()]);
-    for (since, told) in [(Some("2026-01-31T05:00:00Z"), 1), (Some("2026-01-31T07:00:00Z"), 0), (None, 1)] {
+    for (since, told) in [
+        (Some("2026-01-31T05:59:59Z"), 1),
+        (Some("2026-01-31T06:00:00Z"), 0),
+        (Some("2026-01-31T07:00:00Z"), 0),
+        (None, 1),
+    ] {
         stage.logs = vec![log(since)];
         assert_eq!(codes(&stage.judge()).len(), told, "{since:?}");
     }
     assert_eq!(codes(&stage.judge()), ["copy_log_missing"]);
+    stage.logs = vec![log(Some("2026-01-31T05:00:00Z"))];
+    assert_eq!(stage.judge().compared[0].since, Some(at("2026-01-31T05:00:00Z")));
+    stage.logs = vec![LogSpread { missing: 0, ..log(None) }];
+    assert!(codes(&stage.judge()).is_empty());
     stage.logs = vec![LogSpread { missing: 0, between: None, read: false, ..log(None) }];
-    assert_eq!(codes(&stage.judge()), ["copies_unverified"]);
+    let judged = stage.judge();
+    assert_eq!(codes(&judged), ["copies_unverified"]);
+    let told = (judged.compared[0].object.as_str(), judged.compared[0].observed.as_str());
+    assert_eq!(told, ("store dr-region", "the log was listed, and not read"));
 }
 
 fn any_held(store: &'static str) -> impl Strategy<Value = Held> {

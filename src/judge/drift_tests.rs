@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 
 use super::promises::{backups, drills, exposure, last_due, proofs, spool};
 use super::stored;
 use super::{source, *};
 use crate::domain::check::{Broke, Finding};
-use crate::domain::drill::{Check, Step};
+use crate::domain::drill::{Check, Drill, Sabotage, Step};
 use crate::domain::ledger::{Depth, LastRead, Shelf, Wrong};
 use crate::domain::policy::{Databases, Method, Schedule, Spool, TlsMode, WalPlan};
 use crate::domain::posture::{Archiver, Posture, Slot};
@@ -80,8 +82,12 @@ fn a_missed_schedule_shows_until_there_is_a_backup_since() {
     let running = run(RunState::Running { host: "h".to_owned(), pid: 1, pid_started: 1 });
     assert_eq!(backups(&policy, &[of_day(19)], &[running], now), []);
     let broke = run(RunState::Ended(RunOutcome::Broke { error: "disk full".to_owned(), hint: None }));
-    let missed = backups(&policy, &[of_day(19)], &[broke], now);
+    let missed = backups(&policy, &[of_day(19)], std::slice::from_ref(&broke), now);
     assert!(missed[0].observed.contains("disk full"), "{missed:?}");
+    // The run that took the newest backup, and runs of other work, say nothing of the one that is missed.
+    let first = Run { planned_at: of_day(19).started_at, ..broke.clone() };
+    let other = Run { work: Work::Verify, ..broke };
+    assert!(!backups(&policy, &[of_day(19)], &[first, other], now)[0].observed.contains("disk full"));
     // The dump job has no schedule; a job that never made a backup is told when another shows that it should have.
     let dump = sample::artifact(Method::Logical, "2026-11-18T02:00:00Z", 1);
     assert!(backups(&policy, &[dump], &[], now)[0].observed.contains("never made a backup"));
@@ -153,6 +159,12 @@ fn proofs_go_stale_and_fail_and_are_mended_by_a_new_one() {
     let found = proofs(&policy, &[failed.clone(), good.clone()], then);
     assert_eq!((codes(&found), found[0].severity), (vec!["drill_failed"], Severity::Critical));
     assert_eq!(proofs(&policy, &[good.clone(), failed.clone()], then), [], "the newest counts");
+    // What another drill found, and one that spoilt its copy on purpose, say nothing against it.
+    let mut other = failed.clone();
+    other.drill.name = "another".parse().unwrap();
+    let mut spoilt = failed.clone();
+    spoilt.drill.steps.push(Step::Sabotage(Sabotage { sql: "delete from orders".to_owned(), database: None }));
+    assert_eq!(proofs(&policy, &[other, spoilt, good.clone()], then), []);
     failed.judgement.verdict = Verdict::Unproven;
     let unproven = proofs(&policy, &[failed], then);
     assert_eq!((codes(&unproven), unproven[0].severity), (vec!["drill_unproven"], Severity::Unproven));
@@ -178,7 +190,10 @@ fn a_drill_that_checks_less_than_its_last_proofs_is_told() {
     // A newer proof by the weaker drill does not hide that there was a stronger one.
     let mut newer = proof.clone();
     (newer.drill, newer.finished_at) = (cut.clone(), then + SignedDuration::from_hours(24));
-    let found = drills(&policy, &[cut.clone()], &[newer.clone(), proof.clone()], newer.finished_at);
+    let neighbour = Drill { name: "restore-logical".parse().unwrap(), ..whole_drill.clone() };
+    let mut one = policy.clone();
+    one.drills.truncate(1);
+    let found = drills(&one, &[neighbour, cut.clone()], &[newer.clone(), proof.clone()], newer.finished_at);
     assert_eq!(
         (codes(&found), found[0].severity, found[0].since),
         (vec!["drill_weaker"], Severity::Warning, Some(then))
@@ -193,6 +208,10 @@ fn a_drill_that_checks_less_than_its_last_proofs_is_told() {
     let mut failed = proof.clone();
     failed.judgement.verdict = Verdict::Failed;
     assert_eq!(drills(&policy, &[cut.clone()], &[failed], then), []);
+    let mut optional = proof.clone();
+    optional.drill.steps.retain(|step| !matches!(step, Step::Check(one) if one.title() == check.title()));
+    optional.drill.steps.push(Step::Check(Check { required: false, ..check.clone() }));
+    assert_eq!(drills(&policy, &[cut.clone()], &[optional], then), []);
     let mut other = proof;
     other.drill.name = "another".parse().unwrap();
     assert_eq!(drills(&policy, &[cut], &[other], then), []);
@@ -239,6 +258,10 @@ fn stores_and_manifests_speak_for_themselves() {
     assert_eq!(orphan.since, Some(at("2026-01-31T03:00:00Z")));
     whole(&[unreachable, missing, orphan, stored::nobody_vouches(&policy)]);
     whole(&manifests);
+    // Each kind has its own way to be mended, and the two of signatures the same.
+    assert_eq!(manifests[0].mend, manifests[1].mend);
+    let ways: BTreeSet<&str> = manifests.iter().map(|drift| drift.mend.as_str()).collect();
+    assert!(ways.len() == 3 && manifests[2].mend.contains("rebuild"), "{ways:?}");
 }
 
 #[test]
@@ -275,6 +298,10 @@ fn what_was_not_read_back_in_time_is_overdue_and_what_has_just_come_is_not() {
     assert!(found.observed.contains("2 of 4") && found.observed.contains("1 of them never"), "{}", found.observed);
     whole(&[found]);
     assert_eq!(stored::overdue(&policy, &place, &units[..2], now), None);
+    // As long ago as is promised is not too long; where all was read once, nothing is said of never.
+    assert_eq!(stored::overdue(&policy, &place, &[unit(1, Some(10), 90), unit(2, None, 10)], now), None);
+    let read = stored::overdue(&policy, &place, &units[2..3], now).unwrap();
+    assert!(!read.observed.contains("never"), "{}", read.observed);
     // A reading that is yet to come is none.
     assert!(stored::overdue(&policy, &place, &[unit(1, Some(-5), 90)], now).is_some());
     assert_eq!(stored::overdue(&policy, &place, &[] as &[(Unit<u32>, Timestamp)], now), None);
@@ -304,6 +331,7 @@ fn what_was_wrong_stays_until_nothing_names_it_or_it_is_right() {
     let found = stored::wrong(&policy, &many, |_| true);
     assert_eq!(found.len(), NAMED + 1);
     assert!(found[NAMED].observed.starts_with("5 more"));
+    assert_eq!(stored::wrong(&policy, &many[..NAMED], |_| true).len(), NAMED);
 }
 
 fn posture() -> Posture {
@@ -404,7 +432,11 @@ fn slots_are_used_by_who_needs_them_and_kept_for_nobody_else() {
     assert_eq!(codes(&judged(&policy, &with(vec![slot("lifeboat_orders", false, 0, true)]))), ["slot_lost"]);
     let plain = sample::policy();
     let found = judged(&plain, &with(vec![slot("replica", false, 1 << 30, false), slot("b", false, 1, false)]));
-    assert_eq!(codes(&found), ["slot_holds_log"]);
+    assert_eq!((codes(&found), found[0].object.as_str()), (vec!["slot_holds_log"], "slot replica"));
+    // Whoever streams has a slot of its own, and it alone; who does not has none.
+    let both = vec![slot("lifeboat_orders", true, 0, false), slot("replica", false, 5 << 30, false)];
+    assert_eq!(codes(&judged(&policy, &with(both))), ["slot_holds_log"]);
+    assert_eq!(codes(&judged(&plain, &with(vec![slot("lifeboat_orders", false, 5 << 30, false)]))), ["slot_holds_log"]);
     assert_eq!(judged(&plain, &with(vec![slot("replica", true, 5 << 30, false)])), []);
 }
 
@@ -418,6 +450,19 @@ fn a_connection_whose_server_is_not_checked_is_drift() {
         ("postgresql://me@db.example:5432/orders", Some(TlsMode::Disable), true),
         ("postgresql://me@localhost/orders", Some(TlsMode::Disable), false),
         ("postgresql://me@/orders?host=/run/postgresql", Some(TlsMode::Disable), false),
+        ("postgresql://me@%2Frun%2Fpostgresql/orders", Some(TlsMode::Disable), false),
+        ("postgresql://me@/orders?host=%2frun", Some(TlsMode::Disable), false),
+        ("postgresql:///orders", Some(TlsMode::Disable), false),
+        ("postgresql://:5433/orders", Some(TlsMode::Disable), false),
+        ("postgresql://127.0.0.1:5432/orders", Some(TlsMode::Disable), false),
+        ("postgresql://me@[::1]:5432/orders", Some(TlsMode::Disable), false),
+        // What only looks near.
+        ("postgresql://me@localhost.example/orders", Some(TlsMode::Disable), true),
+        ("postgresql://127.example/orders", Some(TlsMode::Disable), true),
+        ("postgresql://me@/orders?host=db.example", Some(TlsMode::Disable), true),
+        ("postgresql://localhost/orders?hostaddr=192.0.2.7", Some(TlsMode::Disable), true),
+        ("postgresql://localhost,db.example/orders", Some(TlsMode::Disable), true),
+        ("postgresql://me@[2001:db8::1]/orders", Some(TlsMode::Disable), true),
     ] {
         (policy.source.url, policy.source.tls) = (url.to_owned(), tls);
         assert_eq!(codes(&judged(&policy, &posture())) == ["tls_weak"], drift, "{url} {tls:?}");
@@ -445,6 +490,9 @@ fn databases_that_no_policy_holds_are_named() {
     assert_eq!(codes(&uncovered(&[(&dump, Some(&all)), (&other, Some(&elsewhere))])), ["database_uncovered"]);
     let unknown = uncovered(&[(&dump, Some(&all)), (&other, None)]);
     assert_eq!((codes(&unknown), unknown[0].severity), (vec!["database_unknown"], Severity::Unproven));
+    // One whose server does not say which it is may be of this one.
+    let silent = Posture { system_identifier: None, ..all.clone() };
+    assert_eq!(codes(&uncovered(&[(&dump, Some(&all)), (&other, Some(&silent))])), ["database_unknown"]);
     // A physical backup holds all of them.
     let physical = sample::policy();
     assert_eq!(uncovered(&[(&dump, Some(&all)), (&physical, Some(&all))]), []);

@@ -35,9 +35,7 @@ pub fn window(series: &[Covered], from: Timestamp, to: Timestamp, rpo: Span) -> 
     let mut within = Span::ZERO;
     let mut stretch = |begins: Timestamp, ends: Timestamp, newest: Option<Timestamp>| {
         let Some(newest) = newest else {
-            if begins < ends {
-                never.get_or_insert(begins);
-            }
+            never.get_or_insert(begins);
             return;
         };
         // A source's clock that is a little ahead of ours: nothing is exposed.
@@ -108,7 +106,12 @@ mod tests {
         let found = window(&[], at(100), at(200), seconds(60)).unwrap();
         assert_eq!((found.worst, found.within, found.last), (None, 0, None));
         assert_eq!(window(&[], at(100), at(100), seconds(60)), None);
-        // What was known before the window counts in it.
+        // Nothing is known before the first entry, and from then on all is well.
+        let found = window(&[one(100, 99)], at(100), at(110), seconds(60)).unwrap();
+        assert_eq!((found.worst, found.within), (Some(seconds(11)), 10_000));
+        // What was known before the window counts in it, for as long as nothing newer is.
+        let found = window(&[one(50, 45), one(100, 99)], at(100), at(110), seconds(60)).unwrap();
+        assert_eq!((found.worst, found.worst_at), (Some(seconds(11)), at(110)));
         let found = window(&[one(50, 45)], at(100), at(110), seconds(60)).unwrap();
         assert_eq!((found.worst, found.within), (Some(seconds(65)), 5_000));
     }
@@ -117,6 +120,12 @@ mod tests {
     fn coverage_never_becomes_less_and_a_later_entry_is_not_counted_before_its_time() {
         let found = window(&[one(100, 99), one(110, 50), one(190, 189)], at(100), at(150), seconds(60)).unwrap();
         assert_eq!((found.worst, found.within), (Some(seconds(51)), 10_000));
+    }
+
+    #[test]
+    fn of_two_moments_that_were_as_bad_the_first_is_told() {
+        let found = window(&[one(100, 90), one(120, 110)], at(100), at(140), seconds(60)).unwrap();
+        assert_eq!((found.worst, found.worst_at), (Some(seconds(30)), at(120)));
     }
 
     #[test]

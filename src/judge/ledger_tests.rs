@@ -91,6 +91,9 @@ fn a_forecast_goes_by_how_often_it_was_read_so_far() {
     assert_eq!(found, Forecast { runs: 10, every: Some(Span::from_secs(10 * day)) });
     assert_eq!(forecast(101, 10, &[], at(0)), Some(Forecast { runs: 11, every: None }));
     assert_eq!(forecast(5, 10, &[], at(0)).unwrap().runs, 1);
+    // The run that is under way is none of the earlier ones.
+    assert_eq!(forecast(100, 10, &[at(0), at(3 * day)], at(3 * day)).unwrap().every, Some(Span::from_secs(30 * day)));
+    assert_eq!(forecast(100, 10, &[at(day)], at(day)).unwrap().every, None);
     assert_eq!(forecast(100, 0, &[at(0)], at(10)), None);
     assert_eq!(forecast(u64::MAX, 1, &[at(0)], at(i64::from(u32::MAX))).unwrap().runs, u64::MAX);
 }
@@ -118,9 +121,44 @@ fn of_backups_only_what_is_known_to_be_read_counts() {
     // The log's are no part of the share; what is wrong with it is told all the same.
     let found = of_backups(&artifacts, &[shelf(mine(), 900, 1), shelf(Shelf::Log, 50, 2)]).unwrap();
     assert_eq!((found.share, found.wrong), (5_000, 3));
+    // What is wrong with the log is told, though nothing is known of any backup.
+    let found = of_backups(&artifacts, &[shelf(Shelf::Log, 50, 2)]).unwrap();
+    assert_eq!(found, Backups { share: 0, oldest: None, wrong: 2 });
+    // All of it is all; of nothing nothing was read.
+    let whole = of_backups(&artifacts[..1], &[shelf(mine(), 100, 0)]).unwrap();
+    assert_eq!(whole.share, 10_000);
+    let mut empty = one.clone();
+    empty.sealed_bytes = ByteSize(0);
+    assert_eq!(of_backups(&[empty], &[shelf(mine(), 0, 0)]).unwrap().share, 0);
     // What was wrong with a backup that is known no more is nobody's business.
     let gone = Shelf::Backup("20200101T000000Z-00000000".parse().unwrap());
     assert_eq!(of_backups(&artifacts, &[shelf(gone, 50, 2)]), None);
+}
+
+#[test]
+fn what_was_wrong_when_it_was_read_weighs_more_than_a_good_drill() {
+    let good = Standing {
+        verdict: Verdict::Proven,
+        last_backup: None,
+        exposure: None,
+        covered: None,
+        window: None,
+        last_proven: None,
+        rpa: None,
+        rta: None,
+        wrong: vec!["something small".to_owned()],
+    };
+    let told = |backups: Option<Backups>| {
+        let mut standing = good.clone();
+        weigh(&mut standing, backups.as_ref());
+        standing
+    };
+    let wrong = |wrong| Some(Backups { share: 5_000, oldest: None, wrong });
+    assert_eq!((told(None), told(wrong(0))), (good.clone(), good.clone()));
+    let one = told(wrong(1));
+    assert_eq!((one.verdict, one.wrong.len()), (Verdict::Failed, 2));
+    assert!(one.wrong[0].starts_with("1 stored object was wrong"), "{:?}", one.wrong);
+    assert!(told(wrong(2)).wrong[0].starts_with("2 stored objects were wrong"));
 }
 
 fn sizes() -> impl Strategy<Value = Vec<u64>> {

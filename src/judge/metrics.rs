@@ -61,29 +61,15 @@ pub struct Sample {
 
 macro_rules! families {
     ($($constant:ident $name:literal $kind:ident $unit:ident [$($label:literal),*] $help:literal;)*) => {
-        $(const $constant: usize = place($name);)*
+        /// The families in their order.
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "named as the constants that stand for their places")]
+        enum Order { $($constant),* }
+        $(const $constant: usize = Order::$constant as usize;)*
         /// Every family that there is; docs/monitoring.md lists them.
         pub const FAMILIES: &[Family] = &[
             $(Family { name: $name, kind: Kind::$kind, unit: Unit::$unit, labels: &[$($label),*], help: $help }),*
         ];
     };
-}
-
-/// Where a family stands in the list, found when this is compiled.
-const fn place(name: &str) -> usize {
-    let mut at = 0;
-    while at < FAMILIES.len() {
-        let (this, wanted) = (FAMILIES[at].name.as_bytes(), name.as_bytes());
-        let mut same = 0;
-        while same < this.len() && same < wanted.len() && this[same] == wanted[same] {
-            same += 1;
-        }
-        if same == this.len() && same == wanted.len() {
-            return at;
-        }
-        at += 1;
-    }
-    at
 }
 
 families! {
@@ -336,7 +322,8 @@ fn age(since: Timestamp, now: Timestamp) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::facts::{Judged, Success};
+    use crate::domain::drift::Drift;
+    use crate::domain::facts::{Attempt, Judged, Success};
     use crate::domain::policy::Method;
     use crate::domain::sample::{at, run};
 
@@ -425,6 +412,53 @@ mod tests {
         let world = World { policies: vec![Arc::new(fresh)], ..World::default() };
         let sheet = samples(&world, "1", at("2026-01-03T00:00:00Z"));
         assert_eq!(value(&sheet, "lifeboat_policy_verdict", &["orders", "unproven"]), Some(1.0));
+    }
+
+    #[test]
+    fn what_is_counted_is_counted_right() {
+        let now = at("2026-01-01T00:30:00Z");
+        let drift = |code: &str, severity| Drift {
+            code: code.to_owned(),
+            severity,
+            policy: None,
+            object: String::new(),
+            declared: String::new(),
+            observed: String::new(),
+            since: None,
+            mend: String::new(),
+        };
+        let found = vec![
+            drift("orphans", Severity::Warning),
+            drift("orphans", Severity::Warning),
+            drift("orphans", Severity::Unproven),
+            drift("tls_weak", Severity::Critical),
+        ];
+        let mut all = PolicyFacts { drift: Some((now, found)), ..facts() };
+        let attempt = |state| Some(Attempt { run: run(9), at: at("2026-01-01T00:00:20.5Z"), state, took: None });
+        all.jobs[0].attempt = attempt(AttemptState::Done);
+        let mut broke = all.jobs[0].clone();
+        (broke.name, broke.attempt) = ("dump".parse().unwrap(), attempt(AttemptState::Broke));
+        broke.success.as_mut().unwrap().took = Span::ZERO;
+        all.jobs.push(broke);
+        let due_at = ["2026-01-01T00:29:00Z", "2026-01-01T00:30:00Z", "2026-01-01T00:30:01Z"].map(at);
+        let due_at = due_at.into_iter().chain(["2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"].map(at)).collect();
+        let queue = Some(Tally { running: 4, due_at });
+        let sheet = samples(&World { policies: vec![Arc::new(all)], queue, ..World::default() }, "1", now);
+        for (name, labels, wanted) in [
+            ("lifeboat_drift_findings", vec!["orders", "orphans", "warning"], Some(2.0)),
+            ("lifeboat_drift_findings", vec!["orders", "orphans", "unproven"], Some(1.0)),
+            ("lifeboat_drift_findings", vec!["orders", "tls_weak", "critical"], Some(1.0)),
+            ("lifeboat_backup_last_attempt_success", vec!["orders", "nightly"], Some(1.0)),
+            ("lifeboat_backup_last_attempt_success", vec!["orders", "dump"], Some(0.0)),
+            ("lifeboat_backup_last_attempt_timestamp_seconds", vec!["orders", "dump"], Some(1_767_225_620.5)),
+            ("lifeboat_backup_rate_bytes_per_second", vec!["orders", "dump"], None),
+            ("lifeboat_queue_runs", vec!["running"], Some(4.0)),
+            ("lifeboat_queue_runs", vec!["due"], Some(2.0)),
+            ("lifeboat_queue_runs", vec!["waiting"], Some(3.0)),
+            ("lifeboat_queue_oldest_due_seconds", vec![], Some(60.0)),
+        ] {
+            assert_eq!(value(&sheet, name, &labels), wanted, "{name} {labels:?}");
+        }
     }
 
     #[test]

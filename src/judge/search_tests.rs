@@ -48,6 +48,53 @@ fn what_cannot_be_brought_back_is_left_out_and_said() {
     assert!(window(&closed, Some(at(5 * S)), None).is_err() && window(&closed, None, Some(at(-1))).is_err());
 }
 
+#[test]
+fn the_edges_of_what_can_be_brought_back_are_exact() {
+    let hole = [one(0, 2 * S), one(10 * S, 12 * S)];
+    // A backup without a commit behind it adds no moment, and is not the end.
+    let found = window(&[hole[0], one(10 * S, 10 * S)], None, None).unwrap();
+    assert_eq!((found.moments.end(), found.warnings), (End::OfLog(at(2 * S)), vec![]));
+    // Asked for from the first moment to the last: nothing is smaller than that.
+    assert_eq!(window(&hole, Some(at(0)), Some(at(12 * S))).unwrap().warnings, Vec::<String>::new());
+    // The last commit before a hole comes back with none that is behind it.
+    let found = window(&hole, None, Some(at(2 * S))).unwrap();
+    assert_eq!((all(&found.moments), found.warnings.len()), (vec![0, S, 2 * S - 1], 1));
+    // Of a stretch of one microsecond its beginning alone comes back.
+    let short = [hole[0], one(5 * S, 5 * S + 1), hole[1]];
+    assert_eq!(all(&window(&short, None, Some(at(8 * S))).unwrap().moments), [0, S, 5 * S]);
+    // The first moment behind a hole is one.
+    let found = window(&hole, None, Some(at(10 * S))).unwrap();
+    assert_eq!((all(&found.moments), found.warnings.len()), (vec![0, S, 10 * S], 0));
+}
+
+#[test]
+fn the_first_moment_that_is_not_before_another_is_found() {
+    let hole = [one(0, 2 * S), one(10 * S, 12 * S)];
+    let moments = window(&hole, None, Some(at(11 * S + 5))).unwrap().moments;
+    assert_eq!(all(&moments), [0, S, 10 * S, 11 * S, 11 * S + 5]);
+    for (asked, index) in [
+        (-1, 0),
+        (0, 0),
+        (1, 1),
+        (S, 1),
+        (S + 1, 2),
+        (5 * S, 2),
+        (10 * S, 2),
+        (10 * S + 1, 3),
+        (11 * S, 3),
+        (11 * S + 1, 4),
+        (11 * S + 5, 4),
+        (11 * S + 6, 5),
+    ] {
+        assert_eq!(moments.first_from(at(asked)), index, "{asked}");
+    }
+    // The end of the log is behind every moment.
+    let moments = window(&hole, None, None).unwrap().moments;
+    for (asked, index) in [(11 * S, 3), (11 * S + 1, 4), (12 * S, 4), (99 * S, 4)] {
+        assert_eq!(moments.first_from(at(asked)), index, "{asked}");
+    }
+}
+
 /// A log: when its transactions ended, in its order; and how many of them leave it true.
 struct World {
     log: Vec<i64>,
@@ -77,10 +124,14 @@ impl World {
     /// Searches, and holds what is said against what is; gives the number of restores.
     fn search(&self, moments: &Moments, silent: bool) -> u32 {
         let mut search = Search::new(moments.clone());
+        let mut asked = std::collections::BTreeSet::new();
         let holds = |index| self.replayed(moments, index) <= self.good;
         for looked in 0..10_000 {
             match search.next() {
-                Next::Look(index) => search.tell(self.look(moments, index, silent)).unwrap(),
+                Next::Look(index) => {
+                    assert!(asked.insert(index), "{index} is asked for twice");
+                    search.tell(self.look(moments, index, silent)).unwrap();
+                }
                 Next::Done(Outcome::Never) => return looked.max(u32::from(holds(0)) * 10_000),
                 Next::Done(Outcome::Still) => {
                     assert!(holds(moments.count() - 1));
@@ -148,6 +199,13 @@ fn a_quiet_log_takes_few_restores() {
     let moments = window(&[one(0, 86_400 * S)], None, None).unwrap().moments;
     assert!(world.search(&moments, false) <= 3);
     assert!((16..=19).contains(&world.search(&moments, true)));
+}
+
+#[test]
+fn a_window_is_halved_and_its_ends_are_looked_at() {
+    for (seconds, restores) in [(0, 2), (1, 2), (2, 3), (3, 4), (4, 4), (86_400, 19)] {
+        assert_eq!(at_most(seconds), restores, "{seconds}");
+    }
 }
 
 #[test]

@@ -213,7 +213,8 @@ mod tests {
             less.remove(gone);
             assert!(!check(&less, backup, place(2, 7)), "{gone}");
         }
-        // It ended behind the branch: no log goes on from it.
+        // It ended where the branch begins: the log goes on from there. Behind it, none does.
+        assert!(check(&all, Place { timeline: 1, at: Lsn(5 * MIB + 100) }, place(2, 7)));
         assert!(!check(&all, Place { timeline: 1, at: Lsn(6 * MIB) }, place(2, 7)));
     }
 }

@@ -175,6 +175,47 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_it_is_told_as_the_source_says() {
+        let none = BTreeSet::new();
+        let why = |source: &SourceLog| {
+            let found = underway(source, Lsn(7 * MIB), &none, Span::from_secs(250));
+            found.late.iter().chain(&found.young).map(|one| one.why.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            why(&source(&[(7, false), (8, true)], Some(7), None)),
+            ["the source was told that it is archived", "the source waits for its archive_command"]
+        );
+        assert_eq!(why(&source(&[(7, false), (8, false)], None, None)), ["the source still has it"; 2]);
+        // As old as is tolerated is not late.
+        let found = underway(&source(&[(8, true)], None, None), Lsn(8 * MIB), &none, Span::from_secs(200));
+        assert_eq!((found.late.len(), found.young.len()), (0, 1));
+    }
+
+    #[test]
+    fn of_what_lies_far_behind_a_hundred_are_named() {
+        let mut far = source(&[], None, None);
+        far.current = seg(500);
+        let gone = underway(&far, Lsn(0), &BTreeSet::new(), Span::ZERO);
+        assert_eq!((gone.gone.len(), gone.gone[0], gone.gone[99]), (100, seg(0), seg(99)));
+        far.finished = Observed::Unknown("no right".to_owned());
+        assert_eq!(underway(&far, Lsn(0), &BTreeSet::new(), Span::ZERO).undated.len(), 100);
+        far.finished =
+            Observed::Known((0..500).map(|n| Finished { segment: seg(n), at: at(0), ready: true }).collect());
+        assert_eq!(underway(&far, Lsn(0), &BTreeSet::new(), Span::ZERO).late.len(), 100);
+    }
+
+    #[test]
+    fn an_archive_command_that_failed_last_is_told_and_one_that_has_succeeded_since_is_not() {
+        let told = |last: Option<i64>| {
+            let mut source = source(&[], None, Some(7));
+            let archiver = source.archiver.as_mut().unwrap();
+            archiver.last = last.map(|second| (seg(6), at(second)));
+            remarks(&source).len()
+        };
+        assert_eq!([told(None), told(Some(989)), told(Some(990)), told(Some(991))], [1, 1, 0, 0]);
+    }
+
+    #[test]
     fn a_new_timeline_begins_with_its_first_segment() {
         let mut source = source(&[(7, false), (8, true), (9, false)], None, None);
         source.current.timeline = 2;

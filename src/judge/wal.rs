@@ -346,6 +346,53 @@ mod tests {
     }
 
     #[test]
+    fn pieces_stand_for_a_segment_until_it_is_there_as_a_whole() {
+        let piece = |from, to| Piece { segment: seg(1, 5), from, to };
+        let mut archive = Archive { segment_bytes: MIB, ..Archive::default() };
+        let known = BTreeMap::from([(piece(0, 99), contents(5, false)), (piece(99, 200), contents(5, false))]);
+        archive.add_pieces(&BTreeMap::from([(piece(0, 99), None)]));
+        assert!(archive.segments.is_empty() && archive.pieces.is_empty(), "nothing is known of it");
+        archive.add_pieces(&known);
+        assert_eq!(archive.segments, BTreeMap::from([(seg(1, 5), contents(5, false))]));
+        assert_eq!(archive.pieces[&seg(1, 5)], [piece(0, 99), piece(99, 200)]);
+        archive.add_segment(seg(1, 5), contents(5, true));
+        archive.add_pieces(&known);
+        assert_eq!(archive.segments, BTreeMap::from([(seg(1, 5), contents(5, true))]));
+        assert!(archive.pieces.is_empty());
+    }
+
+    #[test]
+    fn a_timeline_that_is_left_at_the_end_of_a_segment_is_left_behind_it() {
+        let left_at_six = |own: &[u64]| {
+            let mut archive = archive();
+            archive.histories = BTreeMap::from([(2, History { ancestors: vec![(1, Lsn(6 * MIB))] })]);
+            archive.segments.retain(|segment, _| segment.timeline == 1);
+            archive.segments.extend(own.iter().map(|number| (seg(2, *number), contents(*number, true))));
+            reach(&backup(1, 4 * MIB + 5), &archive, Follow::Timeline(2)).unwrap()
+        };
+        let found = left_at_six(&[6, 7]);
+        assert_eq!(found.segments, [seg(1, 4), seg(1, 5), seg(2, 6), seg(2, 7)]);
+        assert_eq!((found.branch_missing, found.hole), (None, None));
+        // Without the new timeline's first segment a server would take the old one's: nothing in it counts.
+        let found = left_at_six(&[7]);
+        assert_eq!(found.segments, [seg(1, 4), seg(1, 5), seg(1, 6)]);
+        assert_eq!((found.until, found.branch_missing), (Lsn(6 * MIB), Some(seg(2, 6))));
+        assert_eq!(found.hole.map(|hole| (hole.from, hole.next)), Some((seg(2, 6), seg(2, 7))));
+        // Nor does it end a hole that begins before it.
+        let mut holed = archive();
+        holed.histories = BTreeMap::from([(2, History { ancestors: vec![(1, Lsn(6 * MIB))] })]);
+        for gone in [seg(1, 5), seg(2, 6)] {
+            holed.segments.remove(&gone);
+        }
+        let found = reach(&backup(1, 4 * MIB + 5), &holed, Follow::Timeline(2)).unwrap();
+        assert_eq!(found.segments, [seg(1, 4)]);
+        assert_eq!(found.hole.map(|hole| (hole.from, hole.next)), Some((seg(1, 5), seg(2, 7))));
+        // A backup that ends in the very place where its timeline was left is gone on from; a byte later it is not.
+        assert!(reach(&backup(1, 4 * MIB + 500), &archive(), Follow::Timeline(3)).is_ok());
+        assert!(reach(&backup(1, 4 * MIB + 501), &archive(), Follow::Timeline(3)).is_err());
+    }
+
+    #[test]
     fn the_newest_timeline_that_descends_is_followed() {
         let names = |reach: &Reach| reach.segments.iter().map(|s| (s.timeline, s.segment)).collect::<Vec<_>>();
         // The backup ends behind the place where 3 left: 2 is the newest that can be followed.

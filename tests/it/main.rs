@@ -54,6 +54,8 @@ mod scratch;
 mod scratch_database;
 mod seal;
 mod seal_later;
+mod seal_log;
+mod seal_marks;
 mod seal_shape;
 mod serve;
 mod serve_drift;

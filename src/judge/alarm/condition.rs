@@ -228,3 +228,7 @@ impl Of<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "condition_tests.rs"]
+mod tests;

@@ -71,3 +71,43 @@ pub fn next_try(letter: LetterId, tries: u32, asked: Option<Span>, now: Timestam
     let wait = (seconds * (100 + spread) / 100).max(asked.map_or(0, |asked| asked.0.as_secs()));
     now.checked_add(jiff::SignedDuration::from_secs(wait)).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sample::at;
+
+    fn letter(first: u8) -> LetterId {
+        let mut bytes = [0; 16];
+        bytes[0] = first;
+        LetterId(uuid::Uuid::from_bytes(bytes))
+    }
+
+    #[test]
+    fn letters_are_tried_again_later_and_later_a_quarter_of_an_hour_apart_at_most() {
+        let now = at("2026-01-01T00:00:00Z");
+        let wait = |first, tries, asked: Option<i64>| {
+            next_try(letter(first), tries, asked.map(Span::from_secs), now).duration_since(now).as_secs()
+        };
+        let waits: Vec<i64> = [0, 1, 2, 3, 7, 8, 99].iter().map(|tries| wait(0, *tries, None)).collect();
+        assert_eq!(waits, [10, 10, 20, 40, 640, 900, 900]);
+        // Spread by up to a fifth.
+        assert_eq!([wait(19, 3, None), wait(20, 3, None), wait(39, 8, None)], [47, 40, 1_071]);
+        // As long as the receiver asks for, and no shorter than it would be.
+        assert_eq!([wait(0, 1, Some(60)), wait(0, 8, Some(60))], [60, 900]);
+    }
+
+    #[test]
+    fn quiet_hours_begin_with_their_first_minute_and_end_before_their_last() {
+        let quiet = |from, to, now: &str| is_quiet(&[Quiet { from, to, timezone: "UTC".to_owned() }], at(now));
+        let day = |now| quiet(12 * 60 + 30, 13 * 60, now);
+        assert!(day("2026-01-01T12:30:00Z") && day("2026-01-01T12:59:59Z"));
+        assert!(!day("2026-01-01T12:29:59Z") && !day("2026-01-01T13:00:00Z") && !day("2026-01-01T00:45:00Z"));
+        let night = |now| quiet(22 * 60, 7 * 60, now);
+        assert!(night("2026-01-01T22:00:00Z") && night("2026-01-01T06:59:59Z"));
+        assert!(!night("2026-01-01T21:59:59Z") && !night("2026-01-01T07:00:00Z"));
+        assert!(!quiet(600, 600, "2026-01-01T10:00:00Z"), "from ten to ten is never");
+        let nowhere = Quiet { from: 0, to: 1_439, timezone: "Nowhere/Land".to_owned() };
+        assert!(!is_quiet(&[nowhere], at("2026-01-01T10:00:00Z")));
+    }
+}

@@ -191,6 +191,26 @@ fn quiet_hours_hold_back_all_but_the_critical_and_lose_nothing() {
 }
 
 #[test]
+fn who_was_owed_the_end_hears_that_it_goes_on_and_who_is_no_notifier_hears_nothing() {
+    let quiet = Quiet { from: 22 * 60, to: 7 * 60, timezone: "UTC".to_owned() };
+    let nobody = Tell { after: Span::ZERO, to: vec![place("nobody")] };
+    let mut kept = Kept::new(Route { quiet: vec![quiet], ..route() });
+    kept.routes[0].steps.push(nobody);
+    let mild = [condition("orders", AlarmKind::Drift, "tls_weak", Severity::Warning)];
+    assert_eq!(kept.at("2026-01-01T21:59:00Z", &mild), ["chat: opened orders/drift/tls_weak"]);
+    // Over and there again within the night: for who was told it never ended.
+    assert_eq!(kept.at("2026-01-01T22:30:00Z", &[]), Vec::<String>::new());
+    assert_eq!(kept.at("2026-01-01T22:40:00Z", &mild), Vec::<String>::new());
+    let morning = kept.at("2026-01-02T07:00:00Z", &mild);
+    assert!(morning.contains(&"chat: repeated orders/drift/tls_weak".to_owned()), "{morning:?}");
+    // What was owed to one who is no notifier any more is owed to nobody.
+    let told = kept.alarms[0].told[&place("chat")].clone();
+    kept.alarms[0].told.insert(place("gone"), told);
+    let over = kept.at("2026-01-02T08:00:00Z", &[]);
+    assert!(!over.is_empty() && over.iter().all(|letter| !letter.starts_with("gone")), "{over:?}");
+}
+
+#[test]
 fn alarms_are_grouped_by_policy_or_all_and_pages_are_never_grouped() {
     let many = [
         failed(),

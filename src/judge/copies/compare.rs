@@ -103,7 +103,7 @@ pub(super) fn absent(ground: &Ground<'_>, drifts: &mut Vec<Drift>) {
                     && spread.held.iter().any(|held| held.store != *store && matches!(held.seen, Observed::Known(_)))
             };
             let newest = of_job.iter().rposition(|spread| matches!(seen(spread), Some(Observed::Known(_))));
-            let (older, newer) = of_job.split_at(newest.map_or(0, |at| at + 1));
+            let (older, newer) = of_job.split_at(newest.unwrap_or(0));
             for spread in older.iter().filter(lacks) {
                 if is_pending(ground, spread, store) {
                     continue;

@@ -165,6 +165,7 @@ mod tests {
         };
         let still = ("retention_stands_still".to_owned(), "store primary".to_owned());
         let short = ("retention_shortfall".to_owned(), "primary: job nightly".to_owned());
+        assert_eq!(told(3), [short.clone(), still.clone()], "just as many");
         assert_eq!(told(5), [short, still.clone()]);
         assert_eq!(told(2), [still], "it has not taken as many yet");
     }

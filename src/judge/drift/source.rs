@@ -175,13 +175,31 @@ fn tls(policy: &Policy) -> Option<Drift> {
     )
 }
 
-/// Whether a URL's host is a socket or this machine.
+/// Whether every host that a URL names is a socket or this machine.
 fn is_near(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    let socket = host.is_empty() || host.starts_with("%2F") || host.starts_with(':');
-    socket || ["localhost", "127.", "[::1]"].iter().any(|near| host.starts_with(near))
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = place.split('/').next().unwrap_or_default();
+    let in_place = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    // What stands behind the question mark counts: also where a name goes with an address.
+    let in_query = query.split('&').filter_map(|pair| pair.strip_prefix("host=").or(pair.strip_prefix("hostaddr=")));
+    let mut hosts: Vec<&str> = in_query.flat_map(|hosts| hosts.split(',')).collect();
+    if hosts.is_empty() || !in_place.is_empty() {
+        hosts.extend(in_place.split(',').map(without_port));
+    }
+    hosts.into_iter().all(|host| {
+        let socket = host.is_empty() || host.starts_with('/') || host.to_ascii_lowercase().starts_with("%2f");
+        let digits = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        socket || host == "localhost" || host == "::1" || host.strip_prefix("127.").is_some_and(digits)
+    })
+}
+
+/// A host of a URL's authority: an IPv6 address stands in brackets.
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    }
 }
 
 /// Databases of one policy's source that no policy's backups hold. `all`: every policy, and what its source said.

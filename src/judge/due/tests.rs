@@ -50,6 +50,9 @@ fn a_new_schedule_is_planned_ahead_and_then_when_it_is_due() {
     assert_eq!(agenda.look(at("2026-11-20T12:00:30Z")), []);
     assert_eq!(agenda.look(at("2026-11-21T03:00:00Z")), [], "it is planned already");
     assert_eq!(agenda.next(), Some(at("2026-11-22T03:00:00Z")));
+    assert_eq!(agenda.planned_up_to(0, at("2026-11-21T02:59:59Z")), None, "what is planned ahead has not come");
+    assert_eq!(agenda.planned_up_to(0, at("2026-11-21T03:00:00Z")), Some(at("2026-11-21T03:00:00Z")));
+    assert_eq!(agenda.planned_up_to(1, at("2026-11-21T03:00:00Z")), None, "there is no such line");
     let due = agenda.look(at("2026-11-22T03:00:00Z"));
     assert_eq!((instants(&due), due[0].caught_up.clone()), (vec![at("2026-11-22T03:00:00Z")], None));
 }
@@ -128,9 +131,11 @@ fn runs_that_will_not_be_done_say_why() {
     let mut ahead = waiting.clone();
     ahead.planned.key.scheduled_for = at("2026-11-21T03:00:00Z");
     ahead.planned.not_after = None;
-    let changed = why(&of(&[moved]), &ahead, "2026-11-20T03:10:00Z").unwrap();
+    let changed = why(&of(&[moved.clone()]), &ahead, "2026-11-20T03:10:00Z").unwrap();
     assert!(changed.contains("changed"), "{changed}");
     assert_eq!(why(&of(&[policy.clone()]), &ahead, "2026-11-20T03:10:00Z"), None);
+    // Once it has come, it is done.
+    assert_eq!(why(&of(&[moved]), &ahead, "2026-11-21T03:00:00Z"), None);
 }
 
 #[test]
@@ -173,6 +178,38 @@ fn what_broke_is_tried_again_later_and_later_and_not_for_ever() {
 }
 
 #[test]
+fn attempts_lie_six_hours_apart_at_most_and_a_newer_instant_or_window_counts() {
+    let now = at("2026-11-20T03:10:00Z");
+    let house = Housekeeping { attempts: 40, ..Housekeeping::default() };
+    let tried = |policy: &Policy, attempt: u32, how, ended_at: &str, up_to: &str, now: Timestamp| {
+        let agenda = agenda(policy, Some(up_to), &now.to_string());
+        let line = agenda.lines().next().unwrap();
+        let mut planned = planned(&line.due(0, at("2026-11-20T03:00:00Z"), 1, None, None), line, 1);
+        planned.key.attempt = attempt;
+        again(&agenda, &[Ended { number: 1, planned, at: at(ended_at), how }], &house, now).pop()
+    };
+    let daily = policy("0 3 * * *", None);
+    let three = "2026-11-20T03:00:00Z";
+    let due = tried(&daily, 12, EndedAs::Broke, "2026-11-20T03:10:00Z", three, now).unwrap();
+    assert_eq!(due.due_at, at("2026-11-20T09:10:00Z"));
+    // By a clock that was ahead it ended in a time to come.
+    let due = tried(&daily, 1, EndedAs::Broke, "2026-11-20T19:10:00Z", three, now).unwrap();
+    assert_eq!(due.due_at, at("2026-11-20T03:15:00Z"));
+    // The next hour's has been planned meanwhile.
+    let hourly = policy("0 * * * *", None);
+    let later = at("2026-11-20T04:10:00Z");
+    assert_eq!(tried(&hourly, 1, EndedAs::Broke, "2026-11-20T03:30:00Z", "2026-11-20T04:00:00Z", later), None);
+    assert!(tried(&hourly, 1, EndedAs::Broke, "2026-11-20T03:30:00Z", three, at("2026-11-20T03:31:00Z")).is_some());
+    // A window that closed before a machine was free: the next one comes before the next instant.
+    let time = |hour| jiff::civil::time(hour, 0, 0, 0);
+    let mut weekly = policy("0 3 * * 5", None);
+    weekly.backups[0].terms.window = Some(Window { from: time(2), to: time(5), days: vec![] });
+    let due = tried(&weekly, 1, EndedAs::Missed, "2026-11-20T05:00:00Z", three, at("2026-11-20T05:00:00Z")).unwrap();
+    assert_eq!((due.due_at, due.key.attempt), (at("2026-11-21T02:00:00Z"), 2));
+    assert_eq!(tried(&daily, 1, EndedAs::Missed, "2026-11-20T05:00:00Z", three, at("2026-11-20T05:00:00Z")), None);
+}
+
+#[test]
 fn what_nobody_takes_is_told_with_what_it_needs() {
     let policy = policy("0 3 * * *", Some("0 3 * * *"));
     let mut agenda = agenda(&policy, Some("2026-11-19T03:00:00Z"), "2026-11-20T03:00:00Z");
@@ -183,6 +220,7 @@ fn what_nobody_takes_is_told_with_what_it_needs() {
     assert_eq!(untaken(&waits, &Had::default(), later), None, "anybody may take it");
     waits.planned.needs.extend(["pg17".parse().unwrap(), "big-disk".parse().unwrap()]);
     assert_eq!(untaken(&waits, &Had::default(), soon), None, "not for long");
+    assert!(untaken(&waits, &Had::default(), at("2026-11-20T03:10:00Z")).is_some());
     let told = untaken(&waits, &Had::default(), later).unwrap();
     assert_eq!(told, "no machine that offers big-disk, pg17 has taken it for 2h");
     // When it is missed, that is in its reason.
@@ -234,6 +272,22 @@ fn windows_are_waited_for_and_close() {
 }
 
 #[test]
+fn a_window_from_five_to_five_is_a_whole_day_and_one_that_a_change_of_clocks_swallows_is_none() {
+    let time = |hour| jiff::civil::time(hour, 0, 0, 0);
+    let utc = jiff::tz::TimeZone::UTC;
+    let day = Window { from: time(5), to: time(5), days: vec![] };
+    for moment in ["2026-11-20T04:59:59Z", "2026-11-20T05:00:00Z"].map(at) {
+        assert_eq!(opens(&day, &utc, moment), moment);
+    }
+    assert_eq!(window::closes(&day, &utc, at("2026-11-20T04:59:59Z")), at("2026-11-20T04:59:59Z"));
+    assert_eq!(window::closes(&day, &utc, at("2026-11-20T05:00:00Z")), at("2026-11-21T04:59:59Z"));
+    // In the night in which it goes from two to three at once.
+    let berlin = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    let gone = Window { from: time(2), to: time(3), days: vec![] };
+    assert_eq!(opens(&gone, &berlin, at("2026-03-29T00:00:00Z")), at("2026-03-30T00:00:00Z"));
+}
+
+#[test]
 fn jitter_follows_from_the_key_alone_and_spreads() {
     let mut policy = policy("0 3 * * *", None);
     policy.backups[0].terms.jitter = Some("1h".parse().unwrap());
@@ -251,6 +305,12 @@ fn jitter_follows_from_the_key_alone_and_spreads() {
         })
         .collect();
     assert!(spread.iter().all(|seconds| (0..=3_600).contains(seconds)) && spread.len() > 150, "{spread:?}");
+    // Neither end is left out.
+    policy.backups[0].terms.jitter = Some("1s".parse().unwrap());
+    let line = lines(&[policy], &Housekeeping::default()).remove(0);
+    let days = (0..60).map(|day| first.checked_add(jiff::SignedDuration::from_hours(24 * day)).unwrap());
+    let spread: BTreeSet<i64> = days.map(|day| line.with_jitter(day).duration_since(day).as_secs()).collect();
+    assert_eq!(spread, BTreeSet::from([0, 1]));
 }
 
 #[test]
@@ -263,6 +323,7 @@ fn runs_exclude_each_other_where_they_must_and_go_in_their_order() {
         copy: schedule("@daily"),
         verify: schedule("@daily"),
         drift: schedule("every 6h"),
+        jitter: Some("30m".parse().unwrap()),
         ..Housekeeping::default()
     };
     let all = lines(&[policy.clone()], &house);
@@ -279,6 +340,7 @@ fn runs_exclude_each_other_where_they_must_and_go_in_their_order() {
         ]
     );
     assert!(all[2..].iter().all(|line| line.alone_on == all[2].alone_on), "what changes stores goes one by one");
+    assert!(all[2..].iter().all(|line| line.terms.jitter == house.jitter) && all[0].terms.jitter.is_none());
     let needs: Vec<String> = all[0].needs().iter().map(ToString::to_string).collect();
     assert_eq!(needs, ["lifeboat-backup", "pg17"]);
     let order = |overdue| all.iter().map(|line| Class::of(&line.work).priority(overdue)).collect::<Vec<_>>();
@@ -332,4 +394,122 @@ fn what_comes_is_shown_with_its_reasons() {
         ]
     );
     assert_eq!(shown[1].local, "2026-11-20 03:00 UTC");
+}
+
+#[test]
+fn what_is_planned_ahead_is_shown_once_and_beside_it_as_many_as_were_asked_for() {
+    let policy = policy("0 3 * * *", None);
+    let now = at("2026-11-20T12:00:00Z");
+    let all = lines(std::slice::from_ref(&policy), &Housekeeping::default());
+    let first = at("2026-11-21T03:00:00Z");
+    let up_to = [PlannedUpTo { policy: policy.name.clone(), work: all[0].work.clone(), instant: first }];
+    let planned = planned(&all[0].due(0, first, 1, None, None), &all[0], 1);
+    let shown = ahead(all, &up_to, &[Place { planned, holder: None }], &BTreeSet::new(), 2, now);
+    let told: Vec<(Stage, String)> =
+        shown.iter().map(|entry| (entry.stage, entry.key.scheduled_for.to_string())).collect();
+    let at = |stage, day| (stage, format!("2026-11-{day}T03:00:00Z"));
+    assert_eq!(told, [at(Stage::Waiting, 21), at(Stage::Ahead, 22), at(Stage::Ahead, 23)]);
+}
+
+#[test]
+fn each_run_that_comes_says_what_it_waits_for() {
+    let time = |hour| jiff::civil::time(hour, 0, 0, 0);
+    let shown = |change: &dyn Fn(&mut Terms), now: &str| {
+        let mut policy = policy("0 3 * * *", None);
+        change(&mut policy.backups[0].terms);
+        let all = lines(&[policy.clone()], &Housekeeping::default());
+        let up_to =
+            [PlannedUpTo { policy: policy.name, work: all[0].work.clone(), instant: at("2026-11-20T03:00:00Z") }];
+        let first = ahead(all, &up_to, &[], &BTreeSet::new(), 1, at(now)).remove(0);
+        (first.due_at, first.why.join("; "))
+    };
+    let window = |from, to| Some(Window { from: time(from), to: time(to), days: vec![] });
+    let before = "2026-11-20T12:00:00Z";
+    let (due, why) = shown(&|terms| terms.window = window(5, 7), before);
+    assert_eq!((due, why.as_str()), (at("2026-11-21T05:00:00Z"), "waits for its window"));
+    for windows in [None, window(0, 23)] {
+        let (due, why) = shown(
+            &|terms| {
+                terms.jitter = Some("1h".parse().unwrap());
+                terms.window = windows.clone();
+            },
+            before,
+        );
+        assert!(due > at("2026-11-21T03:00:00Z") && why.starts_with("scheduled, with "), "{due} {why}");
+    }
+    // As late as it may be, and a second later.
+    let two = |terms: &mut Terms| terms.catch_up = Some("2h".parse().unwrap());
+    assert_eq!(shown(&two, "2026-11-21T05:00:00Z").1, "scheduled");
+    assert_eq!(shown(&two, "2026-11-21T05:00:01Z").1, "too late: it will be missed");
+    // Its window opens as late as that, or later.
+    for (opens, why) in [(5, "waits for its window"), (6, "too late: it will be missed")] {
+        let found = shown(
+            &|terms| {
+                two(terms);
+                terms.window = window(opens, 9);
+            },
+            before,
+        );
+        assert_eq!(found.1, why, "{opens}");
+    }
+    // One that is tried again.
+    let policy = policy("0 3 * * *", None);
+    let all = lines(std::slice::from_ref(&policy), &Housekeeping::default());
+    let mut planned = planned(&all[0].due(0, at("2026-11-20T03:00:00Z"), 2, None, None), &all[0], 1);
+    planned.due_at = at("2026-11-20T03:20:00Z");
+    let place = Place { planned, holder: None };
+    let up_to = [PlannedUpTo { policy: policy.name, work: all[0].work.clone(), instant: at("2026-11-20T03:00:00Z") }];
+    let first = ahead(all, &up_to, &[place], &BTreeSet::new(), 1, at("2026-11-20T03:10:00Z")).remove(0);
+    assert_eq!(first.why, ["tried again, attempt 2", "waits until it is tried again"]);
+}
+
+#[test]
+fn why_a_run_is_not_begun_any_more_is_what_stopped_it() {
+    let time = |hour| jiff::civil::time(hour, 0, 0, 0);
+    let mut policy = policy("0 3 * * *", None);
+    let words = |policy: &Policy, now: &str| {
+        let line = lines(std::slice::from_ref(policy), &Housekeeping::default()).remove(0);
+        let planned = planned(&line.due(0, at("2026-11-20T03:00:00Z"), 1, None, None), &line, 1);
+        line.too_late(&planned, at(now))
+    };
+    let day = "2026-11-20T09:00:00Z";
+    assert_eq!(words(&policy, day), "too late: it was not to be begun any more");
+    policy.backups[0].terms.window = Some(Window { from: time(2), to: time(4), days: vec![] });
+    assert_eq!(words(&policy, day), "its window closed before it was begun");
+    policy.backups[0].terms.catch_up = Some("2h".parse().unwrap());
+    assert_eq!(words(&policy, "2026-11-20T05:00:00Z"), "its window closed before it was begun");
+    let late = words(&policy, "2026-11-20T05:00:01Z");
+    assert_eq!(late, "too late: it was due at 2026-11-20T03:00:00Z and is not begun more than 2h after");
+}
+
+#[test]
+fn what_waits_says_for_whom() {
+    let policy = policy("0 3 * * *", None);
+    let all = lines(std::slice::from_ref(&policy), &Housekeeping::default());
+    let three = at("2026-11-20T03:00:00Z");
+    let up_to = [PlannedUpTo { policy: policy.name.clone(), work: all[0].work.clone(), instant: three }];
+    let waits = Place { planned: planned(&all[0].due(0, three, 1, None, None), &all[0], 1), holder: None };
+    let why = |others: &[Place], now: &str| {
+        let places: Vec<Place> = std::iter::once(waits.clone()).chain(others.iter().cloned()).collect();
+        let shown = ahead(all.clone(), &up_to, &places, &BTreeSet::new(), 1, at(now));
+        shown.iter().find(|entry| entry.stage == Stage::Waiting).unwrap().why.join("; ")
+    };
+    assert_eq!(why(&[], "2026-11-20T02:59:59Z"), "scheduled");
+    for now in ["2026-11-20T03:00:00Z", "2026-11-20T03:10:00Z"] {
+        assert_eq!(why(&[], now), "waits for a free worker");
+    }
+    let has = |thing: &str| {
+        let mut place = waits.clone();
+        place.planned.run = sample::run(2);
+        place.planned.key.policy = "billing".parse().unwrap();
+        place.planned.alone_on = Some(thing.to_owned());
+        place.holder = Some(Holder { worker: "w".to_owned(), token: 1, until: at("2026-11-20T06:00:00Z") });
+        place
+    };
+    let (same, other) = (has(&all[0].alone_on), has("source of another"));
+    assert_eq!(why(std::slice::from_ref(&other), "2026-11-20T03:10:00Z"), "waits for a free worker");
+    let idle = Place { holder: None, ..same.clone() };
+    assert_eq!(why(&[idle], "2026-11-20T03:10:00Z"), "waits for a free worker");
+    let told = why(&[other, same], "2026-11-20T03:10:00Z");
+    assert_eq!(told, format!("waits for {}: {} of billing has it", all[0].alone_on, all[0].work.title()));
 }

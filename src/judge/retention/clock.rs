@@ -159,6 +159,12 @@ mod tests {
         // By hand: three times what is usual.
         assert_eq!(codes(&due(None), day(330 + 89)), [""; 0]);
         assert_eq!(codes(&due(None), day(330 + 91)), ["clock_jump"]);
+        // One that was quick, once: what is usual is what most of them were.
+        let uneven = [0, 1, 21, 41, 61].map(day);
+        assert_eq!(codes(&Written { taken: &uneven, ..Written::default() }, day(61 + 50)), [""; 0]);
+        // However often something is due, three days of silence are nothing strange yet.
+        let hourly = Written { taken: &uneven, due: Some(Span::from_secs(3_600)), ..Written::default() };
+        assert_eq!((codes(&hourly, day(64)), codes(&hourly, day(65))), (vec![], vec!["clock_jump".to_owned()]));
         let few = [day(0)];
         assert_eq!(codes(&Written { taken: &few, ..Written::default() }, day(35)), [""; 0]);
         assert_eq!(codes(&Written { taken: &few, ..Written::default() }, day(36)), ["clock_jump"]);

@@ -353,6 +353,34 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_where_the_oldest_backup_begins_goes_and_each_reason_is_told() {
+        let files: Vec<File> = (0..30).map(|number| file(1, number)).collect();
+        let whole = |first: u64| WalRange { timeline: 1, start: Lsn(first * MIB), end: Lsn((first + 1) * MIB + 5) };
+        let old = Base { range: whole(5), ..base(1, 1, 5) };
+        let plan = decide(&files, std::slice::from_ref(&old), None, 10);
+        assert_eq!(numbers(&plan), [0, 1, 2, 3, 4]);
+        assert!(plan.reasons.len() == 1 && plan.reasons[0].contains("where the oldest backup"), "{plan:?}");
+        // A window that all backups are younger than moves nothing; one that they are not says so.
+        let plan = decide(&files, std::slice::from_ref(&old), DAYS(30), 10);
+        assert!(plan.reasons[0].contains("where the oldest backup"), "{plan:?}");
+        let moved = [old, Base { range: WalRange { timeline: 2, ..whole(20) }, ..base(10, 2, 20) }];
+        let plan = decide(&files, &moved, DAYS(5), 20);
+        assert!(plan.reasons.len() == 1 && plan.reasons[0].contains("the log reaches back 5d"), "{plan:?}");
+        // A hole is one on every timeline that a backup could have been brought along.
+        let on = |timeline| Stretch { from: seg(timeline, 7), to: seg(timeline, 19), segment_bytes: MIB };
+        assert_eq!(plan.holes, [on(1), on(2)]);
+    }
+
+    #[test]
+    fn a_date_alone_lets_a_file_be_looked_at_only_before_the_oldest_backup() {
+        let needs = Needs::of(&[base(1, 1, 5)], None, at(10));
+        let name = WalName::Segment(seg(1, 9));
+        let may = |written| needs.may_go(name, written);
+        assert_eq!([may(at(0)), may(at(1)), may(at(2))], [true, false, false]);
+        assert!(!needs.may_go(WalName::History { timeline: 2 }, at(0)));
+    }
+
+    #[test]
     fn what_is_not_understood_stays() {
         let of = |of: Result<Option<String>, String>| File { of, ..file(1, 0) };
         let bases = [base(1, 1, 5)];
@@ -362,13 +390,18 @@ mod tests {
         // Of another cluster: as long as it may wait for its first backup, it stays.
         let other = of(Ok(Some("8".to_owned())));
         assert_eq!(decide(std::slice::from_ref(&other), &bases, None, 10).delete.len(), 0);
-        assert_eq!(decide(&[File { written: at(0), ..other.clone() }], &bases, None, 10).delete.len(), 1);
+        let stays = decide(&[File { written: at(1), ..other.clone() }], &bases, None, 10);
+        assert_eq!((stays.delete.len(), stays.reasons.len()), (0, 0));
+        let goes = decide(&[File { written: at(0), ..other.clone() }], &bases, None, 10);
+        assert_eq!((goes.delete.len(), goes.reasons.len()), (1, 1));
+        assert!(goes.reasons[0].contains("no backup is of"), "{goes:?}");
         // Its backup is there: its own places count.
         let theirs = Base { system_identifier: "8".to_owned(), ..base(0, 1, 0) };
         assert_eq!(decide(&[File { written: at(-9), ..other }], &[theirs, base(1, 1, 5)], None, 10).delete.len(), 0);
         // Segments of two lengths, no backup, a backup that is not understood.
         let longer = Base { segment_bytes: 16 * MIB, ..base(3, 1, 9) };
-        let mixed = decide(&[file(1, 0), of(Ok(None))], &[base(1, 1, 5), longer], None, 10);
+        let older = File { written: at(-9), ..file(1, 1) };
+        let mixed = decide(&[file(1, 0), older, of(Ok(None))], &[base(1, 1, 5), longer], None, 10);
         assert_eq!((mixed.delete.len(), mixed.remarks.len()), (0, 1));
         assert_eq!(decide(&[file(1, 0)], &[], None, 10).delete.len(), 0);
         let needs = Needs::of(&bases, None, at(10));

@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn an_object_of_the_log_may_have_a_number_of_two_digits() {
+        let name = "000000010000000000000003";
+        for good in [String::new(), ".1".to_owned(), ".99".to_owned()] {
+            assert_eq!(wal_name(&format!("{name}{good}")), name.parse().ok(), "{good}");
+        }
+        for bad in [".100", ".ab", ".a", "x"] {
+            assert_eq!(wal_name(&format!("{name}{bad}")), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn what_belongs_to_nothing_goes_after_a_while_and_what_is_not_known_stays() {
         let (whole, dead, leaving, young) = (id(1), id(2), id(3), id(9));
         let records = BTreeMap::from([
@@ -236,6 +247,8 @@ mod tests {
             object("wal/00000001/readme", 1),
             object("clock/00112233445566aa", 1),
             object("clock/tower", 1),
+            object("clock/00112233", 1),
+            object("clock/sixteen-letters!", 1),
             object("stray", 1),
             object("folder/stray", 1),
         ];
@@ -272,10 +285,21 @@ mod tests {
                 "wal/00000002/000000010000000000000005.zst.age".to_owned(),
                 "wal/00000001/readme".to_owned(),
                 "clock/tower".to_owned(),
+                "clock/00112233".to_owned(),
+                "clock/sixteen-letters!".to_owned(),
                 "stray".to_owned(),
                 "folder/stray".to_owned(),
             ]
         );
+        // What is half written of a backup that is not there is put to it, and of one that is there to nobody.
+        let of_dead_all = sorted.orphans.iter().find(|one| one.backup == Some(dead.clone())).unwrap();
+        assert_eq!((of_dead_all.keys.len(), of_dead_all.bytes), (4, ByteSize(40)));
+        // As old as is waited for is old enough.
+        let (edge, none) = (id(30), BTreeSet::new());
+        let ground_of_edge = Ground { there: &none, leaving: &none, ..ground.clone() };
+        let goes =
+            |day| sort(&[object(&format!("{edge}/base/00000.zst.age"), day)], &ground_of_edge, at(10)).orphans[0].goes;
+        assert_eq!([goes(3), goes(4)], [true, false]);
         // One of those that are being taken right now may be the one: it was begun after that run.
         let busy = Ground { at_work: Some(at(2)), ..ground.clone() };
         let of_dead =

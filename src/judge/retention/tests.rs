@@ -166,6 +166,22 @@ fn nothing_goes_while_nothing_is_proven_or_the_clock_is_in_doubt() {
 }
 
 #[test]
+fn where_nothing_would_go_anyway_nothing_stands_still() {
+    let jobs = [job("nightly", Some(Retention { at_least: 1, ..Retention::default() }))];
+    let stands = |backups: &[Kept]| {
+        let shelf = Shelf { backups, jobs: &jobs, rehearsed: true, clock: &[], grace: Span::ZERO };
+        plan(&shelf, now()).standstill.len()
+    };
+    assert_eq!(stands(&daily(1)), 0, "the only one stays");
+    assert_eq!(stands(&daily(2)), 1);
+    let mut backups = daily(2);
+    backups[0].deleted = Some(Deleted { mark: mark(Act::Tombstone, at("2026-03-01T00:00:00Z")), at: now() });
+    assert_eq!(stands(&backups), 1, "what was deleted would be removed");
+    backups[0].holds = vec![mark(Act::Hold, at("2026-03-02T00:00:00Z"))];
+    assert_eq!(stands(&backups), 0, "it is spared");
+}
+
+#[test]
 fn too_few_are_a_finding_and_none_of_them_goes() {
     let retention = Retention { keep: days(1), at_least: 5, ..Retention::default() };
     let plan = decide(&daily(4), &[job("nightly", Some(retention.clone())), job("dump", Some(retention))]);
@@ -173,6 +189,8 @@ fn too_few_are_a_finding_and_none_of_them_goes() {
     assert_eq!(reasons(&plan, "20260328"), "one of the 5 that job nightly keeps at the least");
     let findings: Vec<_> = plan.findings.iter().map(|one| (one.code.as_str(), one.object.as_str())).collect();
     assert_eq!(findings, [("retention_shortfall", "job nightly"), ("retention_shortfall", "job dump")]);
+    let enough = Retention { keep: days(1), at_least: 4, ..Retention::default() };
+    assert_eq!(decide(&daily(4), &[job("nightly", Some(enough))]).findings, []);
 }
 
 #[test]
