@@ -160,12 +160,31 @@ async fn a_copy_of_a_backup_exists_when_all_of_it_is_there() {
     // A part that is damaged there, here, or not there.
     let part = &manifest.streams[0].parts[0];
     std::fs::write(copied(&part.key), b"damaged").unwrap();
-    assert_eq!(code(original.bring(&way, part, true).await.unwrap_err()), "copy_corrupt");
+    let Err(Stop::Found(found)) = original.bring(&way, part, true).await else { panic!() };
+    assert_eq!(
+        (found[0].code.as_str(), found[0].object.as_str()),
+        ("copy_corrupt", format!("part {}", part.key).as_str())
+    );
+    assert!(found[0].message.contains("nothing is ever replaced"), "{}", found[0].message);
     assert_eq!(code(original.bring(&way, part, false).await.unwrap_err()), "copy_corrupt");
     std::fs::remove_file(copied(&part.key)).unwrap();
     std::fs::write(object(&part.key), b"damaged").unwrap();
     assert_eq!(code(original.bring(&way, part, true).await.unwrap_err()), "part_length");
     assert!(!copied(&part.key).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_have_what_it_took_is_not_believed() {
+    let yard = Yard::new();
+    let manifest = yard.whole_backup(1).await;
+    let open = |name: &str| -> Arc<dyn Store> { Arc::new(FileStore::open(&yard.folder.path().join(name)).unwrap()) };
+    let way = Way { from: yard.store.clone(), to: open("read"), into: open("written") };
+    let original = Original::open(&*yard.store, &policy(), &backup(1), &yard.trusted).await.unwrap();
+    let part = &manifest.streams[0].parts[0];
+    let Err(Stop::Found(found)) = original.bring(&way, part, false).await else { panic!() };
+    let told = (found[0].code.as_str(), found[0].object.as_str());
+    assert_eq!(told, ("copy_object_missing", format!("part {}", part.key).as_str()));
+    assert_eq!(code(original.name(&way).await.unwrap_err()), "copy_object_missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

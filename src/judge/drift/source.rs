@@ -181,10 +181,10 @@ fn is_near(url: &str) -> bool {
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let authority = place.split('/').next().unwrap_or_default();
     let in_place = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
-    // What stands behind the question mark counts: also where a name goes with an address.
+    // What stands behind the question mark counts, if anything does.
     let in_query = query.split('&').filter_map(|pair| pair.strip_prefix("host=").or(pair.strip_prefix("hostaddr=")));
     let mut hosts: Vec<&str> = in_query.flat_map(|hosts| hosts.split(',')).collect();
-    if hosts.is_empty() || !in_place.is_empty() {
+    if hosts.is_empty() {
         hosts.extend(in_place.split(',').map(without_port));
     }
     hosts.into_iter().all(|host| {
