@@ -319,6 +319,12 @@ async fn a_spool_gives_a_file_away_only_when_the_store_has_it() {
     let Carried::Stored(stored) = carry(6).await.unwrap() else { panic!() };
     assert_eq!(stored.key, spooled.key);
 
+    // Another writer was killed there: its object is stepped over, and the record names the right one.
+    yard.store.put_new(&format!("orders/wal/00000001/{}.zst.age", name(13)), b"left behind"[..].into()).await.unwrap();
+    filler.put(&file(13, 13), now()).await.unwrap();
+    let Carried::Stored(stored) = carry(13).await.unwrap() else { panic!() };
+    assert_eq!(stored.key, format!("00000001/{}.1.zst.age", name(13)));
+
     // The store has the same already, or something else.
     put(&yard, 7).await;
     filler.put(&file(7, 7), now()).await.unwrap();
