@@ -450,6 +450,8 @@ async fn a_second_store_gets_object_and_record_as_they_are() {
     std::fs::remove_file(record_path(&yard, 5)).unwrap();
     assert_eq!(log.bring(&way, true).await.unwrap(), None, "it was taken away, record first");
     assert!(!copy.exists());
+    std::fs::write(object_path(&yard, &record), b"damaged").unwrap();
+    assert_eq!(code(log.bring(&way, true).await.unwrap_err()), "part_length", "damage is told all the same");
     std::fs::write(object_path(&yard, &record), good).unwrap();
     assert_eq!(log.bring(&way, true).await.unwrap(), Some(Brought::Copied));
 }
