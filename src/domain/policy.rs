@@ -66,6 +66,16 @@ pub struct Source {
     pub site: Option<PlaceName>,
 }
 
+impl Source {
+    /// What its URL names before the path, without the role, and what stands behind the question mark.
+    pub fn authority_and_query(&self) -> (&str, &str) {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let authority = place.split('/').next().unwrap_or_default();
+        (authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts), query)
+    }
+}
+
 /// What is protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceKind {

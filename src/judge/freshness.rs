@@ -37,6 +37,24 @@ pub struct Standing {
     pub wrong: Vec<String>,
 }
 
+#[cfg(test)]
+impl Standing {
+    /// One of which nothing is known but the word.
+    pub(super) fn bare(verdict: Verdict) -> Standing {
+        Standing {
+            verdict,
+            last_backup: None,
+            exposure: None,
+            covered: None,
+            window: None,
+            last_proven: None,
+            rpa: None,
+            rta: None,
+            wrong: vec![],
+        }
+    }
+}
+
 /// What speaks against a policy, by gravity.
 #[derive(Default)]
 struct Wrong {

@@ -137,17 +137,7 @@ fn of_backups_only_what_is_known_to_be_read_counts() {
 
 #[test]
 fn what_was_wrong_when_it_was_read_weighs_more_than_a_good_drill() {
-    let good = Standing {
-        verdict: Verdict::Proven,
-        last_backup: None,
-        exposure: None,
-        covered: None,
-        window: None,
-        last_proven: None,
-        rpa: None,
-        rta: None,
-        wrong: vec!["something small".to_owned()],
-    };
+    let good = Standing { wrong: vec!["something small".to_owned()], ..Standing::bare(Verdict::Proven) };
     let told = |backups: Option<Backups>| {
         let mut standing = good.clone();
         weigh(&mut standing, backups.as_ref());

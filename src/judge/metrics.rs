@@ -323,57 +323,8 @@ fn age(since: Timestamp, now: Timestamp) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::drift::Drift;
-    use crate::domain::facts::{Attempt, Judged, Success};
-    use crate::domain::policy::Method;
+    use crate::domain::facts::{Attempt, sample as facts};
     use crate::domain::sample::{at, run};
-
-    fn facts() -> PolicyFacts {
-        PolicyFacts {
-            name: "orders".parse().unwrap(),
-            owner: "dba".to_owned(),
-            tier: None,
-            rpo: Span::from_secs(3_600),
-            rto: Span::from_secs(1_800),
-            proof_max_age: Span::from_secs(86_400),
-            verdict: Verdict::Proven,
-            brings_back: Some(at("2026-01-01T00:00:00Z")),
-            first_backup_at: Some(at("2026-01-01T00:00:00Z")),
-            stored_bytes: ByteSize(7),
-            backups: 1,
-            jobs: vec![JobFacts {
-                name: "nightly".parse().unwrap(),
-                method: Method::Physical,
-                scheduled: true,
-                attempt: None,
-                success: Some(Success {
-                    at: at("2026-01-01T00:00:10Z"),
-                    plain_bytes: ByteSize(1_000),
-                    sealed_bytes: ByteSize(100),
-                    took: Span::from_secs(10),
-                }),
-            }],
-            drills: vec![DrillFacts {
-                name: "restore-latest".parse().unwrap(),
-                declared: true,
-                scheduled: true,
-                attempt: None,
-                judged: Some(Judged {
-                    run: run(1),
-                    at: at("2026-01-01T00:10:00Z"),
-                    verdict: Verdict::Proven,
-                    rpa: Some(Span::from_secs(5)),
-                    rta: None,
-                    took: Span::from_secs(60),
-                    red: vec![],
-                    dark: vec![],
-                    valid_until: Some(at("2026-01-02T00:10:00Z")),
-                }),
-                proven_at: Some(at("2026-01-01T00:10:00Z")),
-            }],
-            spool: Observed::Unknown("no right".to_owned()),
-            drift: None,
-        }
-    }
 
     fn value(sheet: &[Vec<Sample>], name: &str, labels: &[&str]) -> Option<f64> {
         let family = FAMILIES.iter().position(|family| family.name == name).unwrap();

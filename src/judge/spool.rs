@@ -30,20 +30,6 @@ mod tests {
     use crate::domain::sample::at;
     use crate::domain::units::ByteSize;
 
-    fn standing(verdict: Verdict) -> Standing {
-        Standing {
-            verdict,
-            last_backup: None,
-            exposure: None,
-            covered: None,
-            window: None,
-            last_proven: None,
-            rpa: None,
-            rta: None,
-            wrong: vec![],
-        }
-    }
-
     #[test]
     fn what_waits_is_never_proven_and_makes_nothing_better() {
         let waiting = Some(Waiting {
@@ -59,7 +45,7 @@ mod tests {
             (Verdict::Unproven, Verdict::Unproven),
             (Verdict::Failed, Verdict::Failed),
         ] {
-            let mut one = standing(before);
+            let mut one = Standing::bare(before);
             weigh(&mut one, Ok(&waiting));
             assert_eq!(one.verdict, after);
             assert_eq!(
@@ -68,10 +54,10 @@ mod tests {
                     "3 files of the log (48.0 MiB) wait in the spool since 2026-01-31T03:00:00Z: the store does not have them"
                 ]
             );
-            let mut one = standing(before);
+            let mut one = Standing::bare(before);
             weigh(&mut one, Err(&Broke::new("no right")));
             assert_eq!((one.verdict, one.wrong.len()), (after, 1));
-            let mut one = standing(before);
+            let mut one = Standing::bare(before);
             weigh(&mut one, Ok(&None));
             assert_eq!((one.verdict, one.wrong.len()), (before, 0));
         }

@@ -9,7 +9,7 @@ use lifeboat::domain::mark::{Act, MARK_FORMAT, Mark};
 use lifeboat::seal::{self, Brought, Original, TrustedSigners, Way};
 use lifeboat::store::{FileStore, Store};
 
-use crate::support::artifacts::{Yard, backup, policy};
+use crate::support::artifacts::{Yard, backup, code, policy};
 
 fn mark(number: u32, act: Act) -> Mark {
     Mark {
@@ -21,13 +21,6 @@ fn mark(number: u32, act: Act) -> Mark {
         by: "ann".to_owned(),
         reason: "case 7".to_owned(),
         at: "2026-01-31T03:00:00Z".parse().unwrap(),
-    }
-}
-
-fn code(stop: Stop) -> String {
-    match stop {
-        Stop::Found(findings) => findings[0].code.clone(),
-        Stop::Broke(broke) => panic!("a finding was expected, not an error: {broke}"),
     }
 }
 

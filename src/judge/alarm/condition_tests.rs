@@ -1,45 +1,24 @@
 use super::*;
 use crate::domain::alarm::PostCount;
-use crate::domain::facts::Judged;
+use crate::domain::facts::{Judged, sample};
 use crate::domain::observed::Observed;
-use crate::domain::policy::Method;
 use crate::domain::sample::{at, run};
-use crate::domain::units::ByteSize;
 
 const NOW: &str = "2026-01-01T00:30:00Z";
 
 /// Half an hour after the backup, twenty minutes after the drill that proved it; an hour and a day are allowed.
 fn facts() -> PolicyFacts {
-    PolicyFacts {
-        name: "orders".parse().unwrap(),
-        owner: "dba".to_owned(),
+    let mut facts = PolicyFacts {
         tier: Some("gold".to_owned()),
-        rpo: Span::from_secs(3_600),
-        rto: Span::from_secs(1_800),
-        proof_max_age: Span::from_secs(86_400),
-        verdict: Verdict::Proven,
-        brings_back: Some(at("2026-01-01T00:00:00Z")),
         first_backup_at: Some(at("2025-12-01T00:00:00Z")),
-        stored_bytes: ByteSize(7),
-        backups: 1,
-        jobs: vec![JobFacts {
-            name: "nightly".parse().unwrap(),
-            method: Method::Physical,
-            scheduled: true,
-            attempt: Some(attempt(1, "2026-01-01T00:00:10Z", AttemptState::Done)),
-            success: None,
-        }],
-        drills: vec![DrillFacts {
-            name: "restore-latest".parse().unwrap(),
-            declared: true,
-            scheduled: true,
-            attempt: Some(attempt(2, "2026-01-01T00:10:00Z", AttemptState::Done)),
-            judged: Some(judged(Verdict::Proven)),
-            proven_at: Some(at("2026-01-01T00:10:00Z")),
-        }],
         spool: Observed::Absent,
         drift: Some((at("2026-01-01T00:20:00Z"), vec![])),
-    }
+        ..sample()
+    };
+    facts.jobs[0].attempt = Some(attempt(1, "2026-01-01T00:00:10Z", AttemptState::Done));
+    facts.drills[0].attempt = Some(attempt(2, "2026-01-01T00:10:00Z", AttemptState::Done));
+    facts.drills[0].judged = Some(judged(Verdict::Proven));
+    facts
 }
 
 fn attempt(number: u128, when: &str, state: AttemptState) -> Attempt {
@@ -47,17 +26,7 @@ fn attempt(number: u128, when: &str, state: AttemptState) -> Attempt {
 }
 
 fn judged(verdict: Verdict) -> Judged {
-    Judged {
-        run: run(2),
-        at: at("2026-01-01T00:10:00Z"),
-        verdict,
-        rpa: None,
-        rta: None,
-        took: Span::from_secs(60),
-        red: vec![],
-        dark: vec![],
-        valid_until: Some(at("2026-01-02T00:10:00Z")),
-    }
+    Judged { run: run(2), verdict, ..sample().drills.remove(0).judged.unwrap() }
 }
 
 /// The one alarm: its kind, subject, severity and words.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::of;
 use crate::domain::check::Broke;
 use crate::domain::drift::{Drift, Severity};
-use crate::domain::policy::{Databases, Method, Policy, TlsMode};
+use crate::domain::policy::{Databases, Method, Policy, Source, TlsMode};
 use crate::domain::posture::Posture;
 use crate::domain::units::ByteSize;
 
@@ -164,7 +164,7 @@ fn tls(policy: &Policy) -> Option<Drift> {
     let observed = match policy.source.tls? {
         TlsMode::VerifyFull => return None,
         TlsMode::Require => "require: anybody may answer in the source's name",
-        TlsMode::Disable if is_near(&policy.source.url) => return None,
+        TlsMode::Disable if is_near(&policy.source) => return None,
         TlsMode::Disable => "disable: everything goes in the clear",
     };
     let drift = of(policy, "tls_weak", Severity::Warning, "source.tls");
@@ -176,11 +176,8 @@ fn tls(policy: &Policy) -> Option<Drift> {
 }
 
 /// Whether every host that a URL names is a socket or this machine.
-fn is_near(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = place.split('/').next().unwrap_or_default();
-    let in_place = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+fn is_near(source: &Source) -> bool {
+    let (in_place, query) = source.authority_and_query();
     // What stands behind the question mark counts, if anything does.
     let in_query = query.split('&').filter_map(|pair| pair.strip_prefix("host=").or(pair.strip_prefix("hostaddr=")));
     let mut hosts: Vec<&str> = in_query.flat_map(|hosts| hosts.split(',')).collect();

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Due, window};
 use crate::domain::ids::{PlaceName, PolicyName, RunId};
-use crate::domain::policy::{Method, Policy, Schedule};
+use crate::domain::policy::{Method, Policy, Schedule, Source};
 use crate::domain::queue::{CaughtUp, Planned, RunKey};
 use crate::domain::run::Work;
 use crate::domain::timetable::{Housekeeping, OWN_LABELS, Terms};
@@ -103,7 +103,7 @@ pub fn lines(policies: &[Policy], house: &Housekeeping) -> Vec<Line> {
         let taken = |method| matches!(method, Method::Logical | Method::Physical | Method::ControlPlane);
         let source = match policy.is_of_control_plane() {
             true => "the control plane".to_owned(),
-            false => format!("source {}", server(&policy.source.url)),
+            false => format!("source {}", server(&policy.source)),
         };
         for job in policy.backups.iter().filter(|job| taken(job.method)) {
             add(Work::Backup { job: job.name.clone() }, &job.schedule, job.terms.clone(), source.clone());
@@ -126,11 +126,8 @@ pub fn lines(policies: &[Policy], house: &Housekeeping) -> Vec<Line> {
 }
 
 /// The server of a connection URL: two policies of one server share it, whatever the database and the role.
-fn server(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = place.split('/').next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+fn server(source: &Source) -> String {
+    let (host, query) = source.authority_and_query();
     let named = query.split('&').filter(|pair| ["host=", "port=", "hostaddr="].iter().any(|key| pair.starts_with(key)));
     let mut words: Vec<&str> = std::iter::once(host).chain(named).filter(|word| !word.is_empty()).collect();
     words.sort_unstable();

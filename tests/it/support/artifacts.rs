@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat::domain::artifact::{Basis, MANIFEST_FORMAT, Manifest, MemberKind, RecoveryPoint, Stream, StreamKind};
+use lifeboat::domain::check::Stop;
 use lifeboat::domain::ids::{BackupId, PolicyName};
 use lifeboat::domain::inventory::{Fingerprint, Server};
 use lifeboat::domain::lsn::Lsn;
@@ -113,6 +114,14 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
+}
+
+/// The word of the first finding; an error is none.
+pub fn code(stop: Stop) -> String {
+    match stop {
+        Stop::Found(findings) => findings[0].code.clone(),
+        Stop::Broke(broke) => panic!("a finding was expected, not an error: {broke}"),
+    }
 }
 
 /// Runs on a blocking thread, as writers must.
