@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::artifacts::{Yard, blocking, manifest, noise, policy};
-use crate::support::home::{Ran, ran, walk};
+use crate::support::home::{Ran, peak, ran, walk};
 
 /// A yard with two stores and a configuration, and no server: nothing here needs one.
 struct Bench {
@@ -413,19 +413,15 @@ async fn a_store_that_cannot_be_used_is_told_and_costs_the_others_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_that_of_the_parts_in_flight() {
-    let bench = Bench::new();
-    bench.backup(1, hours(1), 48, 4 << 20).await;
-    let mut child = bench.command(&["copy", "orders"]).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0));
-        std::thread::sleep(std::time::Duration::from_millis(1));
+    let mut peaks = Vec::new();
+    for parts in [24, 96] {
+        let bench = Bench::new();
+        bench.backup(1, hours(1), parts, 4 << 20).await;
+        peaks.push(peak(&mut bench.command(&["copy", "orders"]), 0).0);
+        bench.no_manifest_without_its_parts();
     }
-    assert!(child.wait().unwrap().success());
-    bench.no_manifest_without_its_parts();
-    let mib = peak / 1024;
-    assert!(mib > 0 && mib < 100, "copied 192 MiB of two parts in flight at a peak of {mib} MiB");
+    // Two parts in flight, and what the threads that carried earlier ones have not given back: neither grows with the backup.
+    // What the program itself takes differs from build to build.
+    let [few, many] = peaks[..] else { unreachable!("two sizes") };
+    assert!(many < few + 64, "96 MiB were copied at a peak of {few} MiB, 384 MiB at {many} MiB");
 }

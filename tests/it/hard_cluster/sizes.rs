@@ -1,30 +1,11 @@
 //! Very many tables, and a table of several files.
 
 use super::*;
+use crate::support::home::peak;
 use crate::support::server::{Options, Server};
 
 /// What lifeboat itself may take, whatever the size of the source.
 const PEAK_MIB: u64 = 256;
-
-/// Runs a command to its end, and gives the most memory that it had, in MiB.
-fn peak(home: &Home, args: &[&str], code: i32) -> (u64, String) {
-    let out = home.path().join("out");
-    let mut child = home.command(args).stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    let ended = loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        most = most.max(now.unwrap_or_default() / 1024);
-        if let Some(ended) = child.try_wait().unwrap() {
-            break ended;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    assert_eq!(ended.code(), Some(code), "{args:?}: {}", std::fs::read_to_string(&out).unwrap());
-    (most, std::fs::read_to_string(&out).unwrap())
-}
 
 /// Tables of one row and one index each.
 fn many_tables(count: u64) {
@@ -47,13 +28,13 @@ fn many_tables(count: u64) {
     eprintln!("{count} tables made in {:?}", began.elapsed());
     for (job, name) in [("logical", LOGICAL), ("physical", PHYSICAL)] {
         let began = std::time::Instant::now();
-        let (most, _) = peak(&home, &["backup", POLICY, "--job", job], 0);
+        let (most, _) = peak(&mut home.command(&["backup", POLICY, "--job", job]), 0);
         let manifest = std::fs::metadata(home.newest_backup().join("manifest.json")).unwrap().len();
         eprintln!("{job} backup: {:?}, at most {most} MiB, manifest {} KiB", began.elapsed(), manifest >> 10);
         assert!(most < PEAK_MIB, "{job} backup took {most} MiB");
         assert!(manifest < count * 1500 + (2 << 20), "a manifest of {manifest} bytes");
         let began = std::time::Instant::now();
-        let (most, text) = peak(&home, &["drill", POLICY, "--drill", name, "--output", "json"], 0);
+        let (most, text) = peak(&mut home.command(&["drill", POLICY, "--drill", name, "--output", "json"]), 0);
         eprintln!("{job} drill: {:?}, at most {most} MiB", began.elapsed());
         assert!(most < PEAK_MIB, "{job} drill took {most} MiB");
         let transcript: Value = serde_json::from_str(&text).unwrap();
@@ -107,13 +88,13 @@ fn large_table(gigabytes: u64) {
     let home = Home::new(&server, "orders");
     for (job, name) in [("logical", LOGICAL), ("physical", PHYSICAL)] {
         let began = std::time::Instant::now();
-        let (most, _) = peak(&home, &["backup", POLICY, "--job", job], 0);
+        let (most, _) = peak(&mut home.command(&["backup", POLICY, "--job", job]), 0);
         let stored: u64 =
             crate::support::home::walk(&home.newest_backup()).iter().map(|file| file.metadata().unwrap().len()).sum();
         eprintln!("{job} backup: {:?}, at most {most} MiB, {} MiB stored", began.elapsed(), stored >> 20);
         assert!(most < PEAK_MIB && stored < 200 << 20, "{job}: {most} MiB, {stored} bytes stored");
         let began = std::time::Instant::now();
-        let (most, text) = peak(&home, &["drill", POLICY, "--drill", name, "--output", "json"], 0);
+        let (most, text) = peak(&mut home.command(&["drill", POLICY, "--drill", name, "--output", "json"]), 0);
         eprintln!("{job} drill: {:?}, at most {most} MiB", began.elapsed());
         assert!(most < PEAK_MIB, "{job} drill took {most} MiB");
         let transcript: Value = serde_json::from_str(&text).unwrap();

@@ -27,6 +27,30 @@ impl Ran {
     }
 }
 
+/// Runs a command to its end; the most memory that it ever had (`VmHWM` of proc_pid_status(5), the pages of its file among it) in
+/// MiB, and its standard output.
+#[track_caller]
+pub fn peak(command: &mut Command, code: i32) -> (u64, String) {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let mut child = command.stdout(out.reopen().unwrap()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    let ended = loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        most = most.max(now.unwrap_or_default() / 1024);
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    let said = std::fs::read_to_string(out.path()).unwrap();
+    assert_eq!(ended.code(), Some(code), "{command:?}: {said}");
+    assert!(most > 0, "the memory of {command:?} was never seen");
+    (most, said)
+}
+
 /// A configured lifeboat for one source.
 pub struct Home {
     pub folder: tempfile::TempDir,
