@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::{Subject, trouble};
 use crate::domain::check::{Broke, Stop};
-use crate::domain::inventory::{Change, Changed, Database, UNREADABLE};
+use crate::domain::inventory::{Change, Changed, Content, Database, UNREADABLE};
 use crate::domain::observed::Observed;
 use crate::judge::integrity::{self, Comparison, FoundLargeObjects, FoundTable, Pace};
 use crate::probe::{self, Endpoint, Fault, OpenSnapshot, ProbeError, RowFilter, Sample, Traces, session};
@@ -138,11 +138,9 @@ pub(super) async fn content(subject: &Subject<'_>) -> Result<Comparison, Stop> {
         let open = OpenSnapshot::try_open(&one.endpoint).await.map_err(damaged)?;
         // Before anything else reads the tables: dead rows may be cleared away by whoever comes along.
         let traces = traces(subject, &open.client, &filter).await.map_err(damaged)?;
-        let percents =
-            one.expected.tables.iter().filter_map(|table| Some((table.name.clone(), table.content.known()?.percent)));
-        let percents: BTreeMap<String, u8> = percents.collect();
-        let digested =
-            probe::digest(&open, &Sample::Same(&percents), &filter, subject.parallel).await.map_err(damaged)?;
+        let taken = one.expected.tables.iter().filter_map(|table| Some((table.name.as_str(), table.content.known()?)));
+        let taken: BTreeMap<&str, &Content> = taken.collect();
+        let digested = probe::digest(&open, &Sample::Same(&taken), &filter, subject.parallel).await.map_err(damaged)?;
         let altered = altered_tables(one.expected);
         let found: Vec<FoundTable> = digested
             .into_iter()

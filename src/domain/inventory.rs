@@ -251,8 +251,21 @@ pub struct Content {
     pub digested: u64,
     /// Which of a hundred rows were digested: 100 is all.
     pub percent: u8,
+    /// Of a sample: the pages whose rows were digested; none: the rows were chosen by their primary keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<Pages>,
     /// The order-independent digest, behind the name of its method: `lb2:…`. The first method's stand alone.
     pub digest: String,
+}
+
+/// A choice of pages that can be made again: one stretch in each 16,384 pages, as long as the percentage says, its place drawn from the seed. It
+/// holds for copies in which each row lies where it lay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pages {
+    /// Pages of the table when the choice was made.
+    pub blocks: u32,
+    /// What the places were drawn from. Each backup has another, so in time all pages have their turn.
+    pub seed: u32,
 }
 
 impl Content {

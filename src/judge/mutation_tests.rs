@@ -14,7 +14,8 @@ fn database() -> Database {
         definition: String::new(),
         owner: None,
     };
-    let content = |rows, percent| Observed::Known(Content { rows, digested: rows, percent, digest: String::new() });
+    let content =
+        |rows, percent| Observed::Known(Content { rows, digested: rows, percent, pages: None, digest: String::new() });
     let table = |name: &str, content| Table { name: name.to_owned(), content, bytes: 8192 };
     let sequence = |name: &str, last: i64, is_called: bool| Sequence {
         name: name.to_owned(),

@@ -23,6 +23,7 @@
 
 pub mod copy;
 mod hashing;
+mod pages;
 mod query;
 mod workers;
 
@@ -30,7 +31,7 @@ use std::collections::BTreeMap;
 
 use super::{OpenSnapshot, ProbeError};
 use crate::domain::check::Broke;
-use crate::domain::inventory::{Content, Snapshot, Table};
+use crate::domain::inventory::{Content, Pages, Snapshot, Table};
 use crate::domain::observed::Observed;
 use crate::domain::policy::ContentPlan;
 
@@ -56,10 +57,32 @@ pub enum RowFilter {
 /// Which part of each table is digested.
 #[derive(Clone, Debug)]
 pub enum Sample<'a> {
-    /// As the policy says.
-    Plan(&'a ContentPlan),
-    /// As it was for the fingerprint, by table: `percent`. Tables that are not named are digested whole.
-    Same(&'a BTreeMap<String, u8>),
+    /// As the policy says; rows are chosen by their primary keys, and so are the same wherever they lie.
+    Keys(&'a ContentPlan),
+    /// As the policy says; rows are chosen by the pages they lie on, drawn from this number, which spares the server all others but for counting. For
+    /// physical copies. What cannot be read by pages is chosen by keys.
+    Pages(&'a ContentPlan, u32),
+    /// As it was for these, by table. Tables that are not named are digested whole.
+    Same(&'a BTreeMap<&'a str, &'a Content>),
+}
+
+/// Which rows of one table are digested. All are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    All,
+    Keys(u8),
+    Pages(u8, Pages),
+}
+
+impl Choice {
+    /// The one that was made for a digest.
+    fn of(content: &Content) -> Choice {
+        match content.pages {
+            _ if content.percent >= 100 => Choice::All,
+            Some(pages) => Choice::Pages(content.percent, pages),
+            None => Choice::Keys(content.percent),
+        }
+    }
 }
 
 /// A table, and what its rows say about who wrote them (always zero without [`RowFilter::AsOf`]).
@@ -85,11 +108,11 @@ pub struct Writes {
 /// Digests all tables of the snapshot's database, `parallel` at once, each on a connection of its own under the same snapshot.
 pub async fn digest_tables(
     snapshot: &OpenSnapshot,
-    plan: &ContentPlan,
+    sample: &Sample<'_>,
     filter: &RowFilter,
     parallel: usize,
 ) -> Result<Vec<Table>, Broke> {
-    let digested = digest(snapshot, &Sample::Plan(plan), filter, parallel).await?;
+    let digested = digest(snapshot, sample, filter, parallel).await?;
     Ok(digested.into_iter().map(|digested| digested.table).collect())
 }
 
@@ -138,19 +161,33 @@ struct Target {
 impl Target {
     /// Its content, as far as it is known without looking.
     fn known(&self, sample: &Sample<'_>) -> Option<Observed<Content>> {
-        let keyless = self.key.is_none() && self.percent(sample) < 100;
-        let why = "it was sampled by its primary key, which it no longer has";
-        self.foregone.clone().or_else(|| keyless.then(|| Observed::Unknown(why.to_owned())))
+        let why = match self.choice(sample) {
+            Choice::Keys(_) if self.key.is_none() => "it was sampled by its primary key, which it no longer has",
+            Choice::Pages(..) if !self.ranges => "it was sampled by its pages, and cannot be read so any more",
+            Choice::All | Choice::Keys(_) | Choice::Pages(..) => return self.foregone.clone(),
+        };
+        self.foregone.clone().or_else(|| Some(Observed::Unknown(why.to_owned())))
     }
 
-    fn percent(&self, sample: &Sample<'_>) -> u8 {
-        match sample {
-            Sample::Plan(plan) => match plan.sample_over {
-                // Rows are chosen by their primary key: without one there is no choice that is the same on both sides.
-                Some(limit) if self.bytes > limit.0 && self.key.is_some() => plan.sample_percent.clamp(1, 100),
-                Some(_) | None => 100,
-            },
-            Sample::Same(percents) => percents.get(&self.name).copied().unwrap_or(100),
+    fn choice(&self, sample: &Sample<'_>) -> Choice {
+        let (plan, seed) = match sample {
+            Sample::Keys(plan) => (plan, None),
+            Sample::Pages(plan, seed) => (plan, Some(*seed)),
+            Sample::Same(taken) => return taken.get(self.name.as_str()).map_or(Choice::All, |one| Choice::of(one)),
+        };
+        let percent = plan.sample_percent.clamp(1, 100);
+        if percent == 100 || plan.sample_over.is_none_or(|limit| self.bytes <= limit.0) {
+            return Choice::All;
+        }
+        match seed {
+            Some(seed) if self.ranges => {
+                // PostgreSQL numbers the pages of a table with 32 bits.
+                let blocks = u32::try_from(self.blocks).unwrap_or(u32::MAX);
+                Choice::Pages(percent, Pages { blocks, seed })
+            }
+            // Without a key there is no choice that is the same on both sides.
+            Some(_) | None if self.key.is_some() => Choice::Keys(percent),
+            Some(_) | None => Choice::All,
         }
     }
 }

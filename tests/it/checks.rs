@@ -20,7 +20,7 @@ use lifeboat::domain::observed::Observed;
 use lifeboat::domain::policy::{ContentPlan, Method};
 use lifeboat::domain::transcript::RestoreFacts;
 use lifeboat::domain::units::Span;
-use lifeboat::probe::{self, OpenSnapshot, RowFilter};
+use lifeboat::probe::{self, OpenSnapshot, RowFilter, Sample};
 use lifeboat::seal::SealedManifest;
 
 use crate::support::copies::{RICH, copied, copied_with, dumped};
@@ -34,7 +34,8 @@ fn sealed(source: &Server, method: Method, databases: &[&str]) -> SealedManifest
         let mut seen = Vec::new();
         for name in databases {
             let open = OpenSnapshot::open(&source.endpoint(name)).await.unwrap();
-            let tables = probe::digest_tables(&open, &ContentPlan::default(), &RowFilter::All, 2).await.unwrap();
+            let tables =
+                probe::digest_tables(&open, &Sample::Keys(&ContentPlan::default()), &RowFilter::All, 2).await.unwrap();
             seen.push(probe::database(&open, tables).await.unwrap());
         }
         Fingerprint {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use lifeboat::domain::inventory::Content;
 use lifeboat::domain::policy::ContentPlan;
 use lifeboat::domain::units::ByteSize;
-use lifeboat::probe::{self, Endpoint, OpenSnapshot, RowFilter};
+use lifeboat::probe::{self, Endpoint, OpenSnapshot, RowFilter, Sample};
 
 use crate::support::copies::dumped;
 use crate::support::server::{Options, Server};
@@ -18,7 +18,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn planned(endpoint: &Endpoint, plan: &ContentPlan, parallel: usize) -> BTreeMap<String, Content> {
     let tables = runtime().block_on(async {
         let open = OpenSnapshot::open(endpoint).await.unwrap();
-        probe::digest_tables(&open, plan, &RowFilter::All, parallel).await.unwrap()
+        probe::digest_tables(&open, &Sample::Keys(plan), &RowFilter::All, parallel).await.unwrap()
     });
     let known = |table: lifeboat::domain::inventory::Table| {
         let content = table.content.known().unwrap_or_else(|| panic!("{}: {:?}", table.name, table.content)).clone();

@@ -49,6 +49,7 @@ mod restore_physical;
 mod retention;
 mod s3;
 mod s3_faults;
+mod sampled;
 mod schedule_sim;
 mod scratch;
 mod scratch_database;

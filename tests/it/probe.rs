@@ -7,7 +7,7 @@ use lifeboat::domain::lsn::Lsn;
 use lifeboat::domain::observed::Observed;
 use lifeboat::domain::policy::ContentPlan;
 use lifeboat::domain::units::ByteSize;
-use lifeboat::probe::{self, Endpoint, OpenSnapshot, RowFilter};
+use lifeboat::probe::{self, Endpoint, OpenSnapshot, RowFilter, Sample};
 
 use crate::support::copies::{RICH, copied, dumped};
 use crate::support::server::Server;
@@ -19,14 +19,15 @@ fn runtime() -> tokio::runtime::Runtime {
 fn digests(endpoint: &Endpoint, plan: &ContentPlan, filter: &RowFilter) -> Vec<Table> {
     runtime().block_on(async {
         let open = OpenSnapshot::open(endpoint).await.unwrap();
-        probe::digest_tables(&open, plan, filter, 2).await.unwrap()
+        probe::digest_tables(&open, &Sample::Keys(plan), filter, 2).await.unwrap()
     })
 }
 
 fn fingerprint(endpoint: &Endpoint) -> Database {
     runtime().block_on(async {
         let open = OpenSnapshot::open(endpoint).await.unwrap();
-        let tables = probe::digest_tables(&open, &ContentPlan::default(), &RowFilter::All, 2).await.unwrap();
+        let tables =
+            probe::digest_tables(&open, &Sample::Keys(&ContentPlan::default()), &RowFilter::All, 2).await.unwrap();
         probe::database(&open, tables).await.unwrap()
     })
 }
@@ -187,7 +188,9 @@ fn a_table_read_by_ranges_has_the_digest_of_the_whole() {
     let look = |parallel| {
         runtime().block_on(async {
             let open = OpenSnapshot::open(&endpoint).await.unwrap();
-            probe::digest_tables(&open, &ContentPlan::default(), &RowFilter::All, parallel).await.unwrap()
+            probe::digest_tables(&open, &Sample::Keys(&ContentPlan::default()), &RowFilter::All, parallel)
+                .await
+                .unwrap()
         })
     };
     let whole = look(1);
@@ -233,7 +236,8 @@ fn the_snapshot_is_of_its_start_and_does_not_move() {
         let latest = clock(before.query_one(sql, &[]).await.unwrap());
         assert!(earliest <= open.snapshot.taken_at && open.snapshot.taken_at <= latest);
         before.batch_execute("insert into t values (1); select nextval('s')").await.unwrap();
-        let tables = probe::digest_tables(&open, &ContentPlan::default(), &RowFilter::All, 2).await.unwrap();
+        let tables =
+            probe::digest_tables(&open, &Sample::Keys(&ContentPlan::default()), &RowFilter::All, 2).await.unwrap();
         assert_eq!(tables[0].content.known().unwrap().rows, 0, "workers see the exported snapshot");
         assert_eq!(open.sequences[0].last_value, Observed::Known(1), "sequences are read when it is opened");
         assert!(open.client.batch_execute("create table x ()").await.is_err(), "a probe cannot write");

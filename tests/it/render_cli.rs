@@ -327,7 +327,13 @@ fn database(name: &str, tables: &[(&str, u64)]) -> Database {
             .iter()
             .map(|(name, rows)| Table {
                 name: (*name).to_owned(),
-                content: Observed::Known(Content { rows: *rows, digested: *rows, percent: 100, digest: String::new() }),
+                content: Observed::Known(Content {
+                    rows: *rows,
+                    digested: *rows,
+                    percent: 100,
+                    pages: None,
+                    digest: String::new(),
+                }),
                 bytes: 0,
             })
             .collect(),

@@ -218,6 +218,22 @@ async fn bad_options_and_bad_members_are_refused() {
     .await;
     let mut writer = yard.sealer("orders/x", 100).stream("db", StreamKind::Dump { database: "d".to_owned() });
     assert!(writer.member(member("a", 0)).is_err(), "a dump has no members");
+
+    let folder = |path: &str, size| Member { kind: MemberKind::Folder, ..member(path, size) };
+    let mut writer = yard.sealer("orders/x", 100).stream("base", StreamKind::Tar);
+    assert!(writer.member(folder("base", 5)).unwrap_err().to_string().contains("5 bytes"));
+    assert!(writer.member(member("file/", 1)).is_err(), "only a folder's name may end so");
+    writer.member(folder("base/", 0)).unwrap();
+    writer.member(member("base/1", 5)).unwrap();
+    let stream = blocking(move || {
+        writer.write(b"123").unwrap();
+        // The end of the member, and what comes behind it.
+        writer.write(b"45PADDING").unwrap();
+        writer.finish().unwrap()
+    })
+    .await;
+    let slices = stream.parts[0].members.iter().map(|one| (one.path.as_str(), one.offset, one.bytes, one.at));
+    assert_eq!(slices.collect::<Vec<_>>(), [("base", 0, 0, 0), ("base/1", 0, 3, 0), ("base/1", 3, 2, 3)]);
 }
 
 /// What a test feeds a writer.

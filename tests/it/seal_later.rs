@@ -1,10 +1,11 @@
 //! Bytes that the sealing threads get for themselves: where they lie, where they are cut, and what is refused.
 
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use lifeboat::domain::artifact::{MemberKind, Stream, StreamKind};
 use lifeboat::domain::check::Broke;
-use lifeboat::seal::{Fill, Member};
+use lifeboat::seal::{Fill, Member, SealError};
 
 use crate::support::artifacts::{Yard, blocking, noise};
 
@@ -166,4 +167,56 @@ async fn what_cannot_be_had_ends_the_stream() {
     .await;
     assert!(error.to_string().contains("more was asked for"), "{error}");
     assert!(yard.store.list("orders/x/").await.unwrap().is_empty());
+}
+
+/// A source of which the first part cannot be read, and the others only once the gate is open.
+struct Gated {
+    gate: Mutex<Receiver<()>>,
+}
+
+impl Fill for Gated {
+    fn fill(&self, offset: u64, into: &mut [u8]) -> Result<(), Broke> {
+        if offset == 0 {
+            return Err(Broke::new("the first part is gone"));
+        }
+        self.gate.lock().unwrap().recv().map_err(|_| Broke::new("the test is over"))?;
+        into.fill(7);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failure_nothing_more_is_taken_and_what_is_on_its_way_is_not_stored() {
+    let yard = Yard::new();
+    let sealer = yard.sealer("orders/x", 100);
+    let (open, gate) = channel();
+    blocking(move || {
+        let fill: Arc<dyn Fill> = Arc::new(Gated { gate: Mutex::new(gate) });
+        let mut writer = sealer.stream("base", StreamKind::Tar);
+        // Dropped before the writer, which waits for its parts.
+        let open = open;
+        writer.member(member("f", 250)).unwrap();
+        // Two parts are on their way, and half of a third one waits.
+        writer.write_later(250, 100, &fill).unwrap();
+        let cause = loop {
+            match writer.write(&[]) {
+                Ok(()) => std::thread::yield_now(),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(cause.contains("the first part is gone"), "{cause}");
+        // The cause was given; from here on each call says that the stream has stopped, though another part is still on its way.
+        assert!(matches!(writer.write(b"more"), Err(SealError::Stopped)));
+        assert!(matches!(writer.write_later(0, 1, &fill), Err(SealError::Stopped)));
+        assert!(matches!(writer.member(member("g", 1)), Err(SealError::Stopped)));
+        open.send(()).unwrap();
+        // Until the second part is dealt with: then only this and the half that waits know the source.
+        while Arc::strong_count(&fill) > 2 {
+            std::thread::yield_now();
+        }
+        assert!(matches!(writer.settle(), Err(SealError::Stopped)));
+        assert!(matches!(writer.finish(), Err(SealError::Stopped)));
+    })
+    .await;
+    assert!(yard.store.list("orders/x/").await.unwrap().is_empty(), "the second part was not wanted any more");
 }

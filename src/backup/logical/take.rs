@@ -11,7 +11,7 @@ use crate::domain::check::Broke;
 use crate::domain::inventory::{Database, Fingerprint, Object, Snapshot, Unseen};
 use crate::domain::policy::Databases;
 use crate::domain::units::Span;
-use crate::probe::{self, Endpoint, OpenSnapshot, RowFilter};
+use crate::probe::{self, Endpoint, OpenSnapshot, RowFilter, Sample};
 use crate::programs::Programs;
 use crate::seal::StreamWriter;
 
@@ -148,7 +148,8 @@ async fn dump(taking: &Taking<'_>, programs: &Programs, one: &Listed, name: &str
     let dumping = moved.watch(taking.progress, stream_dump(command, writer, &moved));
     let looking = async {
         let began = Instant::now();
-        let tables = probe::digest_tables(&open, &taking.content, &RowFilter::All, taking.parallel).await?;
+        let tables =
+            probe::digest_tables(&open, &Sample::Keys(&taking.content), &RowFilter::All, taking.parallel).await?;
         let digest_took = Span::from_std(began.elapsed());
         Ok((probe::database(&open, tables).await?, digest_took))
     };

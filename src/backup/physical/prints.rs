@@ -13,7 +13,7 @@ use crate::backup::session::{self, Listed};
 use crate::domain::check::Broke;
 use crate::domain::inventory::{Change, Changed, Database, Object, Role, Tablespace, Unseen};
 use crate::domain::units::Span;
-use crate::probe::{self, Endpoint, OpenSnapshot, RowFilter};
+use crate::probe::{self, Endpoint, OpenSnapshot, RowFilter, Sample};
 
 /// Snapshots that are held open at once: each is a connection. The databases beyond that many are looked at one by one before
 /// the backup begins.
@@ -165,7 +165,10 @@ impl Prints {
 }
 
 async fn print_of(taking: &Taking<'_>, snapshot: &OpenSnapshot) -> Result<Database, Broke> {
-    let tables = probe::digest_tables(snapshot, &taking.content, &RowFilter::All, taking.parallel).await?;
+    // Which pages are looked at can not be known beforehand.
+    let seed = getrandom::u32().map_err(|error| Broke::new(format!("no number could be drawn: {error}")))?;
+    let sample = Sample::Pages(&taking.content, seed);
+    let tables = probe::digest_tables(snapshot, &sample, &RowFilter::All, taking.parallel).await?;
     probe::database(snapshot, tables).await
 }
 

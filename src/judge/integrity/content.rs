@@ -69,8 +69,18 @@ fn one(comparison: &mut Comparison, object: String, expected: &Table, found: &Fo
         }
         (Observed::Unknown(why), _) | (_, Observed::Unknown(why)) => comparison.blind(object, why.clone()),
         (Observed::Absent, Observed::Absent) => comparison.looked(1, "tables"),
-        (Observed::Known(before), Observed::Known(now)) if before.percent != now.percent => {
-            let why = format!("{} of a hundred rows were digested on the source, {} here", before.percent, now.percent);
+        (Observed::Known(before), Observed::Known(now))
+            if (before.percent, before.pages) != (now.percent, now.pages) =>
+        {
+            let words = |one: &Content| {
+                let by = if one.pages.is_some() { "by their pages" } else { "by their keys" };
+                if one.percent < 100 {
+                    format!("{} of a hundred rows, chosen {by},", one.percent)
+                } else {
+                    "all rows".to_owned()
+                }
+            };
+            let why = format!("{} were digested on the source, {} here", words(before), words(now));
             comparison.blind(object, why);
         }
         // Their counts are of one method: where those differ, the rows do.
@@ -89,7 +99,7 @@ fn one(comparison: &mut Comparison, object: String, expected: &Table, found: &Fo
         (Observed::Known(before), Observed::Known(now)) if before == now => {
             comparison.looked(1, "tables");
             comparison.looked(now.digested, "rows");
-            if now.percent < 100 {
+            if now.digested < now.rows {
                 let why = format!(
                     "{} of {} rows were digested, as the policy says; all were counted",
                     now.digested, now.rows
@@ -173,12 +183,13 @@ pub fn large_objects(expected: &LargeObjects, found: &FoundLargeObjects, terms: 
 mod tests {
     use super::*;
     use crate::domain::check::Outcome;
+    use crate::domain::inventory::Pages;
 
     const PHYSICAL: Terms = Terms { physical: true, whole_server: true };
     const LOGICAL: Terms = Terms { physical: false, whole_server: true };
 
     fn content(rows: u64, digest: &str) -> Observed<Content> {
-        Observed::Known(Content { rows, digested: rows, percent: 100, digest: digest.to_owned() })
+        Observed::Known(Content { rows, digested: rows, percent: 100, pages: None, digest: digest.to_owned() })
     }
 
     fn table(content: Observed<Content>) -> Table {
@@ -203,7 +214,10 @@ mod tests {
         let other = || content(3, "bbbb");
         let unknown = || Observed::Unknown("the role may not read it".to_owned());
         let damaged = || Observed::Unknown(format!("{UNREADABLE}invalid page"));
-        let part = || Observed::Known(Content { rows: 3, digested: 1, percent: 5, digest: "aaaa".to_owned() });
+        let of =
+            |pages| Observed::Known(Content { rows: 3, digested: 1, percent: 5, pages, digest: "aaaa".to_owned() });
+        let part = || of(None);
+        let paged = |seed| of(Some(Pages { blocks: 9, seed }));
         for (before, now, meanwhile, own, terms, derived, expected) in [
             (good(), good(), false, 0, LOGICAL, false, "passed"),
             (good(), good(), true, 0, PHYSICAL, false, "passed"),
@@ -225,6 +239,9 @@ mod tests {
             (good(), damaged(), true, 0, PHYSICAL, false, "table_unreadable"),
             (unknown(), damaged(), false, 0, LOGICAL, false, "table_unreadable"),
             (part(), good(), false, 0, LOGICAL, false, "unchecked"),
+            (paged(1), part(), false, 0, PHYSICAL, false, "unchecked"),
+            (paged(1), paged(2), false, 0, PHYSICAL, false, "unchecked"),
+            (paged(1), paged(1), false, 0, PHYSICAL, false, "passed"),
             (part(), part(), false, 0, LOGICAL, false, "passed"),
             (good(), content(3, "lb2:aaaa"), false, 0, LOGICAL, false, "unchecked"),
             (good(), content(3, "lb2:aaaa"), false, 0, PHYSICAL, false, "unchecked"),
@@ -245,7 +262,8 @@ mod tests {
         let good = || content(3, "aaaa");
         let unknown = |why: &str| Observed::Unknown(why.to_owned());
         let damaged = || unknown(&format!("{UNREADABLE}invalid page"));
-        let part = || Observed::Known(Content { rows: 3, digested: 1, percent: 5, digest: "aaaa".to_owned() });
+        let part =
+            || Observed::Known(Content { rows: 3, digested: 1, percent: 5, pages: None, digest: "aaaa".to_owned() });
         for (before, now, terms, grave) in [
             (unknown("permission denied"), good(), LOGICAL, true),
             (unknown("permission denied"), unknown("unlogged: x"), LOGICAL, true),
@@ -289,7 +307,8 @@ mod tests {
 
     #[test]
     fn sampled_tables_pass_and_say_so() {
-        let part = Observed::Known(Content { rows: 300, digested: 14, percent: 5, digest: "a".to_owned() });
+        let part =
+            Observed::Known(Content { rows: 300, digested: 14, percent: 5, pages: None, digest: "a".to_owned() });
         let comparison = tables(&[table(part.clone())], &[found(part, false, 0)], &BTreeSet::new(), LOGICAL);
         assert!(comparison.unchecked[0].why.contains("14 of 300"));
         assert_eq!(comparison.looked_at[1].count, 14);

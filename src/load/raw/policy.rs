@@ -290,7 +290,7 @@ pub(in crate::load) struct RawVerify {
 pub(in crate::load) struct RawContent {
     /// Tables above this size are sampled. Left out: every row of every table is looked at.
     pub(in crate::load) sample_over: Option<Written<ByteSize>>,
-    /// How many of a hundred rows of a sampled table are digested. Default: 5.
+    /// How many of a hundred rows (in physical backups: pages) of a sampled table are digested. Default: 5.
     #[schemars(range(min = 1, max = 100))]
     pub(in crate::load) sample_percent: Option<u8>,
 }

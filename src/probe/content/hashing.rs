@@ -1,7 +1,7 @@
 //! Rows to sums.
 
 use super::copy::{BinaryCopy, Rows};
-use crate::domain::inventory::Content;
+use crate::domain::inventory::{Content, Pages};
 use crate::probe::ProbeError;
 
 /// Stands in front of each digest. Whoever changes what is hashed, or how, gives it another name: digests of two methods are never compared.
@@ -44,14 +44,23 @@ impl Sums {
         self.own += other.own;
     }
 
-    pub(super) fn content(&self, percent: u8) -> Content {
+    /// Rows that are only counted, all of this mark.
+    pub(super) fn count(&mut self, mark: u8, rows: u64) {
+        for (bit, counted) in [(KEPT, &mut self.rows), (MEANWHILE, &mut self.meanwhile), (OWN, &mut self.own)] {
+            if mark & bit != 0 {
+                *counted += rows;
+            }
+        }
+    }
+
+    pub(super) fn content(&self, percent: u8, pages: Option<Pages>) -> Content {
         let mut hasher = blake3::Hasher::new_derive_key("lifeboat lb2: the digest of a table");
         hasher.update(&self.digested.to_be_bytes());
         for lane in self.lanes {
             hasher.update(&lane.to_be_bytes());
         }
         let digest = format!("{METHOD}:{}", hasher.finalize().to_hex());
-        Content { rows: self.rows, digested: self.digested, percent, digest }
+        Content { rows: self.rows, digested: self.digested, percent, pages, digest }
     }
 }
 
@@ -159,9 +168,9 @@ mod tests {
         let all = KEPT | CHOSEN;
         let base = sums(&[(all, b"a"), (all, b"b"), (MEANWHILE | OWN, b"c"), (KEPT, b"d")]).unwrap();
         assert_eq!((base.rows, base.digested, base.meanwhile, base.own), (3, 2, 1, 1));
-        let digest = |rows: &[(u8, &[u8])]| sums(rows).unwrap().content(100).digest;
+        let digest = |rows: &[(u8, &[u8])]| sums(rows).unwrap().content(100, None).digest;
         let two = digest(&[(all, b"a"), (all, b"b")]);
-        assert_eq!(base.content(100).digest, two, "rows that were not chosen are not in it");
+        assert_eq!(base.content(100, None).digest, two, "rows that were not chosen are not in it");
         assert_eq!(digest(&[(all, b"b"), (all, b"a")]), two);
         assert_ne!(digest(&[(all, b"a"), (all, b"a")]), two);
         assert_ne!(digest(&[(all, b"a"), (all, b"b"), (all, b"")]), two);
@@ -189,7 +198,7 @@ mod tests {
     #[test]
     fn each_lane_and_the_count_are_in_the_digest() {
         let base = Sums { rows: 3, digested: 3, ..Sums::default() };
-        let digest = |sums: &Sums| sums.content(100).digest;
+        let digest = |sums: &Sums| sums.content(100, None).digest;
         for lane in 0..LANES {
             let mut changed = base.clone();
             changed.lanes[lane] += 1;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::{Client, Row};
 
 use super::hashing::{CHOSEN, KEPT, MEANWHILE, OWN};
+use super::pages::Range;
 use super::{Column, RowFilter, Target};
 use crate::domain::inventory::{FOREIGN, UNLOGGED};
 use crate::domain::observed::Observed;
@@ -83,8 +84,8 @@ fn unsigned(row: &Row, column: &str) -> Result<u64, ProbeError> {
         .map_err(|_| ProbeError::Answer { doing: format!("reading {column}"), why: format!("{number} is negative") })
 }
 
-/// The `COPY` of one table, or of its blocks from `range.0` to before `range.1`.
-pub(super) fn copy(target: &Target, percent: u8, filter: &RowFilter, range: Option<(u64, Option<u64>)>) -> String {
+/// What is said of each row of a table, which is called `lifeboat_row`: bits, as a number.
+fn mark(target: &Target, percent: u8, filter: &RowFilter) -> String {
     let (kept, meanwhile, own) = match filter {
         RowFilter::All => ("true".to_owned(), "false".to_owned(), "false".to_owned()),
         RowFilter::AsOf { snapshot, own_from } => {
@@ -109,7 +110,7 @@ pub(super) fn copy(target: &Target, percent: u8, filter: &RowFilter, range: Opti
         (None, _) => Some("false".to_owned()),
     };
     let chosen = picked.as_ref().map_or_else(|| kept.clone(), |picked| format!("({kept}) and {picked}"));
-    let mark = match (percent, filter) {
+    match (percent, filter) {
         (100.., RowFilter::All) => (KEPT | CHOSEN).to_string(),
         _ => {
             let bits = |marks: &[(&String, u8)]| {
@@ -127,7 +128,11 @@ pub(super) fn copy(target: &Target, percent: u8, filter: &RowFilter, range: Opti
                 _ => all,
             }
         }
-    };
+    }
+}
+
+/// A table whose rows are called `lifeboat_row`, or a range of its pages.
+fn from(target: &Target, range: Option<Range>) -> String {
     let mut from = format!("only {} lifeboat_row", target.name);
     // Writing to a String cannot fail.
     if let Some((first, to)) = range {
@@ -136,6 +141,23 @@ pub(super) fn copy(target: &Target, percent: u8, filter: &RowFilter, range: Opti
             let _ = write!(from, " and lifeboat_row.ctid < '({to},0)'");
         }
     }
+    from
+}
+
+/// Counts the rows of a range by their marks, without sending any.
+pub(super) fn count(target: &Target, filter: &RowFilter, range: Range) -> String {
+    let (mark, from) = (mark(target, 100, filter), from(target, Some(range)));
+    match filter {
+        RowFilter::All => format!("select ({mark})::int2 as mark, count(*)::int8 as rows from {from}"),
+        RowFilter::AsOf { .. } => format!(
+            "select of_rows.mark as mark, count(*)::int8 as rows from (select ({mark})::int2 as mark from {from}) of_rows group by of_rows.mark"
+        ),
+    }
+}
+
+/// The `COPY` of one table, or of a range of its pages.
+pub(super) fn copy(target: &Target, percent: u8, filter: &RowFilter, range: Option<Range>) -> String {
+    let (mark, mut from) = (mark(target, percent, filter), from(target, range));
     let mut values = format!("({mark})::int2");
     if percent >= 100 {
         for column in &target.columns {

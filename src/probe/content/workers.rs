@@ -9,13 +9,14 @@ use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 use super::hashing::{Hashing, Sums};
+use super::pages::{self, Range};
 use super::query;
-use super::{Digested, RowFilter, Sample, Target, Writes};
+use super::{Choice, Digested, RowFilter, Sample, Target, Writes};
 use crate::domain::inventory::{Table, UNREADABLE};
 use crate::domain::observed::Observed;
 use crate::probe::endpoint::Endpoint;
 use crate::probe::error::Fault;
-use crate::probe::session::{read_only, run};
+use crate::probe::session::{cell, read_only, rows, run};
 use crate::probe::{OpenSnapshot, ProbeError};
 
 /// Blocks of one piece of work: 128 MiB of 8 KiB pages, some seconds of hashing.
@@ -24,8 +25,15 @@ const RANGE_BLOCKS: u64 = 16_384;
 struct Piece {
     /// Its table's place in the list.
     target: usize,
-    percent: u8,
-    range: Option<(u64, Option<u64>)>,
+    deed: Deed,
+}
+
+#[derive(Clone, Copy)]
+enum Deed {
+    /// To hash so many of a hundred rows, chosen by their keys, and to count them all.
+    Hash(u8, Option<Range>),
+    /// Only to count.
+    Count(Range),
 }
 
 /// What the workers share.
@@ -72,7 +80,11 @@ pub(super) async fn digest(
         let content = match (target.known(sample), found.unknown.remove(&target.oid)) {
             (Some(known), _) => known,
             (None, Some(why)) => Observed::Unknown(why),
-            (None, None) => Observed::Known(sums.content(target.percent(sample))),
+            (None, None) => Observed::Known(match target.choice(sample) {
+                Choice::All => sums.content(100, None),
+                Choice::Keys(percent) => sums.content(percent, None),
+                Choice::Pages(percent, pages) => sums.content(percent, Some(pages)),
+            }),
         };
         let writes = Writes { meanwhile: sums.meanwhile, own: sums.own, remade: target.remade };
         let table = Table { name: target.name.clone(), content, bytes: target.bytes };
@@ -86,16 +98,23 @@ fn cut(at: usize, target: &Target, sample: &Sample<'_>, parallel: usize) -> Vec<
     if target.known(sample).is_some() {
         return Vec::new();
     }
-    let percent = target.percent(sample);
+    let percent = match target.choice(sample) {
+        Choice::All => 100,
+        Choice::Keys(percent) => percent,
+        Choice::Pages(percent, pages) => {
+            let deed = |(hashed, range)| if hashed { Deed::Hash(100, Some(range)) } else { Deed::Count(range) };
+            return pages::cut(pages, percent).into_iter().map(|one| Piece { target: at, deed: deed(one) }).collect();
+        }
+    };
     let count = if target.ranges && parallel > 1 { target.blocks.div_ceil(RANGE_BLOCKS) } else { 1 };
     if count <= 1 {
-        return vec![Piece { target: at, percent, range: None }];
+        return vec![Piece { target: at, deed: Deed::Hash(percent, None) }];
     }
     // The last range is open: a table may have grown since its size was asked.
     (0..count)
         .map(|range| {
             let to = (range + 1 < count).then(|| (range + 1) * RANGE_BLOCKS);
-            Piece { target: at, percent, range: Some((range * RANGE_BLOCKS, to)) }
+            Piece { target: at, deed: Deed::Hash(percent, Some((range * RANGE_BLOCKS, to))) }
         })
         .collect()
 }
@@ -127,7 +146,7 @@ impl Work {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(piece) = next else { return Ok(()) };
             let target = &self.targets[piece.target];
-            let answer = self.one(&client, target, &piece).await;
+            let answer = self.one(&client, target, piece.deed).await;
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             match answer {
                 Ok(sums) => found.sums.entry(target.oid).or_default().add(&sums),
@@ -141,23 +160,27 @@ impl Work {
     }
 
     /// Each piece has a transaction of its own under the common snapshot: thousands of tables in one would fill the server's lock table.
-    async fn one(&self, client: &Client, target: &Target, piece: &Piece) -> Result<Sums, ProbeError> {
+    async fn one(&self, client: &Client, target: &Target, deed: Deed) -> Result<Sums, ProbeError> {
         let doing = format!("digesting {}", target.name);
         let begin = format!(
             "begin transaction isolation level repeatable read, read only; set transaction snapshot '{}'",
             self.exported.replace('\'', "''")
         );
         run(client, &doing, &begin).await?;
-        let answer = self.rows(client, &doing, target, piece).await;
+        let answer = match deed {
+            Deed::Hash(percent, range) => {
+                self.hashed(client, &doing, target, &query::copy(target, percent, &self.filter, range)).await
+            }
+            Deed::Count(range) => counted(client, &doing, &query::count(target, &self.filter, range)).await,
+        };
         run(client, &doing, "rollback").await?;
         answer
     }
 
-    /// Reads the rows of a piece in the transaction that is open, and hashes them.
-    async fn rows(&self, client: &Client, doing: &str, target: &Target, piece: &Piece) -> Result<Sums, ProbeError> {
+    /// Reads the rows that a `COPY` sends in the transaction that is open, and hashes them.
+    async fn hashed(&self, client: &Client, doing: &str, target: &Target, sql: &str) -> Result<Sums, ProbeError> {
         let failed = |error: tokio_postgres::Error| ProbeError::sql(doing, &error);
-        let sql = query::copy(target, piece.percent, &self.filter, piece.range);
-        let copy = client.prepare(&sql).await.map_err(failed)?;
+        let copy = client.prepare(sql).await.map_err(failed)?;
         // Names were understood as this connection writes them, in UTF-8. Rows are to come as the database has them: SQL_ASCII stands
         // for no conversion, and only until the transaction is over.
         run(client, doing, "set local client_encoding = 'SQL_ASCII'").await?;
@@ -174,4 +197,15 @@ impl Work {
         }
         refused.map_or_else(|| hashing.finish(), Err)
     }
+}
+
+async fn counted(client: &Client, doing: &str, sql: &str) -> Result<Sums, ProbeError> {
+    let mut sums = Sums::default();
+    for row in rows(client, doing, sql).await? {
+        let (mark, count): (i16, i64) = (cell(&row, "mark")?, cell(&row, "rows")?);
+        let strange =
+            || ProbeError::Answer { doing: doing.to_owned(), why: format!("{count} rows of the mark {mark}") };
+        sums.count(u8::try_from(mark).map_err(|_| strange())?, u64::try_from(count).map_err(|_| strange())?);
+    }
+    Ok(sums)
 }
