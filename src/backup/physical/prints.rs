@@ -165,7 +165,7 @@ impl Prints {
 }
 
 async fn print_of(taking: &Taking<'_>, snapshot: &OpenSnapshot) -> Result<Database, Broke> {
-    // Which pages are looked at can not be known beforehand.
+    // Nobody shall know beforehand which pages are looked at.
     let seed = getrandom::u32().map_err(|error| Broke::new(format!("no number could be drawn: {error}")))?;
     let sample = Sample::Pages(&taking.content, seed);
     let tables = probe::digest_tables(snapshot, &sample, &RowFilter::All, taking.parallel).await?;
