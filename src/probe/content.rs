@@ -66,23 +66,15 @@ pub enum Sample<'a> {
     Same(&'a BTreeMap<&'a str, &'a Content>),
 }
 
-/// Which rows of one table are digested. All are counted.
+/// Which rows of one table are digested, as its [`Content`] says it. All are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice {
-    All,
-    Keys(u8),
-    Pages(u8, Pages),
+struct Choice {
+    percent: u8,
+    pages: Option<Pages>,
 }
 
 impl Choice {
-    /// The one that was made for a digest.
-    fn of(content: &Content) -> Choice {
-        match content.pages {
-            _ if content.percent >= 100 => Choice::All,
-            Some(pages) => Choice::Pages(content.percent, pages),
-            None => Choice::Keys(content.percent),
-        }
-    }
+    const ALL: Choice = Choice { percent: 100, pages: None };
 }
 
 /// A table, and what its rows say about who wrote them (always zero without [`RowFilter::AsOf`]).
@@ -161,33 +153,32 @@ struct Target {
 impl Target {
     /// Its content, as far as it is known without looking.
     fn known(&self, sample: &Sample<'_>) -> Option<Observed<Content>> {
-        let why = match self.choice(sample) {
-            Choice::Keys(_) if self.key.is_none() => "it was sampled by its primary key, which it no longer has",
-            Choice::Pages(..) if !self.ranges => "it was sampled by its pages, and cannot be read so any more",
-            Choice::All | Choice::Keys(_) | Choice::Pages(..) => return self.foregone.clone(),
+        let choice = self.choice(sample);
+        let why = match choice.pages {
+            Some(_) => (!self.ranges).then_some("it was sampled by its pages, and cannot be read so any more"),
+            None => (choice.percent < 100 && self.key.is_none())
+                .then_some("it was sampled by its primary key, which it no longer has"),
         };
-        self.foregone.clone().or_else(|| Some(Observed::Unknown(why.to_owned())))
+        self.foregone.clone().or_else(|| why.map(|why| Observed::Unknown(why.to_owned())))
     }
 
     fn choice(&self, sample: &Sample<'_>) -> Choice {
         let (plan, seed) = match sample {
             Sample::Keys(plan) => (plan, None),
             Sample::Pages(plan, seed) => (plan, Some(*seed)),
-            Sample::Same(taken) => return taken.get(self.name.as_str()).map_or(Choice::All, |one| Choice::of(one)),
+            Sample::Same(taken) => {
+                let chosen = |one: &&Content| Choice { percent: one.percent, pages: one.pages };
+                return taken.get(self.name.as_str()).map_or(Choice::ALL, chosen);
+            }
         };
         let percent = plan.sample_percent.clamp(1, 100);
         if percent == 100 || plan.sample_over.is_none_or(|limit| self.bytes <= limit.0) {
-            return Choice::All;
+            return Choice::ALL;
         }
-        match seed {
-            Some(seed) if self.ranges => {
-                // PostgreSQL numbers the pages of a table with 32 bits.
-                let blocks = u32::try_from(self.blocks).unwrap_or(u32::MAX);
-                Choice::Pages(percent, Pages { blocks, seed })
-            }
-            // Without a key there is no choice that is the same on both sides.
-            Some(_) | None if self.key.is_some() => Choice::Keys(percent),
-            Some(_) | None => Choice::All,
-        }
+        // PostgreSQL numbers the pages of a table with 32 bits.
+        let blocks = u32::try_from(self.blocks).unwrap_or(u32::MAX);
+        let pages = seed.filter(|_| self.ranges).map(|seed| Pages { blocks, seed });
+        // Without pages and without a key there is no choice that is the same on both sides.
+        if pages.is_some() || self.key.is_some() { Choice { percent, pages } } else { Choice::ALL }
     }
 }

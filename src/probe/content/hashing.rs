@@ -1,7 +1,8 @@
 //! Rows to sums.
 
+use super::Choice;
 use super::copy::{BinaryCopy, Rows};
-use crate::domain::inventory::{Content, Pages};
+use crate::domain::inventory::Content;
 use crate::probe::ProbeError;
 
 /// Stands in front of each digest. Whoever changes what is hashed, or how, gives it another name: digests of two methods are never compared.
@@ -53,7 +54,7 @@ impl Sums {
         }
     }
 
-    pub(super) fn content(&self, percent: u8, pages: Option<Pages>) -> Content {
+    pub(super) fn content(&self, Choice { percent, pages }: Choice) -> Content {
         let mut hasher = blake3::Hasher::new_derive_key("lifeboat lb2: the digest of a table");
         hasher.update(&self.digested.to_be_bytes());
         for lane in self.lanes {
@@ -168,9 +169,9 @@ mod tests {
         let all = KEPT | CHOSEN;
         let base = sums(&[(all, b"a"), (all, b"b"), (MEANWHILE | OWN, b"c"), (KEPT, b"d")]).unwrap();
         assert_eq!((base.rows, base.digested, base.meanwhile, base.own), (3, 2, 1, 1));
-        let digest = |rows: &[(u8, &[u8])]| sums(rows).unwrap().content(100, None).digest;
+        let digest = |rows: &[(u8, &[u8])]| sums(rows).unwrap().content(Choice::ALL).digest;
         let two = digest(&[(all, b"a"), (all, b"b")]);
-        assert_eq!(base.content(100, None).digest, two, "rows that were not chosen are not in it");
+        assert_eq!(base.content(Choice::ALL).digest, two, "rows that were not chosen are not in it");
         assert_eq!(digest(&[(all, b"b"), (all, b"a")]), two);
         assert_ne!(digest(&[(all, b"a"), (all, b"a")]), two);
         assert_ne!(digest(&[(all, b"a"), (all, b"b"), (all, b"")]), two);
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn each_lane_and_the_count_are_in_the_digest() {
         let base = Sums { rows: 3, digested: 3, ..Sums::default() };
-        let digest = |sums: &Sums| sums.content(100, None).digest;
+        let digest = |sums: &Sums| sums.content(Choice::ALL).digest;
         for lane in 0..LANES {
             let mut changed = base.clone();
             changed.lanes[lane] += 1;

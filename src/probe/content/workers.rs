@@ -80,11 +80,7 @@ pub(super) async fn digest(
         let content = match (target.known(sample), found.unknown.remove(&target.oid)) {
             (Some(known), _) => known,
             (None, Some(why)) => Observed::Unknown(why),
-            (None, None) => Observed::Known(match target.choice(sample) {
-                Choice::All => sums.content(100, None),
-                Choice::Keys(percent) => sums.content(percent, None),
-                Choice::Pages(percent, pages) => sums.content(percent, Some(pages)),
-            }),
+            (None, None) => Observed::Known(sums.content(target.choice(sample))),
         };
         let writes = Writes { meanwhile: sums.meanwhile, own: sums.own, remade: target.remade };
         let table = Table { name: target.name.clone(), content, bytes: target.bytes };
@@ -98,14 +94,11 @@ fn cut(at: usize, target: &Target, sample: &Sample<'_>, parallel: usize) -> Vec<
     if target.known(sample).is_some() {
         return Vec::new();
     }
-    let percent = match target.choice(sample) {
-        Choice::All => 100,
-        Choice::Keys(percent) => percent,
-        Choice::Pages(percent, pages) => {
-            let deed = |(hashed, range)| if hashed { Deed::Hash(100, Some(range)) } else { Deed::Count(range) };
-            return pages::cut(pages, percent).into_iter().map(|one| Piece { target: at, deed: deed(one) }).collect();
-        }
-    };
+    let Choice { percent, pages } = target.choice(sample);
+    if let Some(pages) = pages {
+        let deed = |(hashed, range)| if hashed { Deed::Hash(100, Some(range)) } else { Deed::Count(range) };
+        return pages::cut(pages, percent).into_iter().map(|one| Piece { target: at, deed: deed(one) }).collect();
+    }
     let count = if target.ranges && parallel > 1 { target.blocks.div_ceil(RANGE_BLOCKS) } else { 1 };
     if count <= 1 {
         return vec![Piece { target: at, deed: Deed::Hash(percent, None) }];
